@@ -1,0 +1,1 @@
+"""Dynamic-resolution object detection for detectors that people already run."""

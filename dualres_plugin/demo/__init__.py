@@ -1,0 +1,1 @@
+"""The embedded default: generated scenes, a small detector and a router trained by this project."""

@@ -1,0 +1,1 @@
+"""Operating points of published methods, with their sources."""
