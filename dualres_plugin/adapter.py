@@ -1,0 +1,249 @@
+"""What a detector ecosystem must offer to be routed, and how the right adapter is found.
+
+An adapter is one small file. Entry points of the group `dualres_plugin.adapters` name it, so a third party adds a
+host without touching this package.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, ClassVar, Generic, TypeVar
+
+import numpy as np
+from torch import Tensor, nn
+
+from dualres_plugin.errors import DualResError
+from dualres_plugin.types import Decision, Detections, RouterImages, Targets
+
+Batch = TypeVar("Batch")
+ENTRY_POINT_GROUP = "dualres_plugin.adapters"
+INSTALL = 'pip install "dualres-plugin[{extra}]"'
+# Chooses the resolution of a batch: the router with its threshold, or a test that forces one.
+Decide = Callable[[RouterImages], Decision]
+
+
+class HostAdapter(ABC, Generic[Batch]):
+    """Runs one host's detector at two sizes.
+
+    `Batch` is whatever the host's own pipeline feeds its network; the core never looks inside. A batch made by
+    `collate` or by the host is at the high size; `resize` gives the low one.
+
+    Args:
+        detector: the host's own object, already built.
+        low_detector: a second network for the low size (pair mode), or None to share one set of weights.
+    """
+
+    name: ClassVar[str]
+    requires: ClassVar[tuple[str, ...]]
+    stride: int = 32
+    default_size: int = 640
+    class_names: dict[int, str] | None = None
+
+    def __init__(self, detector: Any, low_detector: Any | None = None):
+        self.detector = detector
+        self.low_detector = low_detector
+
+    @classmethod
+    @abstractmethod
+    def accepts(cls, detector: Any) -> bool:
+        """Whether this adapter can drive the object. Must not import the host when it is not installed."""
+
+    @classmethod
+    def from_spec(cls, spec: str, **options: str) -> HostAdapter[Any]:
+        """Build from the command line's `name:spec,key=value,…`; `spec` is the part before the first comma."""
+        raise DualResError(f"the {cls.name} adapter cannot be named on the command line; use it from Python.")
+
+    # -- the five that every host must give --------------------------------------------------------------
+
+    @abstractmethod
+    def router_images(self, batch: Batch) -> RouterImages:
+        """RGB in [0, 1] and each image's content box: padding never reaches the router."""
+
+    @abstractmethod
+    def resize(self, batch: Batch, index: Tensor, scale: float) -> Batch:
+        """The images `index` of a high batch at `low_size(…, scale)`, metadata updated, nothing mutated."""
+
+    @abstractmethod
+    def predict(self, batch: Batch) -> Any:
+        """The host's raw output for a batch: no gradients, the host in eval."""
+
+    @abstractmethod
+    def losses(self, batch: Batch) -> Tensor:
+        """(B,) the detector's own training loss of each image, detached."""
+
+    @abstractmethod
+    def select(self, batch: Batch, index: Tensor) -> Batch:
+        """The images `index` of a batch, at the size they have."""
+
+    # -- routing -------------------------------------------------------------------------------------------
+
+    def merge(self, parts: Sequence[tuple[Tensor, Any, Batch]], batch: Batch) -> Any:
+        """Put partial outputs back in order, coordinates as if all images had run at high.
+
+        Args:
+            parts: (indices into `batch`, raw output, the sub-batch it came from) per resolution.
+            batch: the whole high batch.
+        """
+        raise DualResError(f"the {self.name} adapter cannot merge batches with mixed routes: use batch size 1.")
+
+    def wrap(self, decide: Decide, scale: float, on_decision: Callable[[Decision], None]) -> Any:
+        """The host's own object with routing inside; the given detector stays as it is."""
+        raise DualResError(f"the {self.name} adapter has no wrapped host object; use profile and predict.")
+
+    def predict_source(self, wrapped: Any, source: Any, **kwargs: Any) -> Any:
+        """Run the wrapped host on what its own users pass as a source; results in the host's own types."""
+        raise DualResError(f"the {self.name} adapter has no predict of its own: call the wrapper on a batch.")
+
+    # -- profiling -----------------------------------------------------------------------------------------
+
+    def input_shape(self, image_size: tuple[int, int], size: int) -> tuple[int, int]:
+        """(height, width) of the network input for an image of (height, width): images that agree share a batch."""
+        return size, size
+
+    def collate(self, images: Sequence[np.ndarray], size: int, targets: Sequence[Targets] | None = None) -> Batch:
+        """The host's own preprocessing of RGB uint8 (H, W, 3) images into one high batch.
+
+        Args:
+            targets: ground truth in original pixels; None when there are no labels.
+        """
+        raise DualResError(f"the {self.name} adapter cannot preprocess images, so it cannot be profiled.")
+
+    def detections(self, raw: Any, batch: Batch) -> list[Detections]:
+        """Raw output to boxes in pixels of the original images, after the host's own post-processing."""
+        raise DualResError(f"the {self.name} adapter gives no detections, so it cannot be profiled.")
+
+    def profile_pass(self, batch: Batch, with_losses: bool) -> tuple[list[Detections], Tensor | None]:
+        """Detections and, if asked, per-image losses. Hosts that get both from one forward override this."""
+        found = self.detections(self.predict(batch), batch)
+        return found, self.losses(batch) if with_losses else None
+
+    def macs(self, shape: tuple[int, int], low: bool = False) -> float:
+        """GMACs of one image whose network input is (height, width)."""
+        raise DualResError(f"the {self.name} adapter cannot count compute.")
+
+    def export_branch(self, shape: tuple[int, int], low: bool = False) -> nn.Module:
+        """A traceable module (1, 3, H, W) RGB in [0, 1] -> decoded boxes, for ONNX."""
+        raise DualResError(f"the {self.name} adapter cannot export yet.")
+
+
+def run_routed(
+    adapter: HostAdapter[Batch],
+    batch: Batch,
+    decide: Decide,
+    scale: float,
+    on_decision: Callable[[Decision], None] | None = None,
+) -> Any:
+    """Route, split, run each resolution once, merge. All-high is exactly the plain host's call.
+
+    Args:
+        adapter: of the detector to run.
+        batch: the host's batch at the high size.
+        decide: gives the route of each image.
+        scale: low / high ratio.
+        on_decision: told of the decision, for results and statistics.
+
+    Returns:
+        The host's raw output, in the batch's order and in high-resolution coordinates.
+    """
+    from dualres_plugin.types import as_index
+
+    decision = decide(adapter.router_images(batch))
+    if on_decision:
+        on_decision(decision)
+    if bool(decision.high.all()):
+        return adapter.predict(batch)
+    high, low = as_index(decision.high), as_index(~decision.high)
+    parts: list[tuple[Tensor, Any, Batch]] = []
+    if len(high):
+        sub = adapter.select(batch, high)
+        parts.append((high, adapter.predict(sub), sub))
+    sub = adapter.resize(batch, low, scale)
+    parts.append((low, adapter.predict(sub), sub))
+    return adapter.merge(parts, batch)
+
+
+# -- finding adapters --------------------------------------------------------------------------------------
+
+
+@cache
+def _installed() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
+
+
+def adapter_class(name: str) -> type[HostAdapter[Any]]:
+    """The adapter class of a host by name.
+
+    Raises:
+        DualResError: If no such adapter is installed, or the host it drives is missing.
+    """
+    points = _installed()
+    if name not in points:
+        raise DualResError(f"unknown host '{name}'. Installed adapters: {', '.join(sorted(points)) or 'none'}.")
+    try:
+        loaded: type[HostAdapter[Any]] = points[name].load()
+    except ImportError as error:
+        raise DualResError(
+            f"the {name} adapter needs a package that is not installed ({error}). "
+            f"Install it with: {INSTALL.format(extra=name)}"
+        ) from None
+    return loaded
+
+
+def _candidates() -> Iterator[type[HostAdapter[Any]]]:
+    for name in sorted(_installed()):
+        try:
+            yield adapter_class(name)
+        except DualResError:  # that host is not installed, so the detector cannot be one of its own
+            continue
+
+
+def adapt(detector: Any, low_detector: Any | None = None) -> HostAdapter[Any]:
+    """Find the adapter that drives a detector.
+
+    Args:
+        detector: a `YOLO`, a torchvision detection model, an mmdet detector, an effdet bench, or an adapter already.
+        low_detector: a second detector for the low size.
+
+    Raises:
+        DualResError: If no installed adapter accepts it.
+    """
+    if isinstance(detector, HostAdapter):
+        return detector
+    for candidate in _candidates():
+        if candidate.accepts(detector):
+            return candidate(detector, low_detector)
+    raise DualResError(
+        f"no adapter for {type(detector).__module__}.{type(detector).__name__}. "
+        f"Installed adapters: {', '.join(sorted(_installed()))}. docs/adding-a-host.md shows how to write one."
+    )
+
+
+def load_detector(spec: str) -> HostAdapter[Any]:
+    """Build a detector from the command line's `HOST:NAME[,key=value,…]`; a bare `.pt` is Ultralytics.
+
+    Raises:
+        DualResError: If the host is unknown, or the detector cannot be built.
+    """
+    host, colon, rest = spec.partition(":")
+    if not colon or re.fullmatch(r"[A-Za-z]", host):  # no host, or the drive letter of a Windows path
+        if spec.split(",")[0].endswith(".pt"):
+            host, rest = "ultralytics", spec
+        else:
+            raise DualResError(
+                f"cannot tell what detector '{spec}' is. Write HOST:NAME, such as 'ultralytics:yolo11n.pt' or "
+                "'torchvision:fasterrcnn_resnet50_fpn,weights=path.pth'."
+            )
+    first, *pairs = rest.split(",")
+    options: dict[str, str] = {}
+    extra: list[str] = []
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if equals:
+            options[key.strip()] = value.strip()
+        else:
+            extra.append(pair)
+    return adapter_class(host).from_spec(",".join([first, *extra]), **options)

@@ -1,0 +1,188 @@
+"""Feature extractors for the router, by name, without any download.
+
+A name is `mobilenet_v3_large` (any torchvision classification model that has `.features`), `timm:NAME`,
+`tiny` (a small network of this project) or any of these followed by `@N`, which keeps the first N blocks only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from dualres_plugin.errors import DualResError
+
+
+class PooledStages(nn.Module):
+    """Runs blocks one after another and returns the globally averaged features of chosen ones.
+
+    Args:
+        blocks: run in order.
+        pool: indices of the blocks whose output is averaged; the last block alone is the paper's router.
+    """
+
+    def __init__(self, blocks: Sequence[nn.Module], pool: Sequence[int] | None = None):
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        count = len(self.blocks)
+        self.pool = sorted({p % count for p in (pool if pool else [count - 1])})
+        # Blocks after the last pooled one would cost compute and change nothing.
+        del self.blocks[self.pool[-1] + 1 :]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) -> (B, C), C the sum of the pooled blocks' channels."""
+        pooled = []
+        x = images
+        for i, block in enumerate(self.blocks):
+            x = block(x)
+            if i in self.pool:
+                pooled.append(x.mean(dim=(2, 3)))
+        return torch.cat(pooled, dim=1) if len(pooled) > 1 else pooled[0]
+
+
+def _conv(cin: int, cout: int, stride: int, kernel: int = 3, groups: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(cin, cout, kernel, stride, kernel // 2, groups=groups, bias=False),
+        nn.BatchNorm2d(cout),
+        nn.ReLU(inplace=True),
+    )
+
+
+class _Separable(nn.Module):
+    """Inverted residual: expand, depthwise, project; with a skip where the shapes allow one."""
+
+    def __init__(self, cin: int, cout: int, stride: int, expand: int = 4):
+        super().__init__()
+        mid = cin * expand
+        self.body = nn.Sequential(
+            _conv(cin, mid, 1, kernel=1),
+            _conv(mid, mid, stride, groups=mid),
+            nn.Conv2d(mid, cout, 1, bias=False),
+            nn.BatchNorm2d(cout),
+        )
+        self.skip = stride == 1 and cin == cout
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.body(x)
+        return x + y if self.skip else y
+
+
+def _tiny_blocks() -> list[nn.Module]:
+    """About 0.45 M parameters: small enough to train from nothing in a minute on a CPU."""
+    plan = [(16, 24, 2), (24, 24, 1), (24, 40, 2), (40, 40, 1), (40, 80, 2), (80, 80, 1), (80, 112, 2)]
+    return [_conv(3, 16, 2), *(_Separable(*row) for row in plan)]
+
+
+def _torchvision_blocks(name: str) -> list[nn.Module]:
+    from torchvision.models import get_model, list_models
+
+    if name not in list_models():
+        raise DualResError(
+            f"unknown router backbone '{name}'. Use 'tiny', a torchvision classifier such as "
+            "'mobilenet_v3_large', or 'timm:NAME'."
+        )
+    model = get_model(name, weights=None)
+    features = getattr(model, "features", None)
+    if not isinstance(features, nn.Sequential):
+        raise DualResError(
+            f"router backbone '{name}' has no `.features` sequence. Use a MobileNet, EfficientNet, ConvNeXt, VGG or "
+            "DenseNet of torchvision, or 'timm:NAME'."
+        )
+    return list(features.children())
+
+
+def _timm_blocks(name: str) -> list[nn.Module]:
+    try:
+        import timm
+    except ImportError:
+        raise DualResError(
+            f"router backbone 'timm:{name}' needs timm. Install it with: pip install \"dualres-plugin[timm]\""
+        ) from None
+    try:
+        model = timm.create_model(name, pretrained=False, num_classes=0)
+    except RuntimeError as error:
+        raise DualResError(f"router backbone 'timm:{name}': {error}") from None
+    if hasattr(model, "conv_stem") and hasattr(model, "blocks"):
+        # EfficientNet and MobileNet families: their parts in forward order, the classifier's conv_head left out.
+        stem = nn.Sequential(model.conv_stem, model.bn1, getattr(model, "act1", nn.Identity()))
+        return [stem, *model.blocks.children()]
+    return [_ForwardFeatures(model)]
+
+
+class _ForwardFeatures(nn.Module):
+    """Any timm network as one block."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.model.forward_features(x)
+        if y.ndim != 4:
+            raise DualResError("this timm backbone gives tokens, not a feature map: choose a convolutional one.")
+        return y
+
+
+def build_backbone(name: str, pool: Sequence[int] | None = None) -> PooledStages:
+    """Build a backbone with random weights.
+
+    Args:
+        name: see the module docstring.
+        pool: blocks to average, see `PooledStages`.
+
+    Raises:
+        DualResError: If the name is unknown or its package is missing.
+    """
+    base, _, keep = name.partition("@")
+    if base == "tiny":
+        blocks = _tiny_blocks()
+    elif base.startswith("timm:"):
+        blocks = _timm_blocks(base.removeprefix("timm:"))
+    else:
+        blocks = _torchvision_blocks(base)
+    if keep:
+        if not keep.isdigit() or not 1 <= int(keep) <= len(blocks):
+            raise DualResError(f"router backbone '{name}': '@N' takes 1 to {len(blocks)} blocks.")
+        blocks = blocks[: int(keep)]
+    return PooledStages(blocks, pool)
+
+
+def load_backbone_weights(backbone: PooledStages, path: Path | str) -> int:
+    """Copy matching tensors of a local weights file into a backbone; returns how many tensors matched.
+
+    Reads safetensors, and PyTorch files with `weights_only=True` (no pickled code is run). Names are matched from
+    the classifier's or detector's own layout by order within the same shape-signature, so a plain timm or
+    torchvision state dict of the same network fits.
+
+    Raises:
+        DualResError: If the file is missing, unreadable, or belongs to another network.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DualResError(f"backbone weights '{path}' do not exist.")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            source = load_file(str(path))
+        else:
+            source = torch.load(path, map_location="cpu", weights_only=True)
+            source = source.get("state_dict", source.get("model", source))
+    except Exception as error:
+        raise DualResError(f"cannot read backbone weights '{path}': {error}") from None
+    own = backbone.state_dict()
+    tensors = [t for t in source.values() if isinstance(t, Tensor)]
+    # Both networks list their tensors in forward order, so the wanted ones are a contiguous run of the file:
+    # slide along the file until every shape agrees.
+    wanted = [t.shape for t in own.values()]
+    for start in range(len(tensors) - len(wanted) + 1):
+        run = tensors[start : start + len(wanted)]
+        if all(t.shape == shape for t, shape in zip(run, wanted)):
+            backbone.load_state_dict({k: t.to(own[k].dtype) for k, t in zip(own, run)})
+            return len(run)
+    raise DualResError(
+        f"backbone weights '{path}' hold {len(tensors)} tensors that do not fit the {len(wanted)} of this backbone. "
+        "Use a file of the same network (timm or torchvision parameter names)."
+    )

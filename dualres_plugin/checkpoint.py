@@ -1,0 +1,101 @@
+"""Router checkpoints: a folder with `router.safetensors` and `router.json`. No pickle, ever."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from dualres_plugin.errors import DualResError
+from dualres_plugin.files import atomic_dir, read_json, write_json
+from dualres_plugin.router import ResolutionRouter, RouterConfig
+
+FORMAT_VERSION = 1
+TENSORS, META = "router.safetensors", "router.json"
+
+
+def save_router(router: ResolutionRouter, path: Path | str) -> Path:
+    """Write a router folder; both files appear together or not at all."""
+    path = Path(path)
+    if path.is_file():
+        raise DualResError(f"cannot save a router to '{path}': that is a file. A router is a folder.")
+    with atomic_dir(path) as folder:
+        save_file({k: v.contiguous().cpu() for k, v in router.state_dict().items()}, str(folder / TENSORS))
+        write_json(folder / META, _meta(router))
+    return path
+
+
+def _meta(router: ResolutionRouter) -> dict[str, Any]:
+    return {
+        "format_version": FORMAT_VERSION,
+        "kind": "dualres-router",
+        "config": router.config.to_dict(),
+        "score_quantiles": router.quantiles,
+        "gmacs": router.gmacs(),
+        "info": router.info,
+    }
+
+
+def load_router(path: Path | str, backbone: nn.Module | None = None) -> ResolutionRouter:
+    """Read a router folder.
+
+    Raises:
+        DualResError: If files are missing, of another version, or tensors are missing, surplus or misshapen.
+    """
+    path = Path(path)
+    if path.name in (TENSORS, META):
+        path = path.parent
+    if not path.is_dir():
+        raise DualResError(f"router '{path}' does not exist. Train one with: dualres train PROFILE --out {path}")
+    meta = read_json(path / META, "router description")
+    _check_meta(meta, path)
+    config = RouterConfig(**{**meta["config"], "mean": tuple(meta["config"]["mean"]), "std": tuple(meta["config"]["std"])})
+    if config.backbone == "custom" and backbone is None:
+        raise DualResError(
+            f"router '{path}' was built around a backbone given by object: "
+            "call ResolutionRouter.from_pretrained(path, backbone=module)."
+        )
+    router = ResolutionRouter(config, backbone=backbone)
+    _load_tensors(router, path / TENSORS)
+    router.quantiles = [float(q) for q in meta["score_quantiles"]]
+    router.info = dict(meta.get("info", {}))
+    return router.eval()
+
+
+def _check_meta(meta: Any, path: Path) -> None:
+    if not isinstance(meta, dict) or meta.get("kind") != "dualres-router":
+        raise DualResError(f"'{path / META}' does not describe a router (no \"kind\": \"dualres-router\").")
+    version = meta.get("format_version")
+    if version != FORMAT_VERSION:
+        raise DualResError(
+            f"router '{path}' has format version {version!r}, this dualres-plugin reads version {FORMAT_VERSION}. "
+            "Update the package, or train the router again."
+        )
+    missing = [k for k in ("config", "score_quantiles") if k not in meta]
+    unknown = set(meta.get("config", {})) ^ set(RouterConfig.__dataclass_fields__)
+    if missing or unknown:
+        raise DualResError(f"'{path / META}' is incomplete or edited: check {missing or sorted(unknown)}.")
+
+
+def _load_tensors(router: ResolutionRouter, file: Path) -> None:
+    try:
+        tensors = load_file(str(file))
+    except FileNotFoundError:
+        raise DualResError(f"router tensors '{file}' are missing: copy the whole router folder.") from None
+    except (SafetensorError, OSError) as error:
+        raise DualResError(f"router tensors '{file}' cannot be read ({error}): the file is damaged.") from None
+    own = router.state_dict()
+    problems = [f"missing {k}" for k in own.keys() - tensors.keys()]
+    problems += [f"surplus {k}" for k in tensors.keys() - own.keys()]
+    problems += [
+        f"{k} is {tuple(tensors[k].shape)}, not {tuple(own[k].shape)}"
+        for k in own.keys() & tensors.keys()
+        if tensors[k].shape != own[k].shape
+    ]
+    if problems:
+        shown = "; ".join(sorted(problems)[:3]) + (f"; and {len(problems) - 3} more" if len(problems) > 3 else "")
+        raise DualResError(f"router tensors '{file}' do not fit '{router.config.backbone}': {shown}.")
+    router.load_state_dict({k: v.to(own[k].dtype) for k, v in tensors.items()})
