@@ -41,7 +41,8 @@ class HostAdapter(ABC, Generic[Batch]):
     requires: ClassVar[tuple[str, ...]]
     stride: int = 32
     default_size: int = 640
-    class_names: dict[int, str] | None = None
+    class_names: dict[int, str] | None = None  # label -> name, where the host knows it
+    label_ids: list[int] | None = None  # labels in class order, where names are unknown
 
     def __init__(self, detector: Any, low_detector: Any | None = None):
         self.detector = detector
@@ -97,6 +98,12 @@ class HostAdapter(ABC, Generic[Batch]):
     def predict_source(self, wrapped: Any, source: Any, **kwargs: Any) -> Any:
         """Run the wrapped host on what its own users pass as a source; results in the host's own types."""
         raise DualResError(f"the {self.name} adapter has no predict of its own: call the wrapper on a batch.")
+
+    sized_methods: ClassVar[tuple[str, ...]] = ()  # methods of the wrapped host that take `size_options`
+
+    def size_options(self, size: int) -> dict[str, Any]:
+        """Keyword arguments that make the host's own methods run at the high size."""
+        return {}
 
     # -- profiling -----------------------------------------------------------------------------------------
 
@@ -193,8 +200,10 @@ def adapter_class(name: str) -> type[HostAdapter[Any]]:
     return loaded
 
 
-def _candidates() -> Iterator[type[HostAdapter[Any]]]:
-    for name in sorted(_installed()):
+def _candidates(detector: Any) -> Iterator[type[HostAdapter[Any]]]:
+    # An adapter named like the package that the detector comes from is asked first: no other host is imported then.
+    packages = {cls.__module__.partition(".")[0] for cls in type(detector).__mro__}
+    for name in sorted(_installed(), key=lambda n: (n not in packages, n)):
         try:
             yield adapter_class(name)
         except DualResError:  # that host is not installed, so the detector cannot be one of its own
@@ -213,7 +222,7 @@ def adapt(detector: Any, low_detector: Any | None = None) -> HostAdapter[Any]:
     """
     if isinstance(detector, HostAdapter):
         return detector
-    for candidate in _candidates():
+    for candidate in _candidates(detector):
         if candidate.accepts(detector):
             return candidate(detector, low_detector)
     raise DualResError(

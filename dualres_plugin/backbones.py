@@ -149,12 +149,12 @@ def build_backbone(name: str, pool: Sequence[int] | None = None) -> PooledStages
     return PooledStages(blocks, pool)
 
 
-def load_backbone_weights(backbone: PooledStages, path: Path | str) -> int:
+def load_backbone_weights(backbone: nn.Module, path: Path | str) -> int:
     """Copy matching tensors of a local weights file into a backbone; returns how many tensors matched.
 
-    Reads safetensors, and PyTorch files with `weights_only=True` (no pickled code is run). Names are matched from
-    the classifier's or detector's own layout by order within the same shape-signature, so a plain timm or
-    torchvision state dict of the same network fits.
+    Reads safetensors, and PyTorch files with `weights_only=True` (no pickled code is run). Tensors are matched by
+    order and shape, not by name, so a timm or torchvision state dict of the same network fits, classifier and all,
+    and so does the body of a torchvision detector.
 
     Raises:
         DualResError: If the file is missing, unreadable, or belongs to another network.

@@ -49,7 +49,7 @@ class ResolutionRouter(nn.Module):
 
     Args:
         config: architecture; keyword arguments override its fields, so `ResolutionRouter(input_size=96)` works.
-        backbone: a module (B, 3, S, S) -> (B, C) or (B, C, h, w) to use instead of a named one.
+        backbone: a name, or a module (B, 3, S, S) -> (B, C) or (B, C, h, w) to use instead of a named one.
         weights: a local file with backbone weights; None leaves them random. Nothing is ever downloaded.
 
     Raises:
@@ -63,7 +63,7 @@ class ResolutionRouter(nn.Module):
         self,
         config: RouterConfig | None = None,
         *,
-        backbone: nn.Module | None = None,
+        backbone: nn.Module | str | None = None,
         weights: Path | str | None = None,
         **overrides: Any,
     ):
@@ -75,13 +75,16 @@ class ResolutionRouter(nn.Module):
                 f"unknown router setting(s) {sorted(unknown)}; known: {sorted(RouterConfig.__dataclass_fields__)}."
             )
         if backbone is not None:
-            values["backbone"] = "custom"
+            values["backbone"] = backbone if isinstance(backbone, str) else "custom"
         self.config = RouterConfig(**values)
         if self.config.input_size < 16:
             raise DualResError(f"router input_size {self.config.input_size} is too small: use 32 to 320 pixels.")
-        self.backbone = backbone or build_backbone(self.config.backbone, self.config.pool)
+        if isinstance(backbone, nn.Module):
+            self.backbone: nn.Module = backbone
+        else:
+            self.backbone = build_backbone(self.config.backbone, self.config.pool)
         if weights is not None:
-            load_backbone_weights(self.backbone, weights)  # type: ignore[arg-type]
+            load_backbone_weights(self.backbone, weights)
         self.register_buffer("mean", torch.tensor(self.config.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(self.config.std).view(1, 3, 1, 1), persistent=False)
         width = self._feature_width()

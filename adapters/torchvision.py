@@ -1,0 +1,343 @@
+"""Torchvision detectors: Faster R-CNN, RetinaNet, FCOS, SSD, and any model built around `GeneralizedRCNNTransform`.
+
+That transform rescales whatever it is given, so the resolution is changed on the transform of a shallow copy that
+shares every parameter, not on the image.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dualres_plugin.adapter import Decide, HostAdapter, run_routed
+from dualres_plugin.errors import DualResError
+from dualres_plugin.flops import gmacs
+from dualres_plugin.types import Decision, Detections, ImageDecision, RouterImages, Targets
+
+
+@dataclass(frozen=True)
+class TorchvisionBatch:
+    """What torchvision detectors take: images of any shapes.
+
+    Attributes:
+        images: B tensors (3, H_i, W_i), RGB in [0, 1], at their original size.
+        size: short side of the high resolution in pixels; None is the detector's own.
+        scale: 1 for high, the low / high ratio for low.
+        targets: ground truth in original pixels, where known.
+    """
+
+    images: list[Tensor]
+    size: int | None = None
+    scale: float = 1.0
+    targets: list[Targets] | None = None
+
+    def take(self, index: Tensor) -> TorchvisionBatch:
+        chosen = index.tolist()
+        targets = [self.targets[i] for i in chosen] if self.targets is not None else None
+        return replace(self, images=[self.images[i] for i in chosen], targets=targets)
+
+
+class TorchvisionAdapter(HostAdapter[TorchvisionBatch]):
+    """Drives a torchvision detection model."""
+
+    name: ClassVar[str] = "torchvision"
+    requires: ClassVar[tuple[str, ...]] = ("torchvision>=0.19",)
+
+    def __init__(self, detector: Any, low_detector: Any | None = None):
+        super().__init__(detector, low_detector)
+        transform = detector.transform
+        self.stride = int(transform.size_divisible)
+        self.default_size = int(transform.fixed_size[0] if transform.fixed_size else transform.min_size[-1])
+        self.class_names, self.label_ids = _labels(detector)
+        self._nets: dict[tuple[int | None, float], nn.Module] = {}
+        self._macs: dict[tuple[tuple[int, int], bool], float] = {}
+
+    @classmethod
+    def accepts(cls, detector: Any) -> bool:
+        from torchvision.models.detection.transform import GeneralizedRCNNTransform
+
+        return isinstance(detector, nn.Module) and isinstance(
+            getattr(detector, "transform", None), GeneralizedRCNNTransform
+        )
+
+    @classmethod
+    def from_spec(cls, spec: str, **options: str) -> TorchvisionAdapter:
+        """`name[,weights=FILE|DEFAULT,num_classes=N]`."""
+        return cls(build_model(spec, **options))
+
+    # -- a batch through the network ------------------------------------------------------------------------
+
+    def router_images(self, batch: TorchvisionBatch) -> RouterImages:
+        whole = [(0, 0, int(image.shape[2]), int(image.shape[1])) for image in batch.images]
+        return RouterImages(batch.images, whole)
+
+    def select(self, batch: TorchvisionBatch, index: Tensor) -> TorchvisionBatch:
+        return batch.take(index)
+
+    def resize(self, batch: TorchvisionBatch, index: Tensor, scale: float) -> TorchvisionBatch:
+        return replace(batch.take(index), scale=scale)
+
+    def predict(self, batch: TorchvisionBatch) -> list[dict[str, Tensor]]:
+        if not batch.images:
+            return []
+        with torch.no_grad():
+            found: list[dict[str, Tensor]] = self._net(batch)(batch.images)
+        return found
+
+    def merge(
+        self, parts: Sequence[tuple[Tensor, list[dict[str, Tensor]], TorchvisionBatch]], batch: TorchvisionBatch
+    ) -> list[dict[str, Tensor]]:
+        merged: list[dict[str, Tensor]] = [{} for _ in batch.images]
+        for index, raw, _ in parts:
+            for i, found in zip(index.tolist(), raw):
+                merged[i] = found  # torchvision already answers in pixels of the original image
+        return merged
+
+    def losses(self, batch: TorchvisionBatch) -> Tensor:
+        return torch.stack([self._loss(self._net(batch), image, t) for image, t in self._pairs(batch)])
+
+    def _pairs(self, batch: TorchvisionBatch) -> list[tuple[Tensor, Targets]]:
+        assert batch.targets is not None, "losses need targets"
+        return list(zip(batch.images, batch.targets))
+
+    def _loss(self, net: nn.Module, image: Tensor, targets: Targets) -> Tensor:
+        """Sum of the model's own losses on one image, with batch norm left in eval."""
+        known = targets.trainable
+        labelled = {"boxes": torch.from_numpy(known.boxes).float(), "labels": torch.from_numpy(known.labels)}
+        parts = [m for m in (net, getattr(net, "rpn", None), getattr(net, "roi_heads", None)) if m is not None]
+        try:
+            for part in parts:
+                part.training = True  # the flag alone: `train()` would reach the backbone
+            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)  # two-stage models sample proposals at random
+                losses = net([image], [labelled])
+        finally:
+            for part in parts:
+                part.training = False
+        return torch.stack([v.detach().float().cpu() for v in losses.values()]).sum()
+
+    def _net(self, batch: TorchvisionBatch) -> nn.Module:
+        key = (batch.size, batch.scale)
+        if key not in self._nets:
+            low = batch.scale < 1.0
+            base = self.low_detector if low and self.low_detector is not None else self.detector
+            self._nets[key] = at_size(base, batch.size, batch.scale)
+        return self._nets[key]
+
+    # -- inside the host ----------------------------------------------------------------------------------------
+
+    def wrap(self, decide: Decide, scale: float, on_decision: Callable[[Decision], None]) -> RoutedTorchvision:
+        return RoutedTorchvision(self, decide, scale, on_decision)
+
+    def size_options(self, size: int) -> dict[str, Any]:
+        return {"size": None if size == self.default_size else size}
+
+    def predict_source(self, wrapped: Any, source: Any, *, batch: int = 8, size: int | None = None, **_: Any) -> Any:
+        """Tensors (3, H, W), arrays, paths, a folder or a glob -> the detector's dicts, in order."""
+        from dualres_plugin.images import iter_source
+
+        wrapped.size = size
+        results: list[dict[str, Tensor]] = []
+        pending: list[Tensor] = []
+        for item in iter_source(source):
+            pending.append(item.tensor())
+            if len(pending) == batch:
+                results += wrapped(pending)
+                pending = []
+        return results + (wrapped(pending) if pending else [])
+
+    # -- profiling ------------------------------------------------------------------------------------------------
+
+    def input_shape(self, image_size: tuple[int, int], size: int) -> tuple[int, int]:
+        transform = at_size(self.detector, size, 1.0).transform
+        if transform.fixed_size is not None:
+            return transform.fixed_size[1], transform.fixed_size[0]
+        scale = min(transform.min_size[-1] / min(image_size), transform.max_size / max(image_size))
+        h, w = (-(-int(side * scale) // self.stride) * self.stride for side in image_size)
+        return h, w
+
+    def collate(
+        self, images: Sequence[np.ndarray], size: int, targets: Sequence[Targets] | None = None
+    ) -> TorchvisionBatch:
+        tensors = [torch.from_numpy(np.ascontiguousarray(im)).permute(2, 0, 1).float().div_(255) for im in images]
+        device = next(self.detector.parameters()).device
+        own = None if size == self.default_size else size
+        return TorchvisionBatch([t.to(device) for t in tensors], own, 1.0, list(targets) if targets is not None else None)
+
+    def detections(self, raw: list[dict[str, Tensor]], batch: TorchvisionBatch) -> list[Detections]:
+        return [Detections.from_arrays(*(r[k].cpu().numpy() for k in ("boxes", "scores", "labels"))) for r in raw]
+
+    def profile_pass(self, batch: TorchvisionBatch, with_losses: bool) -> tuple[list[Detections], Tensor | None]:
+        """One backbone pass serves both: its features are remembered, and cut per image for the losses."""
+        if not with_losses:
+            return self.detections(self.predict(batch), batch), None
+        net = copy.copy(self._net(batch))
+        net._modules = dict(net._modules)
+        memory = _RememberedBackbone(net.backbone)  # type: ignore[arg-type]
+        net._modules["backbone"] = memory
+        with torch.no_grad():
+            found = self.detections(net(batch.images), batch)
+        losses = []
+        for i, (image, target) in enumerate(self._pairs(batch)):
+            memory.image = i
+            losses.append(self._loss(net, image, target))
+        return found, torch.stack(losses)
+
+    def macs(self, shape: tuple[int, int], low: bool = False) -> float:
+        if (shape, low) not in self._macs:
+            base = self.low_detector if low and self.low_detector is not None else self.detector
+            net = _with_transform(base, min_size=(min(shape),), max_size=max(shape), fixed_size=None)
+            # Noise, not zeros: a two-stage model's second stage costs by the proposals it finds.
+            noise = torch.rand(3, *shape, generator=torch.Generator().manual_seed(0))
+            self._macs[shape, low] = gmacs(net, [noise.to(next(base.parameters()).device)])  # type: ignore[arg-type]
+        return self._macs[shape, low]
+
+
+class RoutedDict(dict[str, Tensor]):
+    """The host's result dict, with `.dualres` beside it."""
+
+    dualres: ImageDecision
+
+
+class RoutedTorchvision(nn.Module):
+    """Called like the detector: a list of (3, H, W) tensors in, a list of dicts out."""
+
+    def __init__(
+        self, adapter: TorchvisionAdapter, decide: Decide, scale: float, on_decision: Callable[[Decision], None]
+    ):
+        super().__init__()
+        self.detector = adapter.detector.eval()
+        self.adapter = adapter
+        self.decide = decide
+        self.scale = scale
+        self.on_decision = on_decision
+        self.size: int | None = None
+
+    def forward(self, images: Sequence[Tensor]) -> list[RoutedDict]:
+        batch = TorchvisionBatch(list(images), self.size)
+        decisions: list[Decision] = []
+        raw = run_routed(self.adapter, batch, self.decide, self.scale, decisions.append)
+        self.on_decision(decisions[0])
+        results = [RoutedDict(found) for found in raw]
+        for i, result in enumerate(results):
+            result.dualres = decisions[0].of(i)
+        return results
+
+
+class _RememberedBackbone(nn.Module):
+    """Computes the features of a batch once; later calls return those of one image."""
+
+    def __init__(self, backbone: nn.Module):
+        super().__init__()
+        self.backbone = backbone
+        self.features: Any = None
+        self.image: int | None = None
+
+    def forward(self, x: Tensor) -> Any:
+        if self.image is None:
+            self.features = self.backbone(x)
+            return self.features
+        i = self.image
+        if isinstance(self.features, Tensor):
+            return self.features[i : i + 1]
+        return type(self.features)((k, v[i : i + 1]) for k, v in self.features.items())
+
+
+def at_size(detector: nn.Module, size: int | None, scale: float) -> nn.Module:
+    """The detector with its transform at another size; every parameter is shared.
+
+    Args:
+        size: short side in pixels; the longest allowed side follows in proportion. None keeps the detector's own.
+        scale: low / high ratio on top.
+    """
+    if size is None and scale == 1.0:
+        return detector
+    t: Any = detector.transform
+    if t.fixed_size is not None:
+        ratio = scale * (size / t.fixed_size[0] if size else 1.0)
+        w, h = (max(t.size_divisible, round(side * ratio)) for side in t.fixed_size)
+        return _with_transform(detector, min_size=t.min_size, max_size=t.max_size, fixed_size=(w, h))
+    ratio = scale * (size / t.min_size[-1] if size else 1.0)
+    shortest, longest = round(t.min_size[-1] * ratio), round(t.max_size * ratio)
+    return _with_transform(detector, min_size=(shortest,), max_size=longest, fixed_size=None)
+
+
+def _with_transform(detector: nn.Module, **settings: Any) -> nn.Module:
+    net = copy.copy(detector)
+    net._modules = dict(detector._modules)
+    transform = copy.copy(detector.transform)
+    for key, value in settings.items():
+        setattr(transform, key, value)
+    net._modules["transform"] = transform  # type: ignore[assignment]
+    return net.eval()
+
+
+def _labels(detector: nn.Module) -> tuple[dict[int, str] | None, list[int]]:
+    """Class names by label where they are known (COCO's 91), and all labels but background."""
+    d: Any = detector
+    if hasattr(d, "roi_heads"):
+        count = d.roi_heads.box_predictor.cls_score.out_features
+    else:
+        head = d.head.classification_head
+        count = getattr(head, "num_classes", None) or getattr(head, "num_columns", None)
+    names: dict[int, str] | None = getattr(d, "class_names", None)
+    if names is None and count == 91:
+        from torchvision.models.detection import FasterRCNN_MobileNet_V3_Large_320_FPN_Weights as Weights
+
+        listed = Weights.DEFAULT.meta["categories"]
+        names = {i: n for i, n in enumerate(listed) if n not in ("__background__", "N/A")}
+    return names, list(range(1, int(count)))
+
+
+def build_model(name: str, weights: str | None = None, num_classes: str | None = None, **rest: str) -> nn.Module:
+    """A torchvision detection model by name, with weights from a local file.
+
+    Raises:
+        DualResError: If the name or an option is unknown, or the weights are missing or do not fit.
+    """
+    from torchvision.models import get_model, list_models
+    from torchvision.models import detection
+
+    known = list_models(module=detection)
+    if name not in known:
+        raise DualResError(f"unknown torchvision detector '{name}'. Known: {', '.join(known)}.")
+    if rest:
+        raise DualResError(f"torchvision:{name}: unknown option(s) {sorted(rest)}; use weights=FILE, num_classes=N.")
+    if num_classes is not None and not num_classes.isdigit():
+        raise DualResError(f"torchvision:{name}: num_classes={num_classes} is not a number.")
+    classes: dict[str, Any] = {"num_classes": int(num_classes)} if num_classes else {}
+    if weights in ("DEFAULT", "default"):
+        return get_model(name, weights="DEFAULT").eval()
+    model = get_model(name, weights=None, weights_backbone=None, **classes).eval()
+    if weights is None:
+        raise DualResError(
+            f"torchvision:{name} would have random weights. Add ',weights=FILE.pth' (or ',weights=DEFAULT' to download "
+            "torchvision's COCO weights)."
+        )
+    _load_weights(model, Path(weights))
+    return model
+
+
+def _load_weights(model: nn.Module, path: Path) -> None:
+    if not path.is_file():
+        raise DualResError(f"detector weights '{path}' do not exist.")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            state = load_file(str(path))
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            state = state.get("model", state.get("state_dict", state))
+        model.load_state_dict(state)
+    except Exception as error:
+        first = str(error).strip().splitlines()
+        detail = " ".join(first[:2])[:300]
+        raise DualResError(f"detector weights '{path}' do not fit this model: {detail}") from None

@@ -1,0 +1,471 @@
+"""Ultralytics (AGPL-3.0) detectors: YOLO v3 to v12, YOLO26, RT-DETR, anything behind `ultralytics.YOLO`.
+
+The routed network is a plain `nn.Module` that the host accepts as `YOLO.model`, so `Results`, `val`, tracking and
+plots are the host's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dualres_plugin.adapter import Decide, HostAdapter, run_routed
+from dualres_plugin.errors import DualResError
+from dualres_plugin.flops import gmacs
+from dualres_plugin.resize import axis_ratio, low_size, resize_images, scale_boxes
+from dualres_plugin.types import Decision, Detections, RouterImages, Targets
+
+GREY = 114 / 255  # the host's letterbox colour
+CONF, IOU, MAX_DET = 0.001, 0.7, 300  # what `YOLO.val` and pycocotools users run with
+# The low input is made by averaging, not by dropping pixels: +2.7 AP at 320 on YOLO11n, see docs/hosts.md.
+ANTIALIAS = True
+
+
+@dataclass(frozen=True)
+class YoloBatch:
+    """A letterboxed batch.
+
+    Attributes:
+        images: (B, 3, H, W) RGB in [0, 1].
+        high: (height, width) of the high input this came from; boxes leave in its pixels.
+        sizes: (height, width) of each original image, where known.
+        targets: ground truth in original pixels, where known.
+        low: made by `resize`.
+    """
+
+    images: Tensor
+    high: tuple[int, int]
+    sizes: list[tuple[int, int]] | None = None
+    targets: list[Targets] | None = None
+    low: bool = False
+
+    def take(self, index: Tensor) -> YoloBatch:
+        chosen = index.tolist()
+        return replace(
+            self,
+            images=self.images[index],
+            sizes=[self.sizes[i] for i in chosen] if self.sizes else None,
+            targets=[self.targets[i] for i in chosen] if self.targets else None,
+        )
+
+
+class UltralyticsAdapter(HostAdapter[YoloBatch]):
+    """Drives a `YOLO` (or its bare `DetectionModel`)."""
+
+    name: ClassVar[str] = "ultralytics"
+    requires: ClassVar[tuple[str, ...]] = ("ultralytics>=8.4,<8.5",)
+    sized_methods: ClassVar[tuple[str, ...]] = ("val", "track")
+
+    def __init__(self, detector: Any, low_detector: Any | None = None):
+        super().__init__(detector, low_detector)
+        self.net: nn.Module = _network(detector)
+        self.low_net: nn.Module = _network(low_detector) if low_detector is not None else self.net
+        self.stride = max(int(self.net.stride.max()), 32)  # type: ignore[operator, union-attr]
+        names = self.net.names
+        self.class_names = dict(names) if isinstance(names, dict) else dict(enumerate(names))  # type: ignore[arg-type]
+        self._ready: dict[bool, nn.Module] = {}
+        self._criteria: dict[bool, Any] = {}
+        self._macs: dict[tuple[tuple[int, int], bool], float] = {}
+
+    @classmethod
+    def accepts(cls, detector: Any) -> bool:
+        return any(c.__module__.startswith("ultralytics.") for c in type(detector).__mro__) and hasattr(
+            detector, "names"
+        )
+
+    @classmethod
+    def from_spec(cls, spec: str, **options: str) -> UltralyticsAdapter:
+        """`path.pt` or `name.yaml` (random weights)."""
+        if options:
+            raise DualResError(f"ultralytics detectors take no options, got {sorted(options)}: give just the .pt file.")
+        return cls(load_yolo(spec))
+
+    # -- a batch through the network ----------------------------------------------------------------------
+
+    def router_images(self, batch: YoloBatch) -> RouterImages:
+        return RouterImages(batch.images, [content_box(image) for image in batch.images])
+
+    def select(self, batch: YoloBatch, index: Tensor) -> YoloBatch:
+        return batch.take(index)
+
+    def resize(self, batch: YoloBatch, index: Tensor, scale: float) -> YoloBatch:
+        part = batch.take(index)
+        size = low_size(batch.high, scale, self.stride)
+        return replace(part, images=resize_images(part.images, size, antialias=ANTIALIAS), low=True)
+
+    def predict(self, batch: YoloBatch) -> Any:
+        with torch.no_grad():
+            return (self.low_net if batch.low else self.net)(batch.images)
+
+    def merge(self, parts: Sequence[tuple[Tensor, Any, YoloBatch]], batch: YoloBatch) -> Tensor:
+        """(B, 4 + nc, N) xywh or (B, N, 6) xyxy in high pixels.
+
+        A low pass has fewer anchors; its rows are filled up with zeros, whose score the host's NMS drops.
+        """
+        outputs = [(index, self._in_high_pixels(decoded(raw), part)) for index, raw, part in parts]
+        anchors_last = not self._end2end
+        count = max(y.shape[2 if anchors_last else 1] for _, y in outputs)
+        first = outputs[0][1]
+        shape = (len(batch.images), first.shape[1], count) if anchors_last else (len(batch.images), count, first.shape[2])
+        merged = first.new_zeros(shape)
+        for index, y in outputs:
+            if anchors_last:
+                merged[index, :, : y.shape[2]] = y
+            else:
+                merged[index, : y.shape[1]] = y
+        return merged
+
+    @property
+    def _end2end(self) -> bool:
+        return bool(getattr(self.net, "end2end", False))
+
+    def _in_high_pixels(self, y: Tensor, batch: YoloBatch) -> Tensor:
+        if not batch.low:
+            return y
+        ratio = axis_ratio(batch.high, batch.images.shape[-2:])
+        if self._end2end:
+            return torch.cat((scale_boxes(y[..., :4], ratio), y[..., 4:]), dim=2)
+        boxes = scale_boxes(y[:, :4].transpose(1, 2), ratio).transpose(1, 2)
+        return torch.cat((boxes, y[:, 4:]), dim=1)
+
+    def losses(self, batch: YoloBatch) -> Tensor:
+        return self._losses(self._forward_ready(batch), batch)
+
+    # -- inside the host --------------------------------------------------------------------------------------
+
+    def wrap(self, decide: Decide, scale: float, on_decision: Callable[[Decision], None]) -> Any:
+        """A copy of the `YOLO` object whose network is routed; weights are shared, the original is untouched."""
+        routed = RoutedYolo(self.net, decide, scale, on_decision, self.low_detector and self.low_net)
+        yolo = self.detector
+        if isinstance(yolo, nn.Module) and yolo is self.net:
+            return routed
+        host = type(yolo).__new__(type(yolo))
+        host.__dict__ = dict(yolo.__dict__)
+        host._modules = dict(yolo._modules)
+        host.callbacks = {event: list(functions) for event, functions in yolo.callbacks.items()}
+        host.overrides = dict(yolo.overrides)
+        host.predictor = None
+        host.model = routed
+        _add_result_callbacks(host)
+        return host
+
+    def predict_source(self, wrapped: Any, source: Any, **kwargs: Any) -> Any:
+        if isinstance(wrapped, RoutedYolo):
+            raise DualResError("a bare network has no predict: wrap the YOLO object instead of its .model.")
+        return wrapped.predict(source, **kwargs)
+
+    def size_options(self, size: int) -> dict[str, Any]:
+        return {"imgsz": size}
+
+    # -- profiling ----------------------------------------------------------------------------------------------
+
+    def input_shape(self, image_size: tuple[int, int], size: int) -> tuple[int, int]:
+        """The host's minimal rectangle: scaled to `size`, padded up to the stride."""
+        h, w = letterboxed(image_size, size)
+        return h + (size - h) % self.stride, w + (size - w) % self.stride
+
+    def collate(self, images: Sequence[np.ndarray], size: int, targets: Sequence[Targets] | None = None) -> YoloBatch:
+        from ultralytics.data.augment import LetterBox
+
+        letterbox = LetterBox(size, auto=True, stride=self.stride)
+        padded = np.stack([letterbox(image=np.ascontiguousarray(image)) for image in images])
+        tensor = torch.from_numpy(padded).permute(0, 3, 1, 2).contiguous().float().div_(255)
+        return YoloBatch(
+            tensor.to(next(self.net.parameters()).device),
+            (int(tensor.shape[2]), int(tensor.shape[3])),
+            [(int(im.shape[0]), int(im.shape[1])) for im in images],
+            list(targets) if targets is not None else None,
+        )
+
+    def detections(self, raw: Any, batch: YoloBatch) -> list[Detections]:
+        from ultralytics.utils.nms import non_max_suppression
+        from ultralytics.utils.ops import scale_boxes as to_original
+
+        assert batch.sizes is not None, "only batches made by collate know their original sizes"
+        y = self._in_high_pixels(decoded(raw), batch)
+        rows = non_max_suppression(y, CONF, IOU, max_det=MAX_DET, end2end=self._end2end)
+        found = []
+        for row, size in zip(rows, batch.sizes):
+            boxes = to_original(batch.high, row[:, :4], size)
+            found.append(Detections.from_arrays(boxes.cpu().numpy(), row[:, 4].cpu().numpy(), row[:, 5].cpu().numpy()))
+        return found
+
+    def profile_pass(self, batch: YoloBatch, with_losses: bool) -> tuple[list[Detections], Tensor | None]:
+        raw = self._forward_ready(batch)
+        return self.detections(raw, batch), self._losses(raw, batch) if with_losses else None
+
+    def macs(self, shape: tuple[int, int], low: bool = False) -> float:
+        if (shape, low) not in self._macs:
+            net = self._ready_net(low)
+            blank = torch.zeros(1, 3, *shape, device=next(net.parameters()).device)
+            self._macs[shape, low] = gmacs(net, blank)
+        return self._macs[shape, low]
+
+    def _ready_net(self, low: bool) -> nn.Module:
+        """The network as the host itself runs it: a fused copy in the host's memory format."""
+        low = low and self.low_detector is not None
+        if low not in self._ready:
+            from ultralytics.nn.autobackend import AutoBackend
+
+            net = self.low_net if low else self.net
+            backend = AutoBackend(deepcopy(net), device=next(net.parameters()).device, fuse=True, verbose=False)
+            self._ready[low] = backend.backend.model.eval()
+        return self._ready[low]
+
+    def _forward_ready(self, batch: YoloBatch) -> Any:
+        with torch.no_grad():
+            return self._ready_net(batch.low)(batch.images)
+
+    def _losses(self, raw: Any, batch: YoloBatch) -> Tensor:
+        """The host's loss on one-image slices of the batch's predictions (it normalises over a batch)."""
+        assert batch.targets is not None and batch.sizes is not None, "losses need targets"
+        predictions = raw[1]
+        if isinstance(predictions, dict) and "one2one" in predictions:
+            predictions = predictions["one2one"]  # fusing an end-to-end head removes the other branch
+        criterion = self._criterion(batch.low)
+        values = []
+        for i, (target, size) in enumerate(zip(batch.targets, batch.sizes)):
+            labels = _loss_targets(target.trainable, size, batch.high)
+            with torch.no_grad():
+                loss, _ = criterion.loss(_slice(predictions, i), labels)
+            values.append(loss.sum())
+        return torch.stack(values).float().cpu() if values else torch.zeros(0)
+
+    def _criterion(self, low: bool) -> Any:
+        low = low and self.low_detector is not None
+        if low not in self._criteria:
+            from ultralytics.utils import DEFAULT_CFG
+            from ultralytics.utils.loss import v8DetectionLoss
+
+            net: Any = self._ready_net(low)
+            net.args = DEFAULT_CFG  # a checkpoint keeps its training arguments as a dict; the loss wants attributes
+            self._criteria[low] = v8DetectionLoss(net)
+        return self._criteria[low]
+
+
+class RoutedYolo(nn.Module):
+    """The network that stands in for `YOLO.model`: routes, runs each resolution, merges."""
+
+    def __init__(
+        self,
+        detector: nn.Module,
+        decide: Decide,
+        scale: float,
+        on_decision: Callable[[Decision], None] | None = None,
+        low_detector: nn.Module | None = None,
+    ):
+        super().__init__()
+        self.detector = detector
+        self.low_detector = low_detector
+        self.decide = decide
+        self.scale = scale
+        self.on_decision = on_decision
+        self.decision: Decision | None = None
+
+    def forward(self, images: Tensor, augment: bool = False, embed: Any = None, **_: Any) -> Any:
+        if augment or embed:
+            raise DualResError("augment and embed are not available on a routed detector: use the plain YOLO for them.")
+        adapter = UltralyticsAdapter(self.detector, self.low_detector)
+        batch = YoloBatch(images, (int(images.shape[2]), int(images.shape[3])))
+        return run_routed(adapter, batch, self.decide, self.scale, self._remember)
+
+    def _remember(self, decision: Decision) -> None:
+        self.decision = decision
+        if self.on_decision:
+            self.on_decision(decision)
+
+    def fuse(self, verbose: bool = False) -> RoutedYolo:
+        """The host folds batch norms of its own copy before it predicts."""
+        for net in (self.detector, self.low_detector):
+            if net is not None and hasattr(net, "fuse"):
+                net.fuse(verbose=verbose)
+        return self
+
+    @property
+    def end2end(self) -> bool:
+        return bool(getattr(self.detector, "end2end", False))
+
+    @end2end.setter
+    def end2end(self, value: bool) -> None:
+        for net in (self.detector, self.low_detector):
+            if net is not None:
+                net.end2end = value
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:  # names, stride, yaml, task, args, … are the detector's
+            if name == "detector":
+                raise
+            return getattr(super().__getattr__("detector"), name)
+
+
+# -- the callback form -------------------------------------------------------------------------------------
+
+
+def attach(
+    yolo: Any,
+    router: Any,
+    *,
+    low: float = 0.5,
+    target_high_rate: float = 0.5,
+    threshold: float | None = None,
+) -> Any:
+    """Route `yolo.predict` and `yolo.track` from now on, by callbacks; `detach` undoes it.
+
+    Args:
+        yolo: an `ultralytics.YOLO`.
+        router: a `ResolutionRouter` or the folder of one.
+        low, target_high_rate, threshold: see `DualResWrapper`.
+
+    Returns:
+        The same object.
+    """
+    from dualres_plugin.wrapper import DualResWrapper, Gate
+
+    if getattr(yolo, "_dualres", None) is not None:
+        raise DualResError("this YOLO is routed already: call detach(yolo) first.")
+    wrapper = DualResWrapper(yolo, router, low=low, target_high_rate=target_high_rate, threshold=threshold)
+    gate = Gate(wrapper.router, wrapper.threshold)
+
+    def put_in(predictor: Any) -> None:
+        backend = predictor.model.backend
+        if not isinstance(backend.model, RoutedYolo):
+            backend.model = RoutedYolo(backend.model, gate, wrapper.scale, wrapper.log)
+
+    yolo.add_callback("on_predict_start", put_in)
+    yolo._dualres = {"on_predict_start": put_in, **_add_result_callbacks(yolo)}
+    # An existing predictor copied the callbacks when it was made; the next predict builds a new one.
+    yolo.predictor = None
+    return yolo
+
+
+def detach(yolo: Any) -> Any:
+    """Restore a YOLO that `attach` routed; does nothing to one that is not routed."""
+    added = getattr(yolo, "_dualres", None)
+    if added is None:
+        return yolo
+    for event, function in added.items():
+        yolo.callbacks[event].remove(function)
+    del yolo._dualres
+    yolo.predictor = None
+    return yolo
+
+
+def _add_result_callbacks(yolo: Any) -> dict[str, Callable[[Any], None]]:
+    # The tracker replaces the results between these two events, so both are needed.
+    events = {"on_predict_postprocess_end": _mark_results, "on_predict_batch_end": _mark_results}
+    for event, function in events.items():
+        yolo.add_callback(event, function)
+    return events
+
+
+def _mark_results(predictor: Any) -> None:
+    """Put `.dualres` on each of the batch's `Results`."""
+    routed = predictor.model.backend.model
+    decision = getattr(routed, "decision", None)
+    if isinstance(routed, RoutedYolo) and decision is not None:
+        for i, result in enumerate(predictor.results):
+            result.dualres = decision.of(i)
+
+
+# -- helpers ---------------------------------------------------------------------------------------------------
+
+
+def load_yolo(path: str) -> Any:
+    """`YOLO(path)`, with an error that says where a missing file comes from."""
+    from ultralytics import YOLO
+
+    if Path(path).name.startswith("yolov6") and path.endswith(".pt") and not Path(path).is_file():
+        raise DualResError(
+            f"'{path}' does not exist, and Ultralytics has no such download: it ships yolov6n.yaml only. Train one "
+            "(examples/train_ultralytics.py yolov6n.yaml --data …, or YOLO('yolov6n.yaml').train(data=…)). "
+            "Checkpoints of Meituan's YOLOv6 repository have another format."
+        )
+    try:
+        return YOLO(path)
+    except FileNotFoundError as error:
+        raise DualResError(f"cannot load detector '{path}': the file does not exist ({error}).") from None
+    except Exception as error:
+        raise DualResError(f"cannot load '{path}' as an Ultralytics detector: {error}") from None
+
+
+def _network(detector: Any) -> nn.Module:
+    net = getattr(detector, "model", detector)
+    if isinstance(net, str):
+        raise DualResError(
+            f"'{net}' is an exported model. DualRes routes a PyTorch detector: load the .pt it was exported from."
+        )
+    net = net if hasattr(net, "stride") else detector
+    task = getattr(net, "task", None) or getattr(detector, "task", "detect")
+    if task != "detect":
+        raise DualResError(f"this is a '{task}' model: DualRes routes object detectors (task 'detect').")
+    return net
+
+
+def decoded(raw: Any) -> Tensor:
+    """The decoded boxes of the host's output, with or without its training part."""
+    y: Tensor = raw[0] if isinstance(raw, (tuple, list)) else raw
+    return y
+
+
+def letterboxed(image_size: tuple[int, int], size: int) -> tuple[int, int]:
+    """(height, width) of an image scaled to fit `size`."""
+    gain = min(size / image_size[0], size / image_size[1])
+    return max(1, round(image_size[0] * gain)), max(1, round(image_size[1] * gain))
+
+
+def content_box(image: Tensor) -> tuple[int, int, int, int]:
+    """Where the photo lies in a letterboxed (3, H, W) image: the box without the grey border.
+
+    Read off the pixels, so that it holds wherever the batch comes from: predict, val, track or an exported graph.
+    """
+    height, width = image.shape[-2:]
+    x0, x1 = _content_range(image, 2, width)
+    y0, y1 = _content_range(image, 1, height)
+    if x0 >= x1 or y0 >= y1:  # an all-grey photo
+        return 0, 0, width, height
+    return x0, y0, x1, y1
+
+
+def _content_range(image: Tensor, axis: int, length: int) -> tuple[int, int]:
+    edges = image.select(axis, 0), image.select(axis, length - 1)
+    if not any(bool(_is_grey(edge).all()) for edge in edges):
+        return 0, length
+    other = 3 - axis
+    content = (~_is_grey(image)).any(dim=0).any(dim=other - 1).nonzero().flatten()
+    return (int(content[0]), int(content[-1]) + 1) if len(content) else (0, 0)
+
+
+def _is_grey(pixels: Tensor) -> Tensor:
+    return (pixels - GREY).abs() < 1e-3  # also holds in half precision
+
+
+def _loss_targets(target: Targets, size: tuple[int, int], shape: tuple[int, int]) -> dict[str, Tensor]:
+    """Original pixels -> the host's normalised xywh of the letterboxed input."""
+    gain = min(shape[0] / size[0], shape[1] / size[1])
+    pad_x, pad_y = ((side - round(original * gain)) / 2 for side, original in zip(shape[::-1], size[::-1]))
+    boxes = torch.from_numpy(target.boxes).float() * gain + torch.tensor([pad_x, pad_y, pad_x, pad_y])
+    xywh = torch.cat(((boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]), dim=1)
+    return {
+        "batch_idx": torch.zeros(len(target)),
+        "cls": torch.from_numpy(target.labels).float(),
+        "bboxes": xywh / torch.tensor([shape[1], shape[0], shape[1], shape[0]]),
+    }
+
+
+def _slice(value: Any, i: int) -> Any:
+    if isinstance(value, Tensor):
+        return value[i : i + 1]
+    if isinstance(value, dict):
+        return {k: _slice(v, i) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_slice(v, i) for v in value]
+    return value
