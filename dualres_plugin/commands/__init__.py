@@ -1,0 +1,1 @@
+"""The commands of `dualres`, one file per group; each has `register(app)`."""
