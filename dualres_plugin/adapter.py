@@ -17,6 +17,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from dualres_plugin.errors import DualResError
+from dualres_plugin.resize import low_size
 from dualres_plugin.types import Decision, Detections, RouterImages, Targets
 
 Batch = TypeVar("Batch")
@@ -110,6 +111,10 @@ class HostAdapter(ABC, Generic[Batch]):
     def input_shape(self, image_size: tuple[int, int], size: int) -> tuple[int, int]:
         """(height, width) of the network input for an image of (height, width): images that agree share a batch."""
         return size, size
+
+    def low_shape(self, shape: tuple[int, int], scale: float) -> tuple[int, int]:
+        """(height, width) of the low network input that belongs to a high one."""
+        return low_size(shape, scale, self.stride)
 
     def collate(self, images: Sequence[np.ndarray], size: int, targets: Sequence[Targets] | None = None) -> Batch:
         """The host's own preprocessing of RGB uint8 (H, W, 3) images into one high batch.

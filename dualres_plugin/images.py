@@ -83,7 +83,7 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         # Hosts drop the alpha channel; the colours below it are what a camera saw.
         return np.asarray(image.convert("RGBA"))[..., :3].copy()
-    return np.asarray(image.convert("RGB"))
+    return np.array(image.convert("RGB"))
 
 
 def image_size(path: Path | str) -> tuple[int, int]:

@@ -1,0 +1,127 @@
+"""The embedded default's detector: torchvision's FCOS on a small residual network, trained on `scenes`."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torchvision.models.detection import FCOS
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.fcos import FCOSHead
+from torchvision.models.resnet import BasicBlock
+from torchvision.ops import Conv2dNormActivation, FeaturePyramidNetwork
+
+from dualres_plugin.demo.scenes import CLASSES
+from dualres_plugin.errors import DualResError
+from dualres_plugin.files import atomic_write
+
+HIGH_SIZE = 320
+"""Long side in pixels at high resolution: that of the scenes themselves."""
+LOW_SIZE = 160
+"""Long side in pixels at low resolution."""
+WEIGHTS_PATH = Path(__file__).with_name("detector.safetensors")
+
+_PYRAMID = 64  # channels of the feature pyramid: FCOS heads normalise in 32 groups
+# Objects go to a pyramid level by their size in units of these; half the strides (8, 16, 32), because the
+# largest objects here are 160 pixels wide and would otherwise nearly all sit on the first level.
+_LEVEL_SIZES = ((4,), (8,), (16,))
+
+
+class DemoBackbone(nn.Module):
+    """Five strided stages of residual blocks and a feature pyramid over the last three.
+
+    Forward takes (B, 3, H, W) and returns three maps of 64 channels at strides 8, 16 and 32.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.out_channels = _PYRAMID
+        self.stem = Conv2dNormActivation(3, 24, kernel_size=3, stride=2)
+        self.stage2 = _stage(24, 32, 1)
+        self.stage3 = _stage(32, 64, 2)
+        self.stage4 = _stage(64, 128, 2)
+        self.stage5 = _stage(128, 192, 1)
+        self.fpn = FeaturePyramidNetwork([64, 128, 192], _PYRAMID)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        x = self.stage2(self.stem(images))
+        maps = OrderedDict[str, Tensor]()
+        for name, stage in (("p3", self.stage3), ("p4", self.stage4), ("p5", self.stage5)):
+            x = stage(x)
+            maps[name] = x
+        pyramid: dict[str, Tensor] = self.fpn(maps)
+        return pyramid
+
+
+def _stage(inputs: int, outputs: int, blocks: int) -> nn.Sequential:
+    """Residual blocks, the first of which halves the resolution."""
+    shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride=2, bias=False), nn.BatchNorm2d(outputs))
+    first = BasicBlock(inputs, outputs, stride=2, downsample=shortcut)
+    return nn.Sequential(first, *(BasicBlock(outputs, outputs) for _ in range(blocks - 1)))
+
+
+def build_demo_detector(pretrained: bool = True) -> FCOS:
+    """Build the demo's detector, in evaluation mode, at high resolution.
+
+    It takes a list of (3, H, W) RGB tensors in [0, 1] and returns torchvision's list of dicts. Its transform
+    scales the long side of every picture to `HIGH_SIZE`. Labels are 1-based: `CLASSES[label - 1]`.
+
+    Args:
+        pretrained: Load the weights that come with the package; otherwise they are random.
+
+    Raises:
+        DualResError: If the weights are missing or do not fit.
+    """
+    anchors = AnchorGenerator(sizes=_LEVEL_SIZES, aspect_ratios=((1.0,),) * len(_LEVEL_SIZES))
+    model = FCOS(
+        DemoBackbone(),
+        num_classes=len(CLASSES) + 1,
+        min_size=HIGH_SIZE,
+        max_size=HIGH_SIZE,
+        anchor_generator=anchors,
+        head=FCOSHead(_PYRAMID, 1, len(CLASSES) + 1, num_convs=1),
+        score_thresh=0.01,
+        nms_thresh=0.5,
+        detections_per_img=100,
+        topk_candidates=300,
+    )
+    if pretrained:
+        load_weights(model, WEIGHTS_PATH)
+    return model.eval()
+
+
+def load_weights(model: nn.Module, path: Path | str) -> None:
+    """Load a safetensors file into the model, in place; half precision becomes the model's own.
+
+    Raises:
+        DualResError: If the file is missing, is not safetensors, or its tensors are not the model's.
+    """
+    again = "Reinstall the package, or train the weights anew: python -m dualres_plugin.demo.train_detector"
+    if not Path(path).is_file():
+        raise DualResError(f"the demo detector's weights '{path}' do not exist. {again}")
+    try:
+        state = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise DualResError(f"cannot read the demo detector's weights '{path}': {error}. {again}") from None
+    try:
+        model.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        raise DualResError(f"the weights '{path}' do not fit the demo detector: {error}. {again}") from None
+
+
+def save_weights(model: nn.Module, path: Path | str) -> None:
+    """Write the model's weights as half-precision safetensors, atomically."""
+    state = {
+        name: (value.half() if value.is_floating_point() else value).detach().cpu().contiguous()
+        for name, value in model.state_dict().items()
+    }
+    with atomic_write(path) as temporary:
+        save_file(state, temporary)
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Number of trainable values."""
+    return sum(value.numel() for value in model.parameters())

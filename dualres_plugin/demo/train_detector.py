@@ -1,0 +1,247 @@
+"""Train the embedded default's detector from nothing, on generated scenes.
+
+    python -m dualres_plugin.demo.train_detector
+
+draws the scenes, trains at mixed resolutions, measures AP at both sizes on unseen scenes, and writes
+`detector.safetensors` and `detector.json`. Everything follows from the seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import math
+import os
+import time
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from torch import Tensor, nn
+from torchvision.models.detection import FCOS
+from tqdm import tqdm
+
+from dualres_plugin.demo.detector import (
+    HIGH_SIZE,
+    LOW_SIZE,
+    WEIGHTS_PATH,
+    build_demo_detector,
+    count_parameters,
+    load_weights,
+    save_weights,
+)
+from dualres_plugin.demo.scenes import CLASSES, Scene, coco_dataset, generate_scenes
+from dualres_plugin.errors import DualResError
+from dualres_plugin.files import make_dir, write_json
+
+BATCH = 16
+SIZES = {160: 0.25, 200: 0.1, 240: 0.1, 280: 0.1, 320: 0.45}
+"""Long side in pixels and its share of the batches: both sizes the demo runs at, and some between."""
+LEARNING_RATE = 2e-3
+WEIGHT_DECAY = 0.02
+EMA_DECAY = 0.998
+TEST_SCENES = 200
+
+Batch = tuple[list[Tensor], list[dict[str, Tensor]]]
+
+
+def set_size(model: FCOS, size: int) -> None:
+    """Make the model scale the long side of its pictures to `size` pixels."""
+    model.transform.min_size = (size,)
+    model.transform.max_size = size
+
+
+def to_tensor(image: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:
+    """(H, W, 3) uint8 to (3, H, W) float in [0, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 255
+
+
+# --- batches ----------------------------------------------------------------------------------------------
+
+
+def batches(scenes: Sequence[Scene], rng: np.random.Generator) -> Iterator[Batch]:
+    """One epoch of augmented batches; pictures of a batch have one shape, so that padding costs little."""
+    shapes = [tuple(sorted(scene.image.shape[:2])) for scene in scenes]
+    groups = []
+    for shape in sorted(set(shapes)):
+        members = rng.permutation([i for i, other in enumerate(shapes) if other == shape])
+        groups += [members[i : i + BATCH] for i in range(0, len(members) - BATCH + 1, BATCH)]
+    for group in rng.permutation(len(groups)):
+        upright = bool(rng.random() < 0.5)
+        pairs = [augment(scenes[i], upright, rng) for i in groups[group]]
+        yield [image for image, _ in pairs], [target for _, target in pairs]
+
+
+def augment(scene: Scene, upright: bool, rng: np.random.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+    """Turn, mirror and recolour a scene; what makes a class survives all of it.
+
+    Args:
+        scene: The scene.
+        upright: Return a picture at least as high as wide; otherwise at least as wide as high.
+        rng: Source of the random choices.
+
+    Returns:
+        The (3, H, W) picture in [0, 1] and torchvision's target for it.
+    """
+    image, boxes = to_tensor(scene.image), torch.from_numpy(scene.boxes)
+    height, width = image.shape[1:]
+    if (height > width) != upright and height != width:
+        image, boxes = image.transpose(1, 2), boxes[:, [1, 0, 3, 2]]
+        height, width = width, height
+    if rng.random() < 0.5:
+        image = image.flip(2)
+        boxes = torch.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], 1)
+    if rng.random() < 0.5:
+        image = image.flip(1)
+        boxes = torch.stack([boxes[:, 0], height - boxes[:, 3], boxes[:, 2], height - boxes[:, 1]], 1)
+    image = image[torch.from_numpy(rng.permutation(3))] * float(rng.uniform(0.7, 1.2))
+    return image.clamp(0, 1), {"boxes": boxes, "labels": torch.from_numpy(scene.labels)}
+
+
+# --- training ---------------------------------------------------------------------------------------------
+
+
+def train(model: FCOS, scenes: Sequence[Scene], epochs: int, seed: int) -> FCOS:
+    """Train in place and return the running average of the weights, in evaluation mode.
+
+    Raises:
+        DualResError: If the loss stops being a number.
+    """
+    rng = np.random.default_rng(seed)
+    average = deepcopy(model).requires_grad_(False).eval()
+    steps = epochs * sum(1 for _ in batch_counter(scenes))
+    optimizer = torch.optim.AdamW(_decay_groups(model), lr=LEARNING_RATE)
+    warm_up = min(100, steps // 5 + 1)
+
+    def rate(step: int) -> float:
+        return min((step + 1) / warm_up, 0.5 * (1 + math.cos(math.pi * step / steps)))
+
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+    model.train()
+    step = 0
+    with tqdm(total=steps, desc="training", unit="batch", mininterval=2) as bar:
+        for _ in range(epochs):
+            for images, targets in batches(scenes, rng):
+                set_size(model, int(rng.choice(list(SIZES), p=list(SIZES.values()))))
+                losses: dict[str, Tensor] = model(images, targets)
+                loss = torch.stack(list(losses.values())).sum()
+                if not torch.isfinite(loss):
+                    raise DualResError(f"training diverged at step {step}: the loss is {loss.item()}.")
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                nn.utils.clip_grad_norm_(model.parameters(), 10.0)
+                optimizer.step()
+                schedule.step()
+                step += 1
+                _follow(average, model, min(EMA_DECAY, step / (step + 10)))
+                bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
+                bar.update()
+    set_size(average, HIGH_SIZE)
+    return average
+
+
+def batch_counter(scenes: Sequence[Scene]) -> range:
+    """As many numbers as `batches` gives batches."""
+    shapes = [tuple(sorted(scene.image.shape[:2])) for scene in scenes]
+    return range(sum(shapes.count(shape) // BATCH for shape in set(shapes)))
+
+
+def _decay_groups(model: nn.Module) -> list[dict[str, Any]]:
+    """Weight decay for the kernels only, not for biases and normalisation."""
+    kernels = [value for value in model.parameters() if value.ndim > 1]
+    others = [value for value in model.parameters() if value.ndim <= 1]
+    return [{"params": kernels, "weight_decay": WEIGHT_DECAY}, {"params": others, "weight_decay": 0.0}]
+
+
+@torch.no_grad()
+def _follow(average: nn.Module, model: nn.Module, decay: float) -> None:
+    """Move the average towards the model."""
+    for mine, theirs in zip(average.state_dict().values(), model.state_dict().values()):
+        if mine.is_floating_point():
+            mine.lerp_(theirs, 1 - decay)
+        else:
+            mine.copy_(theirs)
+
+
+# --- measuring --------------------------------------------------------------------------------------------
+
+
+@torch.inference_mode()
+def detect(model: FCOS, scenes: Sequence[Scene], size: int, batch: int = 8) -> list[dict[str, Tensor]]:
+    """Run the detector at one size; torchvision's dicts, boxes in the scenes' own pixels."""
+    set_size(model, size)
+    found: list[dict[str, Tensor]] = []
+    for start in tqdm(range(0, len(scenes), batch), desc=f"testing at {size}", leave=False):
+        found += model([to_tensor(scene.image) for scene in scenes[start : start + batch]])
+    set_size(model, HIGH_SIZE)
+    return found
+
+
+def coco_eval(scenes: Sequence[Scene], found: Sequence[dict[str, Tensor]]) -> COCOeval:
+    """COCO's box evaluation, accumulated and summarised: `.stats[0]` is AP, `.evalImgs` are per image."""
+    rows = []
+    for image_id, result in enumerate(found, 1):
+        boxes = result["boxes"].clone()
+        boxes[:, 2:] -= boxes[:, :2]
+        numbers = torch.cat([boxes, result["scores"][:, None], result["labels"][:, None].float()], 1)
+        rows.append(torch.cat([torch.full((len(numbers), 1), float(image_id)), numbers], 1))
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO()
+        coco.dataset = coco_dataset(scenes)
+        coco.createIndex()
+        run = COCOeval(coco, coco.loadRes(torch.cat(rows).double().numpy()), "bbox")
+        run.evaluate()
+        run.accumulate()
+        run.summarize()
+    return run
+
+
+def average_precision(model: FCOS, scenes: Sequence[Scene], size: int) -> float:
+    """COCO AP (IoU 0.50 to 0.95) of the detector at one size."""
+    return float(coco_eval(scenes, detect(model, scenes, size)).stats[0])
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train, measure and write the weights."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--images", type=int, default=3000, help="training scenes to draw")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=WEIGHTS_PATH.parent, help="folder for the two files")
+    options = parser.parse_args(arguments)
+    out = make_dir(options.out)
+    if options.epochs < 1 or options.images < 8 * BATCH:
+        raise DualResError(f"training needs at least 1 epoch and {8 * BATCH} images.")
+    began = time.perf_counter()
+    torch.manual_seed(options.seed)
+    scenes = list(generate_scenes(options.seed, "detector-train", options.images, os.cpu_count() or 1))
+    model = train(build_demo_detector(pretrained=False), scenes, options.epochs, options.seed)
+    minutes = (time.perf_counter() - began) / 60
+    save_weights(model, out / WEIGHTS_PATH.name)
+    load_weights(model, out / WEIGHTS_PATH.name)  # measure what was written, in half precision
+    unseen = list(generate_scenes(options.seed, "detector-test", TEST_SCENES, os.cpu_count() or 1))
+    report = {
+        "trained_by": "python -m dualres_plugin.demo.train_detector"
+        f" --epochs {options.epochs} --images {options.images} --seed {options.seed}",
+        "minutes": round(minutes, 1),
+        "torch": torch.__version__,
+        "parameters": count_parameters(model),
+        "classes": list(CLASSES),
+        "high_size": HIGH_SIZE,
+        "low_size": LOW_SIZE,
+        "test_scenes": TEST_SCENES,
+        "ap_high": round(average_precision(model, unseen, HIGH_SIZE), 4),
+        "ap_low": round(average_precision(model, unseen, LOW_SIZE), 4),
+    }
+    write_json(out / WEIGHTS_PATH.with_suffix(".json").name, report)
+    print(f"AP {report['ap_high']:.3f} at {HIGH_SIZE}, {report['ap_low']:.3f} at {LOW_SIZE} px: {out}")
+
+
+if __name__ == "__main__":
+    main()
