@@ -63,7 +63,8 @@ build() {
     local wheel
     wheel="$(find "$work/wheel" -name "mmcv-$VERSION-*.whl")"
     # A build that cannot see torch ends well and leaves the operations out.
-    "$PYTHON" -m zipfile --list "$wheel" | grep -q 'mmcv/_ext\..*\(so\|pyd\)' ||
+    "$PYTHON" -c 'import sys, zipfile
+sys.exit(not any(name.startswith("mmcv/_ext.") for name in zipfile.ZipFile(sys.argv[1]).namelist()))' "$wheel" ||
         fail "the build ended without compiled operations; see '$cache/build.log'."
     # Copy, then rename: an interrupted copy must not look like a finished wheel.
     cp "$wheel" "$cache/.partial"
