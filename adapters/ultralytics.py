@@ -164,6 +164,9 @@ class UltralyticsAdapter(HostAdapter[YoloBatch]):
     def size_options(self, size: int) -> dict[str, Any]:
         return {"imgsz": size}
 
+    def for_inference(self) -> UltralyticsAdapter:
+        return UltralyticsAdapter(self._ready_net(False), self._ready_net(True) if self.low_detector is not None else None)
+
     # -- profiling ----------------------------------------------------------------------------------------------
 
     def input_shape(self, image_size: tuple[int, int], size: int) -> tuple[int, int]:

@@ -106,6 +106,17 @@ class HostAdapter(ABC, Generic[Batch]):
         """Keyword arguments that make the host's own methods run at the high size."""
         return {}
 
+    def for_inference(self) -> HostAdapter[Batch]:
+        """An adapter of the network as the host itself runs it, e.g. with batch norms folded."""
+        return self
+
+    def to(self, device: str) -> HostAdapter[Batch]:
+        """Move the detector to a device."""
+        for detector in (self.detector, self.low_detector):
+            if detector is not None:
+                detector.to(device)
+        return self
+
     # -- profiling -----------------------------------------------------------------------------------------
 
     def input_shape(self, image_size: tuple[int, int], size: int) -> tuple[int, int]:

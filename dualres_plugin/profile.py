@@ -32,7 +32,7 @@ SCHEMA = pa.schema(
     [
         ("image_id", pa.int64()),
         ("view", pa.int32()),
-        ("file_name", pa.string()),
+        ("path", pa.string()),
         ("height", pa.int32()),
         ("width", pa.int32()),
         ("loss_high", pa.float32()),
@@ -172,6 +172,10 @@ class Profile:
             self._list("gt_ignore", row).astype(bool),
         )
 
+    def image_path(self, row: int) -> Path:
+        """The photo that a row came from; it may have moved since."""
+        return Path(self.table.column("path")[row].as_py())
+
     def area(self, row: int) -> np.ndarray:
         """Object areas of one row, as the annotations state them."""
         return self._list("gt_area", row)
@@ -188,7 +192,7 @@ class Profile:
 def row_of(
     image_id: int,
     view: int,
-    file_name: str,
+    path: str,
     size: tuple[int, int],
     truth: Any,
     found: tuple[Detections, Detections],
@@ -200,7 +204,7 @@ def row_of(
     row: dict[str, Any] = {
         "image_id": image_id,
         "view": view,
-        "file_name": file_name,
+        "path": path,
         "height": size[0],
         "width": size[1],
         "loss_high": losses[0],

@@ -248,7 +248,7 @@ class _Builder:
             row_of(
                 self.records[job[0]].id,
                 job[1],
-                self.records[job[0]].path.name,
+                str(self.records[job[0]].path.resolve()),
                 (view.pixels.shape[0], view.pixels.shape[1]),
                 view,
                 (self._to_categories(high[i]), self._to_categories(low[i])),

@@ -1,0 +1,58 @@
+# `make demo` and `make test` work on a fresh machine with Python 3.11 (any 3.10+ does for the demo).
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+# One version for everybody, so that figures can be compared; others are allowed by pyproject.toml.
+TORCH ?= torch==2.14.1 torchvision==0.29.1
+export YOLO_OFFLINE ?= 1
+export YOLO_AUTOINSTALL ?= 0
+
+.PHONY: help demo test test-fast format static-checks mmcv docs clean
+
+help:
+	@echo "make demo           install the core and run the main job on generated scenes"
+	@echo "make test           install everything the tests need and run them all"
+	@echo "make test-fast      unit tests only"
+	@echo "make format         ruff format and fixes"
+	@echo "make static-checks  ruff and mypy"
+	@echo "make mmcv           compile mmcv with its ops (replaces mmcv-lite)"
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.core: pyproject.toml | $(BIN)/python
+	$(PIP) install -q $(TORCH)
+	$(PIP) install -q -e .
+	@touch $@
+
+# setuptools is named because mmengine needs pkg_resources, and pip resolves it out of order otherwise.
+$(VENV)/.dev: pyproject.toml $(VENV)/.core
+	$(PIP) install -q "setuptools<82" wheel
+	$(PIP) install -q -e ".[all,dev]"
+	@touch $@
+
+demo: $(VENV)/.core
+	$(BIN)/dualres demo --out runs/demo
+
+test: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+test-fast: $(VENV)/.dev
+	$(BIN)/python -m pytest tests/unit
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+static-checks: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+mmcv: $(VENV)/.dev
+	bash scripts/build_mmcv.sh $(BIN)/python
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

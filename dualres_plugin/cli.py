@@ -1,0 +1,48 @@
+"""The `dualres` command. Each command lives in `dualres_plugin/commands/`."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import typer
+
+from dualres_plugin.commands import detect, learn, published
+from dualres_plugin.errors import DualResError
+
+app = typer.Typer(
+    name="dualres",
+    help="Dynamic-resolution object detection: a tiny router decides, per image, whether your detector runs at high or "
+    "low resolution.\n\nThe usual order: profile, train, evaluate, predict. `dualres demo` shows all of it in minutes.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def options(quiet: bool = typer.Option(False, "--quiet", "-q", help="Warnings only.")) -> None:
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)
+    logging.getLogger("dualres").setLevel(logging.WARNING if quiet else logging.INFO)
+
+
+learn.register(app)
+detect.register(app)
+published.register(app)
+
+
+def main() -> None:
+    """Run the command line; bad input prints one message and exits with status 2."""
+    try:
+        app()
+    except DualResError as error:
+        print(f"dualres: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("dualres: stopped; run the same command again to resume a profile.", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""`dualres predict` and `dualres demo`: run a routed detector."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dualres_plugin.commands.learn import Detector, Device, Seed, on_device
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file to the command line."""
+    app.command("predict")(predict)
+    app.command("demo")(demo)
+
+
+def predict(
+    detector: Detector,
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Image, folder, glob, list file (.txt) or video.")],
+    router: Annotated[str, typer.Option(help="Folder of a router.")],
+    out: Annotated[Path, typer.Option(help="Where drawn images, detections.json and routes.csv go.")],
+    target_high_rate: Annotated[float | None, typer.Option(help="Wanted share at high, 0 to 1 (default 0.5).")] = None,
+    threshold: Annotated[float | None, typer.Option(help="Score above which an image goes high.")] = None,
+    gmacs: Annotated[float | None, typer.Option(help="Mean compute per image to spend, in GMACs.")] = None,
+    high: Annotated[int | None, typer.Option(help="High size; the detector's own by default.")] = None,
+    low: Annotated[int | None, typer.Option(help="Low size; half of high by default.")] = None,
+    conf: Annotated[float, typer.Option(help="Draw and list detections above this score.")] = 0.25,
+    batch: Annotated[int, typer.Option(help="Images per pass.")] = 1,
+    save: Annotated[bool, typer.Option(help="Save drawn images or video.")] = True,
+    device: Device = "cpu",
+) -> None:
+    """Detect with routing: draws the images, writes COCO JSON, prints each route and the share that went high.
+
+    \b
+    Examples:
+    dualres predict yolo11n.pt photos/ --router runs/router --out runs/predict
+    dualres predict yolo11n.pt street.mp4 --router runs/router --target-high-rate 0.3 --out runs/street
+    dualres predict yolo11n.pt bus.jpg --router runs/router --gmacs 2.0 --out runs/bus
+    """
+    from dualres_plugin.adapter import load_detector
+    from dualres_plugin.errors import DualResError
+    from dualres_plugin.predicting import Predictor, choose_threshold, save_predictions
+    from dualres_plugin.resize import check_scale
+    from dualres_plugin.router import ResolutionRouter
+
+    if sum(v is not None for v in (target_high_rate, threshold, gmacs)) > 1:
+        raise DualResError("give only one of --target-high-rate, --threshold and --gmacs.")
+    adapter = on_device(load_detector(detector), device)
+    size = high or adapter.default_size
+    scale = check_scale((low or size / 2) / size)
+    net = ResolutionRouter.from_pretrained(router)
+    limit = choose_threshold(net, adapter, size, scale, source, target_high_rate, threshold, gmacs)
+    predictor = Predictor(adapter, net, limit, size, scale, batch)
+    summary = save_predictions(predictor, source, out, conf, save, echo=typer.echo)
+    typer.echo(str(summary))
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Where everything goes.")] = Path("runs/demo"),
+    images: Annotated[int, typer.Option(help="Scenes to learn from; a third as many again are evaluated on.")] = 240,
+    seed: Seed = 0,
+) -> None:
+    """The whole job in minutes, offline: profile, train, evaluate and draw, on generated scenes.
+
+    \b
+    Example:
+    dualres demo --out runs/demo
+    """
+    from dualres_plugin.demo.run import run_demo
+
+    run_demo(out, images, seed, echo=typer.echo)

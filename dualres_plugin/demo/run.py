@@ -1,0 +1,72 @@
+"""`dualres demo`: the main job from nothing to a report, offline, on generated scenes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from dualres_plugin.adapter import adapt
+from dualres_plugin.commands.learn import print_summary
+from dualres_plugin.dataset import load_dataset
+from dualres_plugin.demo.detector import HIGH_SIZE, LOW_SIZE, build_demo_detector
+from dualres_plugin.demo.scenes import write_coco
+from dualres_plugin.evaluation import Evaluation, evaluate
+from dualres_plugin.files import make_dir
+from dualres_plugin.predicting import Predictor, save_predictions
+from dualres_plugin.profile import Profile
+from dualres_plugin.profiling import ProfileSettings, build_profile
+from dualres_plugin.report import write_evaluation
+from dualres_plugin.training import TrainConfig, train_router
+
+TRAIN_SEED, VAL_SEED = 1, 2  # scenes that the detector never saw, and two sets that share none
+
+
+def run_demo(out: Path, images: int, seed: int, echo: Callable[[str], None]) -> Evaluation:
+    """Generate scenes, profile the embedded detector, train a router, evaluate, draw.
+
+    Args:
+        out: gets `scenes/`, `profile-train/`, `profile-val/`, `router/`, `predict/` and the report.
+        images: scenes to learn from; two thirds as many are evaluated on.
+        seed: other scenes and another training.
+    """
+    start = time.perf_counter()
+    make_dir(out)
+    detector = adapt(build_demo_detector())
+    profiles: dict[str, Profile] = {}
+    folders: dict[str, Path] = {}
+    sizes = {"train": images, "val": max(30, images * 2 // 3)}
+    for split, split_seed in (("train", TRAIN_SEED), ("val", VAL_SEED)):
+        echo(f"{split}: {sizes[split]} generated scenes")
+        folder = out / f"scenes-{sizes[split]}-{seed}"
+        annotations, folders[split] = write_coco(folder, split, sizes[split], seed=1000 * (seed + 1) + split_seed)
+        profiles[split] = build_profile(
+            detector,
+            load_dataset(annotations, folders[split]),
+            out / f"profile-{split}-{sizes[split]}-{seed}",
+            ProfileSettings(HIGH_SIZE, LOW_SIZE / HIGH_SIZE, seed=seed),
+            detector_name="demo detector",
+        )
+    router = train_router(profiles["train"], TrainConfig(epochs=30, batch=32, seed=seed))
+    router.save(out / "router")
+    result = evaluate(profiles["val"], router, seed=seed, progress=True)
+    write_evaluation(
+        out,
+        result,
+        profiles["val"],
+        title="DualRes demo: generated scenes",
+        run={"command": f"dualres demo --out {out} --images {images} --seed {seed}", "seed": seed, "router": router.info},
+    )
+    predictor = Predictor(detector, router, router.threshold_for(0.5), HIGH_SIZE, LOW_SIZE / HIGH_SIZE)
+    save_some(predictor, folders["val"], out / "predict", 12)
+    print_summary(result)
+    echo(f"done in {time.perf_counter() - start:.0f} s; look at {out / 'report.html'} and {out / 'predict'}")
+    return result
+
+
+def save_some(predictor: Predictor, folder: Path, out: Path, count: int) -> None:
+    """Draw the detections of the first few images of a folder."""
+    listed = make_dir(out) / "images.txt"
+    chosen = sorted(folder.iterdir())[:count]
+    listed.write_text("\n".join(str(p.resolve()) for p in chosen))
+    save_predictions(predictor, str(listed), out, conf=0.3, save=True, echo=print)

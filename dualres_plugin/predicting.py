@@ -1,0 +1,203 @@
+"""`dualres predict`: a routed detector over any source, host-agnostic, with flat memory."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from dualres_plugin.adapter import HostAdapter, run_routed
+from dualres_plugin.drawing import draw
+from dualres_plugin.errors import DualResError
+from dualres_plugin.files import atomic_write, make_dir
+from dualres_plugin.images import VIDEO_SUFFIXES, SourceImage, expand_source, iter_source
+from dualres_plugin.policy import rate_for_budget
+from dualres_plugin.router import ResolutionRouter
+from dualres_plugin.types import Decision, Detections, ImageDecision
+from dualres_plugin.wrapper import Gate
+
+logger = logging.getLogger("dualres")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One image, what was found, and the route it took."""
+
+    image: SourceImage
+    found: Detections
+    route: ImageDecision
+
+
+@dataclass
+class Summary:
+    """What a run of predict did."""
+
+    out: Path
+    images: int = 0
+    high: int = 0
+    left_out: int = 0
+
+    def __str__(self) -> str:
+        share = self.high / self.images if self.images else 0.0
+        text = f"{self.images} images, {self.high} at high ({share:.1%}); results in {self.out}"
+        return text + (f"; {self.left_out} unreadable files left out" if self.left_out else "")
+
+
+class Predictor:
+    """Runs a routed detector over images and answers in pixels of the originals.
+
+    Args:
+        adapter: of the frozen detector.
+        router, threshold: decide each route.
+        size, scale: high size and low / high ratio.
+        batch: images per pass; images of one shape share a pass.
+    """
+
+    def __init__(
+        self,
+        adapter: HostAdapter[Any],
+        router: ResolutionRouter,
+        threshold: float,
+        size: int,
+        scale: float,
+        batch: int = 1,
+    ):
+        self.adapter = adapter.for_inference()
+        self.gate = Gate(router, threshold)
+        self.size = size
+        self.scale = scale
+        self.batch = batch
+
+    def stream(self, images: Iterator[SourceImage]) -> Iterator[Prediction]:
+        """Predictions in the order of the images; memory does not grow with their number."""
+        pending: list[SourceImage] = []
+        for image in images:
+            if pending and (len(pending) == self.batch or not self._same_shape(pending[0], image)):
+                yield from self._run(pending)
+                pending = []
+            pending.append(image)
+        if pending:
+            yield from self._run(pending)
+
+    def _same_shape(self, a: SourceImage, b: SourceImage) -> bool:
+        shapes = (self.adapter.input_shape(i.pixels.shape[:2], self.size) for i in (a, b))
+        return len(set(shapes)) == 1
+
+    def _run(self, images: list[SourceImage]) -> Iterator[Prediction]:
+        batch = self.adapter.collate([image.pixels for image in images], self.size)
+        decisions: list[Decision] = []
+        raw = run_routed(self.adapter, batch, self.gate, self.scale, decisions.append)
+        for i, (image, found) in enumerate(zip(images, self.adapter.detections(raw, batch))):
+            yield Prediction(image, found, decisions[0].of(i))
+
+
+def choose_threshold(
+    router: ResolutionRouter,
+    adapter: HostAdapter[Any],
+    size: int,
+    scale: float,
+    source: Any,
+    target_high_rate: float | None,
+    threshold: float | None,
+    gmacs: float | None,
+) -> float:
+    """The threshold of whichever budget was given; 50 % at high by default.
+
+    A GMACs budget is turned into a rate with the cost of the source's first image.
+    """
+    if threshold is not None:
+        return threshold
+    if gmacs is not None:
+        first = next(iter_source(source), None)
+        if first is None:
+            raise DualResError(f"source '{source}' holds no image.")
+        shape = adapter.input_shape(first.pixels.shape[:2], size)
+        low = adapter.macs(adapter.low_shape(shape, scale), low=True)
+        target_high_rate = rate_for_budget(gmacs, router.gmacs(), low, adapter.macs(shape))
+    return router.threshold_for(0.5 if target_high_rate is None else target_high_rate)
+
+
+def save_predictions(
+    predictor: Predictor, source: str, out: Path, conf: float, save: bool, echo: Callable[[str], None]
+) -> Summary:
+    """Run over a source; write drawn images (or a video), `detections.json` (COCO results) and `routes.csv`."""
+    make_dir(out)
+    summary = Summary(out)
+
+    def skip(message: str) -> None:
+        summary.left_out += 1
+        logger.warning("left out: %s", message)
+
+    paths = expand_source(source)
+    videos = [p for p in paths if p.suffix.lower() in VIDEO_SUFFIXES]
+    results: list[dict[str, Any]] = []
+    names = predictor.adapter.class_names
+    with ExitStack() as stack:
+        table = csv.writer(stack.enter_context(stack.enter_context(atomic_write(out / "routes.csv")).open("w", newline="")))
+        table.writerow(["file", "route", "score"])
+        writer = stack.enter_context(_Video(out / videos[0].name)) if videos and save else None
+        total = None if videos else len(paths)
+        bar = stack.enter_context(tqdm(total=total, unit="img", desc="predict", dynamic_ncols=True))
+        for p in predictor.stream(iter_source(source, skip)):
+            summary.images += 1
+            summary.high += p.route.route == "high"
+            bar.update()
+            table.writerow([p.image.name, p.route.route, f"{p.route.score:.5f}"])
+            results += _coco(p, summary.images, conf, names)
+            caption = str(p.route)
+            if writer:
+                caption += f"  high so far {summary.high / summary.images:.0%}"
+                writer.write(np.asarray(draw(p.image.pixels, p.found, names, caption, conf)))
+            else:
+                bar.write(f"{p.image.name}: {p.route}, {int((p.found.scores >= conf).sum())} objects")
+                if save:
+                    with atomic_write(out / Path(p.image.name).with_suffix(".jpg").name) as temporary:
+                        draw(p.image.pixels, p.found, names, caption, conf).save(temporary, quality=90)
+    with atomic_write(out / "detections.json") as temporary:
+        temporary.write_text(json.dumps(results))
+    return summary
+
+
+def _coco(p: Prediction, number: int, conf: float, names: dict[int, str] | None) -> list[dict[str, Any]]:
+    stem = Path(p.image.name).stem
+    image_id = int(stem) if stem.isdigit() else number
+    rows = []
+    for box, score, label in zip(p.found.boxes.tolist(), p.found.scores.tolist(), p.found.labels.tolist()):
+        if score >= conf:
+            x0, y0, x1, y1 = box
+            row = {"image_id": image_id, "file_name": p.image.name, "category_id": label, "score": round(score, 5)}
+            row["bbox"] = [round(v, 2) for v in (x0, y0, x1 - x0, y1 - y0)]
+            row["category_name"] = (names or {}).get(label, str(label))
+            rows.append(row)
+    return rows
+
+
+class _Video:
+    """Writes frames to an .mp4; the size is that of the first frame."""
+
+    def __init__(self, path: Path):
+        self.path = path.with_suffix(".mp4")
+        self.writer: Any = None
+
+    def __enter__(self) -> _Video:
+        return self
+
+    def write(self, frame: np.ndarray) -> None:
+        import cv2
+
+        if self.writer is None:
+            code = cv2.VideoWriter.fourcc(*"mp4v")
+            self.writer = cv2.VideoWriter(str(self.path), code, 25.0, (frame.shape[1], frame.shape[0]))
+        self.writer.write(np.ascontiguousarray(frame[..., ::-1]))
+
+    def __exit__(self, *_: object) -> None:
+        if self.writer is not None:
+            self.writer.release()
