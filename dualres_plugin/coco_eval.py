@@ -16,7 +16,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from dualres_plugin.errors import DualResError
-from dualres_plugin.profile import MAX_DETECTIONS, Profile
+from dualres_plugin.profile import Profile
 
 RECALLS = np.linspace(0, 1, 101)  # COCO's
 AREAS = {"all": (0.0, 1e10), "small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
@@ -185,7 +185,7 @@ def evaluate_coco(profile: Profile, rows: np.ndarray, which: str, area: tuple[fl
     with contextlib.redirect_stdout(io.StringIO()):
         found = truth.loadRes(results) if results else COCO()
         evaluator = COCOeval(truth, found, "bbox")
-        evaluator.params.maxDets = [1, 10, MAX_DETECTIONS]
+        evaluator.params.maxDets = [1, 10, 100]  # COCO's own
         if area is not None:
             evaluator.params.areaRng, evaluator.params.areaRngLbl = [list(area)], ["this"]
         evaluator.evaluate()
