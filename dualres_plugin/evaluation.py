@@ -59,6 +59,7 @@ class Evaluation:
     n: int
     router: Curve
     oracle: Curve
+    random: Curve
     random_auc: float
     random_sd: float
     ci95: tuple[float, float]
@@ -88,7 +89,7 @@ class Evaluation:
             "low_gmacs": self.low_gmacs,
             "high_gmacs": self.high_gmacs,
             "points": self.router.points(),
-            "random": {"auc_policy": self.random_auc, "sd": self.random_sd},
+            "random": {"auc_policy": self.random_auc, "sd": self.random_sd, "points": self.random.points()},
             "oracle": {"auc_policy": self.oracle.auc_policy, "points": self.oracle.points()},
             "baselines": {
                 c.name: {"auc_policy": c.auc_policy, "extra_gmacs": c.extra_gmacs, "points": c.points()}
@@ -214,16 +215,20 @@ def evaluate_scores(
     cascade = curve("cascade", descending(cascade_uncertainty(profile, rows)), 0.0)
     # Every image runs low first; those that escalate run high on top.
     cascade = Curve("cascade", cascade.beta, low + cascade.beta * high, cascade.ap, 0.0)
-    randoms = [
-        _auc(*sweep(mixed, rng.permutation(mixed.n), COARSE))
-        for _ in tqdm(range(permutations), desc="random", disable=not progress, leave=False)
+    sweeps = [
+        sweep(mixed, rng.permutation(mixed.n), COARSE)
+        for _ in tqdm(range(max(1, permutations)), desc="random", disable=not progress, leave=False)
     ]
+    share, aps = sweeps[0][0], np.mean([ap for _, ap in sweeps], axis=0)
+    random = Curve("random", share, low + share * (high - low), aps)
+    randoms = [_auc(*points) for points in sweeps]
     interval = bootstrap_auc(mixed, scores, bootstrap, rng, progress)
     at_half = int(np.argmin(np.abs(router.beta - 0.5)))
     return Evaluation(
         n=mixed.n,
         router=router,
         oracle=oracle,
+        random=random,
         random_auc=float(np.mean(randoms)),
         random_sd=float(np.std(randoms)),
         ci95=interval,
