@@ -31,7 +31,8 @@ def gumbel_gate(
     soft = torch.sigmoid((scores + torch.log(uniform) - torch.log1p(-uniform)) / temperature)
     if not hard:
         return soft
-    return (soft > 0.5).to(soft.dtype) + soft - soft.detach()
+    # The difference is exactly zero; without the parentheses rounding leaves gates such as 0.99999994.
+    return (soft > 0.5).to(soft.dtype) + (soft - soft.detach())
 
 
 def dualres_loss(gate: Tensor, loss_high: Tensor, loss_low: Tensor, gamma: float, target_high_rate: float) -> Tensor:
