@@ -15,6 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from dualres_plugin.adapter import HostAdapter, run_routed
+from dualres_plugin.controller import BudgetController
 from dualres_plugin.drawing import draw
 from dualres_plugin.errors import DualResError
 from dualres_plugin.files import atomic_write, make_dir
@@ -59,6 +60,7 @@ class Predictor:
         router, threshold: decide each route.
         size, scale: high size and low / high ratio.
         batch: images per pass; images of one shape share a pass.
+        controller: holds the rate on a drifting stream.
     """
 
     def __init__(
@@ -69,9 +71,10 @@ class Predictor:
         size: int,
         scale: float,
         batch: int = 1,
+        controller: BudgetController | None = None,
     ):
         self.adapter = adapter.for_inference()
-        self.gate = Gate(router, threshold)
+        self.gate = Gate(router, threshold, controller)
         self.size = size
         self.scale = scale
         self.batch = batch

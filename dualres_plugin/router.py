@@ -163,6 +163,12 @@ class ResolutionRouter(nn.Module):
             )
         return float(np.interp(1.0 - target_high_rate, np.linspace(0, 1, len(self.quantiles)), self.quantiles))
 
+    def rate_of(self, threshold: float) -> float:
+        """The share of the calibration images whose score is above a threshold."""
+        if np.isinf(threshold):
+            return float(threshold < 0)
+        return float(1.0 - np.interp(threshold, self.quantiles, np.linspace(0, 1, len(self.quantiles))))
+
     def gmacs(self) -> float:
         """Compute of one score in GMACs."""
         size = self.config.input_size

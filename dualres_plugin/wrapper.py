@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from dualres_plugin.adapter import HostAdapter, adapt, load_detector, run_routed
+from dualres_plugin.controller import BudgetController
 from dualres_plugin.errors import DualResError
 from dualres_plugin.resize import check_scale
 from dualres_plugin.router import ResolutionRouter
@@ -42,15 +44,25 @@ class RouteLog:
 
 
 class Gate(nn.Module):
-    """A router with its threshold: called with a batch's images it decides their routes."""
+    """A router with its threshold: called with a batch's images it decides their routes.
 
-    def __init__(self, router: ResolutionRouter, threshold: float):
+    Args:
+        controller: moves the threshold from image to image to hold a rate; None keeps it fixed.
+    """
+
+    def __init__(self, router: ResolutionRouter, threshold: float, controller: BudgetController | None = None):
         super().__init__()
         self.router = router
         self.threshold = float(threshold)
+        self.controller = controller
 
     def forward(self, images: RouterImages) -> Decision:
-        return self.router.decide(images, self.threshold)
+        if self.controller is None:
+            return self.router.decide(images, self.threshold)
+        threshold = self.controller.threshold
+        scores = self.router.score(images)
+        high = torch.tensor([self.controller.route(float(s)) for s in scores], dtype=torch.bool)
+        return Decision(scores, high, threshold)
 
 
 class DualResWrapper:
@@ -63,6 +75,8 @@ class DualResWrapper:
         high: the high size in pixels; None is the detector's own default.
         target_high_rate: wanted share of images at high; the threshold is read from the router's calibration.
         threshold: score above which an image goes high; overrides `target_high_rate`.
+        hold_rate: keep the share at high on target when the content drifts, by moving the threshold
+            (`controller.BudgetController`; its state is `wrapper.controller.state`).
         low_detector: a second network for the low size (pair mode).
 
     Raises:
@@ -83,6 +97,7 @@ class DualResWrapper:
         high: int | None = None,
         target_high_rate: float = 0.5,
         threshold: float | None = None,
+        hold_rate: bool = False,
         low_detector: Any | None = None,
     ):
         if isinstance(detector, (str, Path)):
@@ -94,6 +109,9 @@ class DualResWrapper:
         self.log = RouteLog()
         self._target_high_rate = target_high_rate
         self._threshold = threshold
+        self._hold_rate = hold_rate
+        self.controller: BudgetController | None = None
+        self._gate: Gate | None = None
         self._router: ResolutionRouter | None = None
         self._wrapped: Any | None = None
         if router is not None:
@@ -121,7 +139,7 @@ class DualResWrapper:
         if self._threshold is None:
             loaded.threshold_for(self._target_high_rate)  # fails here, not at the first image
         self._router = loaded.eval()
-        self._wrapped = None
+        self._wrapped = self._gate = None
 
     @property
     def threshold(self) -> float:
@@ -138,7 +156,7 @@ class DualResWrapper:
             self.router.threshold_for(target_high_rate)
             self._target_high_rate = target_high_rate
         self._threshold = threshold
-        self._wrapped = None
+        self._wrapped = self._gate = None
 
     # -- running ---------------------------------------------------------------------------------------------
 
@@ -146,8 +164,17 @@ class DualResWrapper:
     def host(self) -> Any:
         """The host's own object with the routing inside; the detector that was given is untouched."""
         if self._wrapped is None:
-            self._wrapped = self.adapter.wrap(Gate(self.router, self.threshold), self.scale, self.log)
+            self._wrapped = self.adapter.wrap(self.gate, self.scale, self.log)
         return self._wrapped
+
+    @property
+    def gate(self) -> Gate:
+        """The router at its operating point."""
+        if self._gate is None:
+            if self._hold_rate:
+                self.controller = BudgetController(self._target_high_rate, self.router.quantiles)
+            self._gate = Gate(self.router, self.threshold, self.controller)
+        return self._gate
 
     def predict(self, source: Any, **kwargs: Any) -> Any:
         """Detect on whatever the host's users pass as a source; results in the host's own types.
@@ -160,8 +187,7 @@ class DualResWrapper:
 
     def forward(self, batch: Any) -> Any:
         """Run one of the host's own batches and return the host's raw output."""
-        gate = Gate(self.router, self.threshold)
-        return run_routed(self.adapter, batch, gate, self.scale, self.log)
+        return run_routed(self.adapter, batch, self.gate, self.scale, self.log)
 
     def decide(self, images: Sequence[np.ndarray]) -> Decision:
         """Routes of RGB uint8 (H, W, 3) images, without running the detector."""
@@ -174,7 +200,7 @@ class DualResWrapper:
 
     def __getattr__(self, name: str) -> Any:
         # val, track, names, … are the host's own. Only called for names that this class does not define.
-        if name.startswith("_") or name in ("adapter", "detector", "high", "scale", "log"):
+        if name.startswith("_") or name in ("adapter", "detector", "high", "scale", "log", "controller"):
             raise AttributeError(name)
         value = getattr(self.host, name)
         if name in self.adapter.sized_methods:

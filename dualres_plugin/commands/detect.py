@@ -23,6 +23,9 @@ def predict(
     out: Annotated[Path, typer.Option(help="Where drawn images, detections.json and routes.csv go.")],
     target_high_rate: Annotated[float | None, typer.Option(help="Wanted share at high, 0 to 1 (default 0.5).")] = None,
     threshold: Annotated[float | None, typer.Option(help="Score above which an image goes high.")] = None,
+    hold: Annotated[
+        bool, typer.Option("--hold", help="Hold the target rate when the content drifts (streams, videos).")
+    ] = False,
     gmacs: Annotated[float | None, typer.Option(help="Mean compute per image to spend, in GMACs.")] = None,
     high: Annotated[int | None, typer.Option(help="High size; the detector's own by default.")] = None,
     low: Annotated[int | None, typer.Option(help="Low size; half of high by default.")] = None,
@@ -40,6 +43,7 @@ def predict(
     dualres predict yolo11n.pt bus.jpg --router runs/router --gmacs 2.0 --out runs/bus
     """
     from dualres_plugin.adapter import load_detector
+    from dualres_plugin.controller import BudgetController
     from dualres_plugin.errors import DualResError
     from dualres_plugin.predicting import Predictor, choose_threshold, save_predictions
     from dualres_plugin.resize import check_scale
@@ -52,7 +56,12 @@ def predict(
     scale = check_scale((low or size / 2) / size)
     net = ResolutionRouter.from_pretrained(router)
     limit = choose_threshold(net, adapter, size, scale, source, target_high_rate, threshold, gmacs)
-    predictor = Predictor(adapter, net, limit, size, scale, batch)
+    controller = None
+    if hold:
+        if threshold is not None:
+            raise DualResError("--hold keeps a rate: give --target-high-rate or --gmacs, not --threshold.")
+        controller = BudgetController(net.rate_of(limit), net.quantiles)
+    predictor = Predictor(adapter, net, limit, size, scale, batch, controller)
     summary = save_predictions(predictor, source, out, conf, save, echo=typer.echo)
     typer.echo(str(summary))
 
