@@ -52,17 +52,28 @@ def load_router(path: Path | str, backbone: nn.Module | None = None) -> Resoluti
         raise DualResError(f"router '{path}' does not exist. Train one with: dualres train PROFILE --out {path}")
     meta = read_json(path / META, "router description")
     _check_meta(meta, path)
-    config = RouterConfig(**{**meta["config"], "mean": tuple(meta["config"]["mean"]), "std": tuple(meta["config"]["std"])})
-    if config.backbone == "custom" and backbone is None:
+    if meta["config"]["backbone"] == "custom" and backbone is None:
         raise DualResError(
             f"router '{path}' was built around a backbone given by object: "
             "call ResolutionRouter.from_pretrained(path, backbone=module)."
         )
-    router = ResolutionRouter(config, backbone=backbone)
+    try:
+        router = _from_meta(meta, backbone)
+    except DualResError:
+        raise
+    except (TypeError, ValueError, RuntimeError) as error:  # right keys, wrong values: edited by hand
+        raise DualResError(f"'{path / META}' is incomplete or edited: {error}.") from None
     _load_tensors(router, path / TENSORS)
+    return router.eval()
+
+
+def _from_meta(meta: dict[str, Any], backbone: nn.Module | None) -> ResolutionRouter:
+    config = dict(meta["config"])
+    config |= {name: tuple(map(float, config[name])) for name in ("mean", "std")}
+    router = ResolutionRouter(RouterConfig(**config), backbone=backbone)
     router.quantiles = [float(q) for q in meta["score_quantiles"]]
     router.info = dict(meta.get("info", {}))
-    return router.eval()
+    return router
 
 
 def _check_meta(meta: Any, path: Path) -> None:
@@ -75,7 +86,8 @@ def _check_meta(meta: Any, path: Path) -> None:
             "Update the package, or train the router again."
         )
     missing = [k for k in ("config", "score_quantiles") if k not in meta]
-    unknown = set(meta.get("config", {})) ^ set(RouterConfig.__dataclass_fields__)
+    config = meta.get("config", {})
+    unknown = set(config) ^ set(RouterConfig.__dataclass_fields__) if isinstance(config, dict) else {"config"}
     if missing or unknown:
         raise DualResError(f"'{path / META}' is incomplete or edited: check {missing or sorted(unknown)}.")
 

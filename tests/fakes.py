@@ -24,7 +24,7 @@ from dualres_plugin.views import View
 CATEGORIES = {1: "square", 2: "disc"}
 
 
-# -- photos ---------------------------------------------------------------------------------------------------
+# -- photos ------------------------------------------------------
 
 
 def photo(seed: int = 0, size: tuple[int, int] = (48, 64)) -> np.ndarray:
@@ -34,7 +34,9 @@ def photo(seed: int = 0, size: tuple[int, int] = (48, 64)) -> np.ndarray:
     return np.asarray(coarse.resize(size[::-1], Image.Resampling.BICUBIC)).copy()
 
 
-def write_photos(folder: Path, count: int, sizes: Sequence[tuple[int, int]] = ((48, 64), (64, 48))) -> list[Path]:
+def write_photos(
+    folder: Path, count: int, sizes: Sequence[tuple[int, int]] = ((48, 64), (64, 48))
+) -> list[Path]:
     """`0.png`, `1.png`, … with sizes in turn."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
@@ -45,7 +47,11 @@ def write_photos(folder: Path, count: int, sizes: Sequence[tuple[int, int]] = ((
 
 
 def coco_dict(
-    folder: Path, paths: Sequence[Path], boxes_each: int = 2, categories: dict[int, str] = CATEGORIES, seed: int = 0
+    folder: Path,
+    paths: Sequence[Path],
+    boxes_each: int = 2,
+    categories: dict[int, str] = CATEGORIES,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """COCO annotations with random boxes inside the pictures; image ids start at 1."""
     rng = np.random.default_rng(seed)
@@ -83,7 +89,7 @@ def write_coco(
     return file, folder / "images"
 
 
-# -- a host --------------------------------------------------------------------------------------------------------
+# -- a host ------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -95,7 +101,7 @@ class FakeBatch:
 
 
 class FakeAdapter(HostAdapter[FakeBatch]):
-    """A detector whose answer follows from the pixels alone. Counts its passes; `on_pass` may raise or kill."""
+    """A detector whose answer follows from the pixels alone. `on_pass` is called first and may raise."""
 
     name: ClassVar[str] = "fake"
     requires: ClassVar[tuple[str, ...]] = ()
@@ -130,10 +136,16 @@ class FakeAdapter(HostAdapter[FakeBatch]):
         size = self.low_shape((int(part.images.shape[2]), int(part.images.shape[3])), scale)
         return replace(part, images=resize_images(part.images, size), low=True)
 
-    def collate(self, images: Sequence[np.ndarray], size: int, targets: Sequence[Targets] | None = None) -> FakeBatch:
-        tensors = [torch.from_numpy(np.ascontiguousarray(im)).permute(2, 0, 1)[None].float() / 255 for im in images]
+    def collate(
+        self, images: Sequence[np.ndarray], size: int, targets: Sequence[Targets] | None = None
+    ) -> FakeBatch:
+        tensors = [
+            torch.from_numpy(np.ascontiguousarray(im)).permute(2, 0, 1)[None].float() / 255 for im in images
+        ]
         square = torch.cat([resize_images(t, (size, size)) for t in tensors])
-        return FakeBatch(square, [im.shape[:2] for im in images], list(targets) if targets is not None else None)
+        return FakeBatch(
+            square, [im.shape[:2] for im in images], list(targets) if targets is not None else None
+        )
 
     def predict(self, batch: FakeBatch) -> Tensor:
         """(B, 2): mean and deviation of each picture."""
@@ -174,7 +186,7 @@ def forced(high: Sequence[bool]) -> Callable[[RouterImages], Decision]:
     return decide
 
 
-# -- profiles from numbers --------------------------------------------------------------------------------------------
+# -- profiles from numbers ------------------------------------------------------
 
 
 def make_profile(
@@ -190,8 +202,8 @@ def make_profile(
     """Write and load a profile.
 
     Args:
-        rows: per view: `image_id`, `view`, `truth` (a `View`-like with boxes …), `high`, `low` (`Detections`),
-            `losses` (high, low), `thumbnail` (3, S, S) uint8; all optional.
+        rows: per view, all optional: `image_id`, `view`, `truth` (a `View`), `high`, `low` (`Detections`),
+            `losses` (high, low), `thumbnail` (3, S, S) uint8.
         gmacs: (high, low).
     """
     table = to_table(
@@ -232,7 +244,9 @@ def make_profile(
     return Profile.load(path)
 
 
-def truth(objects: Sequence[tuple[float, float, float, float, int, bool]], areas: Sequence[float] | None = None) -> View:
+def truth(
+    objects: Sequence[tuple[float, float, float, float, int, bool]], areas: Sequence[float] | None = None
+) -> View:
     """Ground truth from (x0, y0, x1, y1, category, crowd) rows; areas are the boxes' unless given."""
     boxes = np.array([o[:4] for o in objects], dtype=np.float32).reshape(-1, 4)
     own = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
