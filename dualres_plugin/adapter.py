@@ -42,6 +42,7 @@ class HostAdapter(ABC, Generic[Batch]):
     requires: ClassVar[tuple[str, ...]]
     stride: int = 32
     default_size: int = 640
+    default_scale: float = 0.5  # low / high ratio when none is given; a pair of networks has one of its own
     class_names: dict[int, str] | None = None  # label -> name, where the host knows it
     label_ids: list[int] | None = None  # labels in class order, where names are unknown
 

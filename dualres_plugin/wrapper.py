@@ -71,7 +71,8 @@ class DualResWrapper:
     Args:
         detector: a `YOLO`, a torchvision detection model, or any object with an installed adapter.
         router: a `ResolutionRouter` or the folder of one; None means that `fit` comes first.
-        low: the low size, as a ratio of the high one (0.5) or in pixels (320).
+        low: the low size, as a ratio of the high one (0.5) or in pixels (320); None is half, or the size that
+            `low_detector` was built for where its host knows one.
         high: the high size in pixels; None is the detector's own default.
         target_high_rate: wanted share of images at high; the threshold is read from the router's calibration.
         threshold: score above which an image goes high; overrides `target_high_rate`.
@@ -93,7 +94,7 @@ class DualResWrapper:
         detector: Any,
         router: ResolutionRouter | Path | str | None = None,
         *,
-        low: float = 0.5,
+        low: float | None = None,
         high: int | None = None,
         target_high_rate: float = 0.5,
         threshold: float | None = None,
@@ -105,6 +106,7 @@ class DualResWrapper:
         self.adapter: HostAdapter[Any] = adapt(detector, low_detector)
         self.detector = self.adapter.detector
         self.high = int(high or self.adapter.default_size)
+        low = self.adapter.default_scale if low is None else low
         self.scale = check_scale(low / self.high if low >= 1 else low)
         self.log = RouteLog()
         self._target_high_rate = target_high_rate
