@@ -96,7 +96,7 @@ def image_size(path: Path | str) -> tuple[int, int]:
         with Image.open(path) as image:
             w, h = image.size
             rotated = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-    except (OSError, SyntaxError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UnreadableImageError(f"'{path}' is not an image that can be read: {error}") from None
     return (w, h) if rotated else (h, w)
 
@@ -155,7 +155,7 @@ def expand_source(source: str | Path) -> list[Path]:
         return [Path(line) if Path(line).is_absolute() else path.parent / line for line in lines]
     if path.is_file():
         return [path]
-    found = [Path(p) for p in sorted(glob.glob(str(source), recursive=True))]
+    found = [Path(p) for p in sorted(glob.glob(str(source), recursive=True))]  # noqa: PTH207 - absolute patterns too
     if not found:
         raise DualResError(f"source '{source}' does not exist (no file, folder or glob match).")
     return found
