@@ -117,9 +117,15 @@ def _mosaic(records: Sequence[ImageRecord], size: tuple[int, int]) -> View:
         pixels = Image.fromarray(read_image(record.path, record.size)).resize((cw, ch), Image.Resampling.BILINEAR)
         canvas[top : top + ch, left : left + cw] = np.asarray(pixels)
         fx, fy = cw / record.size[1], ch / record.size[0]
-        boxes = record.boxes * np.array([fx, fy, fx, fy]) + np.array([left, top, left, top])
-        parts.append(View(canvas, boxes.astype(np.float32), record.categories, record.ignore, record.area * fx * fy))
-    return View(canvas, *(np.concatenate([getattr(p, k) for p in parts]) for k in ("boxes", "categories", "ignore", "area")))
+        # A box that leaves its photo would reach into the neighbour's quarter.
+        boxes = record.boxes.clip(0, [record.size[1], record.size[0]] * 2)
+        seen = _areas(boxes) > 0
+        boxes = boxes[seen] * np.array([fx, fy, fx, fy]) + np.array([left, top, left, top])
+        area = (record.area * fx * fy)[seen]
+        parts.append(View(canvas, boxes.astype(np.float32), record.categories[seen], record.ignore[seen], area))
+    return View(
+        canvas, *(np.concatenate([getattr(p, k) for p in parts]) for k in ("boxes", "categories", "ignore", "area"))
+    )
 
 
 def _mirror(view: View) -> View:
