@@ -169,7 +169,9 @@ class TorchvisionAdapter(HostAdapter[TorchvisionBatch]):
         tensors = [torch.from_numpy(np.ascontiguousarray(im)).permute(2, 0, 1).float().div_(255) for im in images]
         device = next(self.detector.parameters()).device
         own = None if size == self.default_size else size
-        return TorchvisionBatch([t.to(device) for t in tensors], own, 1.0, list(targets) if targets is not None else None)
+        return TorchvisionBatch(
+            [t.to(device) for t in tensors], own, 1.0, list(targets) if targets is not None else None
+        )
 
     def detections(self, raw: list[dict[str, Tensor]], batch: TorchvisionBatch) -> list[Detections]:
         return [Detections.from_arrays(*(r[k].cpu().numpy() for k in ("boxes", "scores", "labels"))) for r in raw]
@@ -302,8 +304,7 @@ def build_model(name: str, weights: str | None = None, num_classes: str | None =
     Raises:
         DualResError: If the name or an option is unknown, or the weights are missing or do not fit.
     """
-    from torchvision.models import get_model, list_models
-    from torchvision.models import detection
+    from torchvision.models import detection, get_model, list_models
 
     known = list_models(module=detection)
     if name not in known:

@@ -113,7 +113,9 @@ class UltralyticsAdapter(HostAdapter[YoloBatch]):
         anchors_last = not self._end2end
         count = max(y.shape[2 if anchors_last else 1] for _, y in outputs)
         first = outputs[0][1]
-        shape = (len(batch.images), first.shape[1], count) if anchors_last else (len(batch.images), count, first.shape[2])
+        shape = (
+            (len(batch.images), first.shape[1], count) if anchors_last else (len(batch.images), count, first.shape[2])
+        )
         merged = first.new_zeros(shape)
         for index, y in outputs:
             if anchors_last:
@@ -165,7 +167,9 @@ class UltralyticsAdapter(HostAdapter[YoloBatch]):
         return {"imgsz": size}
 
     def for_inference(self) -> UltralyticsAdapter:
-        return UltralyticsAdapter(self._ready_net(False), self._ready_net(True) if self.low_detector is not None else None)
+        return UltralyticsAdapter(
+            self._ready_net(False), self._ready_net(True) if self.low_detector is not None else None
+        )
 
     # -- profiling ----------------------------------------------------------------------------------------------
 

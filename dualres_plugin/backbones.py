@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -101,7 +102,7 @@ def _timm_blocks(name: str) -> list[nn.Module]:
             f"router backbone 'timm:{name}' needs timm. Install it with: pip install \"dualres-plugin[timm]\""
         ) from None
     try:
-        model = timm.create_model(name, pretrained=False, num_classes=0)
+        model: Any = timm.create_model(name, pretrained=False, num_classes=0)
     except RuntimeError as error:
         raise DualResError(f"router backbone 'timm:{name}': {error}") from None
     if hasattr(model, "conv_stem") and hasattr(model, "blocks"):
@@ -119,7 +120,7 @@ class _ForwardFeatures(nn.Module):
         self.model = model
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.model.forward_features(x)
+        y: Tensor = self.model.forward_features(x)  # type: ignore[operator]
         if y.ndim != 4:
             raise DualResError("this timm backbone gives tokens, not a feature map: choose a convolutional one.")
         return y

@@ -78,7 +78,7 @@ def _from_meta(meta: dict[str, Any], backbone: nn.Module | None) -> ResolutionRo
 
 def _check_meta(meta: Any, path: Path) -> None:
     if not isinstance(meta, dict) or meta.get("kind") != "dualres-router":
-        raise DualResError(f"'{path / META}' does not describe a router (no \"kind\": \"dualres-router\").")
+        raise DualResError(f'\'{path / META}\' does not describe a router (no "kind": "dualres-router").')
     version = meta.get("format_version")
     if version != FORMAT_VERSION:
         raise DualResError(

@@ -133,7 +133,8 @@ def _interpolated_ap(tp: np.ndarray, fp: np.ndarray, objects: float) -> np.ndarr
 
 def coco_of(profile: Profile, rows: np.ndarray) -> COCO:
     """The ground truth of some rows as a pycocotools object; image ids are 1 to n."""
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for number, row in enumerate(rows, 1):
         targets, areas = profile.targets(int(row)), profile.area(int(row))
         images.append({"id": number})
@@ -237,7 +238,13 @@ def _of_category(
                 continue
             matched = np.asarray(record["dtMatches"]).reshape(-1, len(scores)) > 0
             counted = ~np.asarray(record["dtIgnore"], dtype=bool).reshape(-1, len(scores))
-            row = (np.full(len(scores), number), np.full(len(scores), which), scores, matched & counted, ~matched & counted)
+            row = (
+                np.full(len(scores), number),
+                np.full(len(scores), which),
+                scores,
+                matched & counted,
+                ~matched & counted,
+            )
             for column, value in zip(columns, row):
                 column.append(value)
     image, source, score, hit, miss = (np.concatenate(c, axis=-1) for c in columns)

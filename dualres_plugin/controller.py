@@ -58,9 +58,7 @@ class BudgetController:
         DualResError: If the rate is outside [0, 1] or there is no calibration.
     """
 
-    def __init__(
-        self, target_high_rate: float, quantiles: Sequence[float], window: int = 64, band: float = 0.15
-    ):
+    def __init__(self, target_high_rate: float, quantiles: Sequence[float], window: int = 64, band: float = 0.15):
         if not 0.0 <= target_high_rate <= 1.0:
             raise DualResError(f"target_high_rate={target_high_rate:g} must lie between 0 and 1.")
         if not len(quantiles):
@@ -82,7 +80,13 @@ class BudgetController:
 
     @classmethod
     def for_latency(
-        cls, budget_ms: float, router_ms: float, low_ms: float, high_ms: float, quantiles: Sequence[float], **options: Any
+        cls,
+        budget_ms: float,
+        router_ms: float,
+        low_ms: float,
+        high_ms: float,
+        quantiles: Sequence[float],
+        **options: Any,
     ) -> BudgetController:
         """A controller that meets a mean time per image, from measured times."""
         return cls(rate_for_budget(budget_ms, router_ms, low_ms, high_ms, "ms"), quantiles, **options)

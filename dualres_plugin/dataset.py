@@ -104,9 +104,15 @@ def _from_coco(annotations: Path, folder: Path) -> Dataset:
         )
     if not folder.is_dir():
         raise DualResError(f"image folder '{folder}' does not exist.")
-    dataset = Dataset(annotations.stem, [], {int(c["id"]): str(c["name"]) for c in coco["categories"]})
+    dataset = Dataset(annotations.stem, [])
     try:
-        entries = {int(im["id"]): im for im in coco["images"]}
+        dataset.categories = {int(c["id"]): str(c["name"]) for c in coco["categories"]}
+        entries: dict[int, Any] = {}
+        for im in coco["images"]:
+            if int(im["id"]) in entries:
+                dataset.drop("images with an id that was used before", im["file_name"])
+            else:
+                entries[int(im["id"])] = im
         by_image: dict[int, list[tuple[Any, ...]]] = {i: [] for i in entries}
         for a in coco["annotations"]:
             row = _coco_row(dataset, a, entries)
@@ -115,8 +121,10 @@ def _from_coco(annotations: Path, folder: Path) -> Dataset:
         for i, im in sorted(entries.items()):
             size = (int(im["height"]), int(im["width"])) if "height" in im and "width" in im else None
             _add(dataset, i, folder / im["file_name"], size, by_image[i])
-    except (KeyError, TypeError) as error:
-        raise DualResError(f"'{annotations}' is not a valid COCO annotation file: {error!r} is missing.") from None
+    except KeyError as error:
+        raise DualResError(f"'{annotations}' is not a valid COCO annotation file: {error} is missing.") from None
+    except (TypeError, ValueError, AttributeError) as error:
+        raise DualResError(f"'{annotations}' is not a valid COCO annotation file: {error}.") from None
     return dataset
 
 
@@ -143,11 +151,15 @@ def _from_yolo(path: Path, split: str) -> Dataset:
         raise DualResError(f"'{path}' is not valid YAML: {error}") from None
     if not isinstance(config, dict) or "names" not in config or not config.get(split):
         raise DualResError(f"'{path}' is not an Ultralytics data file with 'names' and a '{split}' split.")
-    names = config["names"]
-    names = dict(enumerate(names)) if isinstance(names, list) else {int(k): str(v) for k, v in names.items()}
+    try:
+        names = config["names"]
+        listed = enumerate(names) if isinstance(names, list) else names.items()
+        categories = {int(number): str(name) for number, name in listed}
+    except (AttributeError, TypeError, ValueError):
+        raise DualResError(f"'names' of '{path}' must be a list, or a mapping from numbers to names.") from None
     root = Path(config.get("path") or path.parent)
     root = root if root.is_absolute() else path.parent / root
-    dataset = Dataset(f"{path.stem}:{split}", [], names)
+    dataset = Dataset(f"{path.stem}:{split}", [], categories)
     for i, image in enumerate(_yolo_images(root, config[split])):
         try:
             size = image_size(image)
@@ -160,8 +172,8 @@ def _from_yolo(path: Path, split: str) -> Dataset:
 
 def _yolo_images(root: Path, entry: str | list[str]) -> list[Path]:
     found: list[Path] = []
-    for item in [entry] if isinstance(entry, str) else entry:
-        path = root / item
+    for item in entry if isinstance(entry, list) else [entry]:
+        path = root / str(item)
         if path.is_dir():
             found += sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
         elif path.suffix == ".txt" and path.is_file():
@@ -184,7 +196,9 @@ def _yolo_rows(dataset: Dataset, image: Path, size: tuple[int, int]) -> list[tup
         try:
             values = [float(v) for v in line.split()]
             category, (cx, cy, w, h) = int(values[0]), values[1:5]
-        except ValueError:
+            if not np.isfinite(values).all():
+                raise ValueError("not finite")
+        except (ValueError, OverflowError):
             dataset.drop("label lines that cannot be read", f"{label}:{number}")
             continue
         if len(values) > 5:  # a polygon: its bounding box
@@ -195,7 +209,12 @@ def _yolo_rows(dataset: Dataset, image: Path, size: tuple[int, int]) -> list[tup
         elif w <= 0 or h <= 0:
             dataset.drop("boxes with zero or negative size", f"{label}:{number}")
         else:
-            x0, y0, x1, y1 = ((cx - w / 2) * size[1], (cy - h / 2) * size[0], (cx + w / 2) * size[1], (cy + h / 2) * size[0])
+            x0, y0, x1, y1 = (
+                (cx - w / 2) * size[1],
+                (cy - h / 2) * size[0],
+                (cx + w / 2) * size[1],
+                (cy + h / 2) * size[0],
+            )
             rows.append((x0, y0, x1, y1, category, False, (x1 - x0) * (y1 - y0)))
     return rows
 

@@ -45,7 +45,9 @@ class Curve:
         return auc_policy(self.gmacs, self.ap)
 
     def points(self) -> list[dict[str, float]]:
-        return [{"beta": float(b), "gmacs": float(g), "ap": float(a)} for b, g, a in zip(self.beta, self.gmacs, self.ap)]
+        return [
+            {"beta": float(b), "gmacs": float(g), "ap": float(a)} for b, g, a in zip(self.beta, self.gmacs, self.ap)
+        ]
 
     def ap_at(self, gmacs: float) -> float:
         """AP at a compute budget, by linear interpolation."""
@@ -100,7 +102,9 @@ class Evaluation:
         }
 
 
-def score_profile(router: ResolutionRouter, profile: Profile, rows: np.ndarray | None = None, batch: int = 64) -> np.ndarray:
+def score_profile(
+    router: ResolutionRouter, profile: Profile, rows: np.ndarray | None = None, batch: int = 64
+) -> np.ndarray:
     """(n,) router scores from a profile's stored thumbnails.
 
     Raises:
@@ -132,7 +136,9 @@ def score_thumbnails(router: ResolutionRouter, thumbs: torch.Tensor) -> np.ndarr
     return scores
 
 
-def sweep(mixed: MixedAP, order: np.ndarray, points: int = POINTS, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+def sweep(
+    mixed: MixedAP, order: np.ndarray, points: int = POINTS, weights: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """(β, AP) when the images go high in the given order, most wanted first.
 
     Args:
@@ -263,7 +269,9 @@ def _notes(n: int, ap_low: float, ap_high: float) -> list[str]:
     return notes
 
 
-def _operating_point(profile: Profile, scores: np.ndarray, router: ResolutionRouter, result: Evaluation) -> dict[str, float]:
+def _operating_point(
+    profile: Profile, scores: np.ndarray, router: ResolutionRouter, result: Evaluation
+) -> dict[str, float]:
     """Where the calibrated threshold for 50 % lands on these images."""
     threshold = router.threshold_for(0.5)
     high = scores > threshold

@@ -10,7 +10,8 @@ from dualres_plugin.adapter import HostAdapter
 from dualres_plugin.dataset import load_dataset
 from dualres_plugin.profiling import ProfileSettings, build_profile
 from dualres_plugin.router import ResolutionRouter
-from dualres_plugin.training import TrainConfig, train_router
+from dualres_plugin.train_config import TrainConfig
+from dualres_plugin.training import train_router
 
 
 def fit_router(

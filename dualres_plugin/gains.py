@@ -47,20 +47,23 @@ def compute_gain(name: str, profile: Profile, rows: np.ndarray | None = None) ->
 @gain("loss")
 def loss_gain(profile: Profile, rows: np.ndarray) -> np.ndarray:
     """L_low - L_high: the paper's signal (Eq. 5)."""
-    return (profile.column("loss_low") - profile.column("loss_high"))[rows].astype(np.float64)
+    difference: np.ndarray = profile.column("loss_low") - profile.column("loss_high")
+    return np.asarray(difference[rows], dtype=np.float64)
 
 
 @gain("ap")
 def ap_gain(profile: Profile, rows: np.ndarray) -> np.ndarray:
     """AP_high - AP_low of the image alone."""
-    return per_image_ap(profile, rows, "high") - per_image_ap(profile, rows, "low")
+    difference: np.ndarray = per_image_ap(profile, rows, "high") - per_image_ap(profile, rows, "low")
+    return difference
 
 
 @gain("ap_objects")
 def ap_objects_gain(profile: Profile, rows: np.ndarray) -> np.ndarray:
     """AP gain times the square root of the number of objects: crowded images weigh more in a data set's AP."""
     objects = np.array([np.sum(~profile.targets(int(r)).ignore) for r in rows])
-    return ap_gain(profile, rows) * np.sqrt(objects)
+    weighted: np.ndarray = ap_gain(profile, rows) * np.sqrt(objects)
+    return weighted
 
 
 @gain("matched")
@@ -73,7 +76,7 @@ def _matched_loss(profile: Profile, row: int, which: str) -> float:
     targets, found = profile.targets(row), profile.detections(which, row)
     keep = ~targets.ignore
     boxes, labels = targets.boxes[keep], targets.labels[keep]
-    worst = -np.log(1e-3) + 1.0  # an object that nothing matches
+    worst = float(-np.log(1e-3)) + 1.0  # an object that nothing matches
     if not len(boxes):
         return 0.0
     if not len(found):
@@ -91,7 +94,9 @@ def agreement_gain(profile: Profile, rows: np.ndarray) -> np.ndarray:
     Each high detection is a pseudo-object weighted by its score; the gain is the weight that low does not find again
     with the same class, graded by IoU as AP is, times how sure low is of it.
     """
-    return np.array([_disagreement(profile.detections("high", r), profile.detections("low", r)) for r in map(int, rows)])
+    return np.array(
+        [_disagreement(profile.detections("high", r), profile.detections("low", r)) for r in map(int, rows)]
+    )
 
 
 def _disagreement(high: Detections, low: Detections) -> float:
@@ -112,7 +117,10 @@ def _disagreement(high: Detections, low: Detections) -> float:
 def score_mass_gain(profile: Profile, rows: np.ndarray) -> np.ndarray:
     """Difference of the summed detection scores. Needs no labels."""
     return np.array(
-        [float(profile.detections("high", r).scores.sum() - profile.detections("low", r).scores.sum()) for r in map(int, rows)]
+        [
+            float(profile.detections("high", r).scores.sum() - profile.detections("low", r).scores.sum())
+            for r in map(int, rows)
+        ]
     )
 
 

@@ -144,7 +144,9 @@ def save_predictions(
     results: list[dict[str, Any]] = []
     names = predictor.adapter.class_names
     with ExitStack() as stack:
-        table = csv.writer(stack.enter_context(stack.enter_context(atomic_write(out / "routes.csv")).open("w", newline="")))
+        table = csv.writer(
+            stack.enter_context(stack.enter_context(atomic_write(out / "routes.csv")).open("w", newline=""))
+        )
         table.writerow(["file", "route", "score"])
         writer = stack.enter_context(_Video(out / videos[0].name)) if videos and save else None
         total = None if videos else len(paths)

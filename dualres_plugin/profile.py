@@ -79,7 +79,9 @@ class Profile:
         """
         path = Path(path)
         if not path.is_dir():
-            raise DualResError(f"profile '{path}' does not exist. Make one with: dualres profile DETECTOR … --out {path}")
+            raise DualResError(
+                f"profile '{path}' does not exist. Make one with: dualres profile DETECTOR … --out {path}"
+            )
         meta = read_json(path / META, "profile description")
         if meta.get("format_version") != FORMAT_VERSION:
             raise DualResError(
@@ -87,7 +89,9 @@ class Profile:
                 f"version {FORMAT_VERSION}: profile again."
             )
         if not (path / ROWS).is_file():
-            raise DualResError(f"profile '{path}' is not finished: run the same `dualres profile` command to resume it.")
+            raise DualResError(
+                f"profile '{path}' is not finished: run the same `dualres profile` command to resume it."
+            )
         try:
             table = pq.read_table(path / ROWS)
         except (pa.ArrowException, OSError) as error:

@@ -147,7 +147,8 @@ def _describe(
 def _fingerprint(adapter: HostAdapter[Any]) -> str:
     """Tells two detectors apart: a hash over every 97th weight."""
     digest = hashlib.sha256()
-    for detector in (adapter.detector, adapter.low_detector):
+    detectors: tuple[Any, ...] = (adapter.detector, adapter.low_detector)
+    for detector in detectors:
         state = detector.state_dict() if hasattr(detector, "state_dict") else {}
         for tensor in state.values():
             digest.update(tensor.detach().flatten()[::97].float().cpu().numpy().tobytes())
@@ -180,9 +181,7 @@ def _check_folder(out: Path, meta: dict[str, Any]) -> bool:
 class _Builder:
     """Turns jobs (image, view) into rows; knows nothing of files."""
 
-    def __init__(
-        self, adapter: HostAdapter[Any], dataset: Dataset, settings: ProfileSettings, labels: dict[int, int]
-    ):
+    def __init__(self, adapter: HostAdapter[Any], dataset: Dataset, settings: ProfileSettings, labels: dict[int, int]):
         self.adapter = adapter
         self.dataset = dataset
         self.records = dataset.records
@@ -332,5 +331,7 @@ def _finish(out: Path, meta: dict[str, Any], dataset: Dataset, count: int) -> Pr
         pq.write_table(joined, temporary, compression="zstd", compression_level=3)
     shutil.rmtree(out / PARTS)
     if skipped or dataset.dropped:
-        logger.warning("%d images or annotations were left out; %s lists them", len(skipped) + dataset.dropped.total(), out / META)
+        logger.warning(
+            "%d images or annotations were left out; %s lists them", len(skipped) + dataset.dropped.total(), out / META
+        )
     return Profile.load(out)

@@ -8,131 +8,23 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-import yaml
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from dualres_plugin.errors import DualResError
-from dualres_plugin.gains import compute_gain
 from dualres_plugin.gating import dualres_loss, gumbel_gate, temperature_at
 from dualres_plugin.profile import Profile
 from dualres_plugin.router import ResolutionRouter, RouterConfig
+from dualres_plugin.train_config import TrainConfig
+from dualres_plugin.training_set import TrainingSet, resolve_gain, spearman, training_set
 
 logger = logging.getLogger("dualres")
-
-
-@dataclass
-class TrainConfig:
-    """Settings of a training; a YAML file with some of these is what `--config` takes.
-
-    Attributes:
-        objective: "rank" or "paper".
-        gain: which gain `rank` learns (`gains.GAINS`); "auto" is "ap_objects" with labels, "agreement" without.
-        backbone, weights, input_size, pool, hidden: the router, see `RouterConfig`; `weights` is a local file.
-        train_backbone: False trains the head alone, on features computed once.
-        epochs, batch, lr, momentum, weight_decay, optimizer, warmup: as usual; "sgd" is Nesterov, "adamw" is AdamW.
-        gamma, target_high_rate: γ and θ of Eq. 5 (objective "paper").
-        temperature, temperature_end: the schedule of τ.
-        pairwise: weight of the pairwise ranking term beside the regression of the ranked gain.
-        holdout: share of the source images kept for choosing the epoch and for calibration.
-        flip: mirror thumbnails at random; `jitter`: strength of random brightness and contrast.
-        seed: of everything random.
-    """
-
-    objective: str = "rank"
-    gain: str = "auto"
-    backbone: str = "tiny"
-    weights: str | None = None
-    input_size: int = 96
-    pool: list[int] = field(default_factory=list)
-    hidden: int = 0
-    train_backbone: bool = True
-    epochs: int = 12
-    batch: int = 64
-    lr: float = 2e-3
-    momentum: float = 0.8
-    weight_decay: float = 0.02
-    optimizer: str = "adamw"
-    warmup: float = 0.1
-    gamma: float = 1.0
-    target_high_rate: float = 0.5
-    temperature: float = 1.0
-    temperature_end: float = 1.0
-    pairwise: float = 0.5
-    holdout: float = 0.2
-    flip: bool = True
-    jitter: float = 0.2
-    seed: int = 0
-
-    @classmethod
-    def load(cls, path: Path | str | None, **overrides: Any) -> TrainConfig:
-        """Read a YAML file; overrides win.
-
-        Raises:
-            DualResError: If the file is missing or has unknown keys or values of the wrong type.
-        """
-        values: dict[str, Any] = {}
-        if path is not None:
-            try:
-                values = yaml.safe_load(Path(path).read_text()) or {}
-            except FileNotFoundError:
-                raise DualResError(f"config '{path}' does not exist.") from None
-            except yaml.YAMLError as error:
-                raise DualResError(f"config '{path}' is not valid YAML: {error}") from None
-        values |= {k: v for k, v in overrides.items() if v is not None}
-        known = {f.name: f for f in fields(cls)}
-        unknown = sorted(set(values) - set(known))
-        if unknown:
-            raise DualResError(f"unknown training setting(s) {unknown}; known: {sorted(known)}.")
-        config = cls(**values)
-        config.check()
-        return config
-
-    def check(self) -> None:
-        """Raise a DualResError for a value that cannot work."""
-        for name, kind in (("lr", float), ("gamma", float), ("weight_decay", float), ("epochs", int), ("batch", int)):
-            try:
-                setattr(self, name, kind(getattr(self, name)))
-            except (TypeError, ValueError):
-                raise DualResError(f"training setting {name}={getattr(self, name)!r} is not a number.") from None
-        if self.objective not in ("rank", "paper"):
-            raise DualResError(f"objective '{self.objective}' is unknown: use 'rank' or 'paper'.")
-        if self.optimizer not in ("adamw", "sgd"):
-            raise DualResError(f"optimizer '{self.optimizer}' is unknown: use 'adamw' or 'sgd'.")
-        if not 0 <= self.holdout < 1:
-            raise DualResError(f"holdout={self.holdout:g} must lie in [0, 1).")
-        if self.epochs < 1 or self.batch < 1:
-            raise DualResError("epochs and batch must be at least 1.")
-
-
-@dataclass
-class TrainingSet:
-    """Thumbnails with what they should teach.
-
-    Attributes:
-        thumbs: (n, 3, S, S) uint8.
-        gain: (n,) float32, ranked to a standard normal; NaN where unknown.
-        loss_high, loss_low: (n,) float32, for the paper's objective; NaN without labels.
-        group: (n,) source image of each row.
-        original: (n,) bool, True for the images themselves.
-    """
-
-    thumbs: Tensor
-    gain: Tensor
-    loss_high: Tensor
-    loss_low: Tensor
-    group: np.ndarray
-    original: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.gain)
 
 
 def train_router(
@@ -181,73 +73,6 @@ def _new_router(config: TrainConfig) -> ResolutionRouter:
     return ResolutionRouter(architecture, weights=config.weights)
 
 
-def resolve_gain(name: str, profiles: Sequence[Profile]) -> str:
-    """What "auto" means for these profiles."""
-    if name != "auto":
-        return name
-    return "ap_objects" if all(p.labelled for p in profiles) else "agreement"
-
-
-def training_set(profiles: Sequence[Profile], config: TrainConfig, size: int) -> TrainingSet:
-    """Join profiles: rows that all of them have, gains averaged after ranking.
-
-    Raises:
-        DualResError: If the profiles share no rows, or losses are needed and missing.
-    """
-    first = profiles[0]
-    keys = [_keys(p) for p in profiles]
-    common = sorted(set(keys[0]).intersection(*keys[1:]))
-    if not common:
-        raise DualResError(
-            "these profiles have no image and view in common: profile the same data set with the same --seed and --views."
-        )
-    rows = [np.array([k[key] for key in common]) for k in keys]
-    if config.objective == "paper" and not all(p.labelled for p in profiles):
-        raise DualResError("the paper's objective needs losses, so a profile with labels; use objective 'rank'.")
-    name = resolve_gain(config.gain, profiles)
-    gains = np.stack([ranked(compute_gain(name, p, r)) for p, r in zip(profiles, rows)])
-    known = ~np.isnan(gains)
-    mean = np.where(known.any(axis=0), np.nansum(gains, axis=0) / np.maximum(known.sum(axis=0), 1), np.nan)
-    losses = [np.mean([p.column(c)[r] for p, r in zip(profiles, rows)], axis=0) for c in ("loss_high", "loss_low")]
-    thumbs = first.thumbnails(rows[0])
-    if thumbs.shape[-1] != size:
-        thumbs = torch.cat([_shrink(part, size) for part in thumbs.split(512)])
-    return TrainingSet(
-        thumbs,
-        torch.from_numpy(ranked(mean)).float(),
-        *(torch.from_numpy(np.asarray(column, dtype=np.float32)) for column in losses),
-        group=np.array([key[0] for key in common]),
-        original=np.array([key[1] == 0 for key in common]),
-    )
-
-
-def _keys(profile: Profile) -> dict[tuple[int, int], int]:
-    pairs = zip(profile.column("image_id").tolist(), profile.views.tolist())
-    return {pair: row for row, pair in enumerate(pairs)}
-
-
-def _shrink(thumbs: Tensor, size: int) -> Tensor:
-    x = F.interpolate(thumbs.float(), size=(size, size), mode="bilinear", align_corners=False, antialias=True)
-    return x.round().clamp(0, 255).byte()
-
-
-def ranked(values: np.ndarray) -> np.ndarray:
-    """Values -> standard normal by rank, ties sharing their mean rank; NaN stays NaN.
-
-    Gains have heavy tails and a spike at zero; only their order matters to AUC-Policy.
-    """
-    out = np.full(len(values), np.nan)
-    known = np.flatnonzero(~np.isnan(values))
-    if not len(known):
-        return out
-    _, inverse, counts = np.unique(values[known], return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    middle = (last - counts + last - 1) / 2  # mean rank of each distinct value
-    share = (middle[inverse] + 0.5) / len(known)
-    out[known] = torch.special.ndtri(torch.from_numpy(share)).numpy()
-    return out
-
-
 def _split(data: TrainingSet, config: TrainConfig) -> tuple[np.ndarray, np.ndarray]:
     """Row numbers to learn from and to hold out; all views of an image stay on one side."""
     rng = np.random.default_rng(config.seed)
@@ -291,9 +116,7 @@ class _Trainer:
             total = 0.0
             for step in range(per_epoch):
                 batch = shuffled[step * config.batch : (step + 1) * config.batch]
-                tau = temperature_at(
-                    epoch * per_epoch + step, steps, config.temperature, config.temperature_end
-                )
+                tau = temperature_at(epoch * per_epoch + step, steps, config.temperature, config.temperature_end)
                 loss = self._loss(batch, tau)
                 self.optimizer.zero_grad(set_to_none=True)
                 loss.backward()
@@ -336,6 +159,7 @@ class _Trainer:
 
     def _augment(self, x: Tensor) -> Tensor:
         """Mirror and change light: neither changes which resolution an image needs."""
+
         def draw() -> Tensor:
             return torch.rand(len(x), 1, 1, 1, generator=self.random)
 
@@ -392,21 +216,6 @@ def pairwise_loss(scores: Tensor, target: Tensor) -> Tensor:
     return losses.sum() / weight.sum().clamp_min(1e-6)
 
 
-def spearman(a: np.ndarray, b: np.ndarray) -> float:
-    """Rank correlation, ties sharing their mean rank; 0 where one side is constant."""
-    x, y = _mean_ranks(a), _mean_ranks(b)
-    if x.std() == 0 or y.std() == 0:
-        return 0.0
-    return float(np.corrcoef(x, y)[0, 1])
-
-
-def _mean_ranks(values: np.ndarray) -> np.ndarray:
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    ranks: np.ndarray = ((last - counts + last - 1) / 2)[inverse]
-    return ranks
-
-
 def _optimizer(parameters: list[nn.Parameter], config: TrainConfig) -> torch.optim.Optimizer:
     if config.optimizer == "sgd":
         return torch.optim.SGD(
@@ -438,11 +247,12 @@ def _info(
 ) -> dict[str, Any]:
     return {
         "trained_on": [
-            {k: p.meta[k] for k in ("host", "detector", "dataset", "high", "scale", "views", "labelled")} for p in profiles
+            {k: p.meta[k] for k in ("host", "detector", "dataset", "high", "scale", "views", "labelled")}
+            for p in profiles
         ],
         "gain": resolve_gain(config.gain, profiles) if config.objective == "rank" else "loss (Eq. 5)",
         "rows": len(data),
-        "images": int(len(np.unique(data.group))),
+        "images": len(np.unique(data.group)),
         "calibrated_on": f"{int(data.original[held].sum())} held-out images" if len(held) else "the training images",
         "metrics": {"holdout_spearman": best.get("spearman"), "best_epoch": best.get("epoch")},
         "config": asdict(config),

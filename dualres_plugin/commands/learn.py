@@ -100,7 +100,8 @@ def train(
     """
     from dualres_plugin.files import make_dir
     from dualres_plugin.profile import Profile
-    from dualres_plugin.training import TrainConfig, train_router
+    from dualres_plugin.train_config import TrainConfig
+    from dualres_plugin.training import train_router
 
     settings = TrainConfig.load(
         config,
@@ -208,7 +209,9 @@ def print_summary(result: Any) -> None:
     """The result in a few lines."""
     low, high, routed = result.ap_low, result.ap_high, result.routed
     saved = 1 - routed["gmacs"] / result.high_gmacs
-    typer.echo(f"AP low {100 * low:.1f}   high {100 * high:.1f}   routed {100 * routed['ap']:.1f} at {routed['beta']:.0%} high")
+    typer.echo(
+        f"AP low {100 * low:.1f}   high {100 * high:.1f}   routed {100 * routed['ap']:.1f} at {routed['beta']:.0%} high"
+    )
     typer.echo(
         f"GMACs low {result.low_gmacs:.2f}   high {result.high_gmacs:.2f}   router {result.router_gmacs:.3f}   "
         f"routed {routed['gmacs']:.2f} ({saved:.0%} saved)"
@@ -219,6 +222,8 @@ def print_summary(result: Any) -> None:
         f"{result.random_sd:.3f}   oracle {result.oracle.auc_policy:.3f}   n = {result.n}"
     )
     for curve in result.others:
-        typer.echo(f"  {curve.name}: AUC-Policy {curve.auc_policy:.3f}, {curve.gmacs[0]:.2f} to {curve.gmacs[-1]:.2f} GMACs")
+        typer.echo(
+            f"  {curve.name}: AUC-Policy {curve.auc_policy:.3f}, {curve.gmacs[0]:.2f} to {curve.gmacs[-1]:.2f} GMACs"
+        )
     for note in result.notes:
         typer.echo(f"note: {note}")

@@ -17,7 +17,8 @@ from dualres_plugin.predicting import Predictor, save_predictions
 from dualres_plugin.profile import Profile
 from dualres_plugin.profiling import ProfileSettings, build_profile
 from dualres_plugin.report import write_evaluation
-from dualres_plugin.training import TrainConfig, train_router
+from dualres_plugin.train_config import TrainConfig
+from dualres_plugin.training import train_router
 
 TRAIN_SEED, VAL_SEED = 1, 2  # scenes that the detector never saw, and two sets that share none
 
@@ -55,7 +56,11 @@ def run_demo(out: Path, images: int, seed: int, echo: Callable[[str], None]) -> 
         result,
         profiles["val"],
         title="DualRes demo: generated scenes",
-        run={"command": f"dualres demo --out {out} --images {images} --seed {seed}", "seed": seed, "router": router.info},
+        run={
+            "command": f"dualres demo --out {out} --images {images} --seed {seed}",
+            "seed": seed,
+            "router": router.info,
+        },
     )
     predictor = Predictor(detector, router, router.threshold_for(0.5), HIGH_SIZE, LOW_SIZE / HIGH_SIZE)
     save_some(predictor, folders["val"], out / "predict", 12)

@@ -1,0 +1,95 @@
+"""Settings of a training, and the YAML files that hold them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dualres_plugin.errors import DualResError
+
+
+@dataclass
+class TrainConfig:
+    """Settings of a training; a YAML file with some of these is what `--config` takes.
+
+    Attributes:
+        objective: "rank" or "paper".
+        gain: which gain `rank` learns (`gains.GAINS`); "auto" is "ap_objects" with labels, "agreement" without.
+        backbone, weights, input_size, pool, hidden: the router, see `RouterConfig`; `weights` is a local file.
+        train_backbone: False trains the head alone, on features computed once.
+        epochs, batch, lr, momentum, weight_decay, optimizer, warmup: as usual; "sgd" is Nesterov, "adamw" is AdamW.
+        gamma, target_high_rate: γ and θ of Eq. 5 (objective "paper").
+        temperature, temperature_end: the schedule of τ.
+        pairwise: weight of the pairwise ranking term beside the regression of the ranked gain.
+        holdout: share of the source images kept for choosing the epoch and for calibration.
+        flip: mirror thumbnails at random; `jitter`: strength of random brightness and contrast.
+        seed: of everything random.
+    """
+
+    objective: str = "rank"
+    gain: str = "auto"
+    backbone: str = "tiny"
+    weights: str | None = None
+    input_size: int = 96
+    pool: list[int] = field(default_factory=list)
+    hidden: int = 0
+    train_backbone: bool = True
+    epochs: int = 12
+    batch: int = 64
+    lr: float = 2e-3
+    momentum: float = 0.8
+    weight_decay: float = 0.02
+    optimizer: str = "adamw"
+    warmup: float = 0.1
+    gamma: float = 1.0
+    target_high_rate: float = 0.5
+    temperature: float = 1.0
+    temperature_end: float = 1.0
+    pairwise: float = 0.5
+    holdout: float = 0.2
+    flip: bool = True
+    jitter: float = 0.2
+    seed: int = 0
+
+    @classmethod
+    def load(cls, path: Path | str | None, **overrides: Any) -> TrainConfig:
+        """Read a YAML file; overrides win.
+
+        Raises:
+            DualResError: If the file is missing or has unknown keys or values of the wrong type.
+        """
+        values: dict[str, Any] = {}
+        if path is not None:
+            try:
+                values = yaml.safe_load(Path(path).read_text()) or {}
+            except FileNotFoundError:
+                raise DualResError(f"config '{path}' does not exist.") from None
+            except yaml.YAMLError as error:
+                raise DualResError(f"config '{path}' is not valid YAML: {error}") from None
+        values |= {k: v for k, v in overrides.items() if v is not None}
+        known = {f.name: f for f in fields(cls)}
+        unknown = sorted(set(values) - set(known))
+        if unknown:
+            raise DualResError(f"unknown training setting(s) {unknown}; known: {sorted(known)}.")
+        config = cls(**values)
+        config.check()
+        return config
+
+    def check(self) -> None:
+        """Raise a DualResError for a value that cannot work."""
+        for name, kind in (("lr", float), ("gamma", float), ("weight_decay", float), ("epochs", int), ("batch", int)):
+            try:
+                setattr(self, name, kind(getattr(self, name)))
+            except (TypeError, ValueError):
+                raise DualResError(f"training setting {name}={getattr(self, name)!r} is not a number.") from None
+        if self.objective not in ("rank", "paper"):
+            raise DualResError(f"objective '{self.objective}' is unknown: use 'rank' or 'paper'.")
+        if self.optimizer not in ("adamw", "sgd"):
+            raise DualResError(f"optimizer '{self.optimizer}' is unknown: use 'adamw' or 'sgd'.")
+        if not 0 <= self.holdout < 1:
+            raise DualResError(f"holdout={self.holdout:g} must lie in [0, 1).")
+        if self.epochs < 1 or self.batch < 1:
+            raise DualResError("epochs and batch must be at least 1.")
