@@ -14,13 +14,16 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from dualres_plugin.adapters._ultralytics_routing import RoutedYolo, add_result_callbacks, attach, detach
 from torch import Tensor, nn
 
-from dualres_plugin.adapter import Decide, HostAdapter, run_routed
+from dualres_plugin.adapter import Decide, HostAdapter
 from dualres_plugin.errors import DualResError
 from dualres_plugin.flops import gmacs
 from dualres_plugin.resize import axis_ratio, low_size, resize_images, scale_boxes
 from dualres_plugin.types import Decision, Detections, RouterImages, Targets
+
+__all__ = ["RoutedYolo", "UltralyticsAdapter", "YoloBatch", "attach", "detach"]
 
 GREY = 114 / 255  # the host's letterbox colour
 CONF, IOU, MAX_DET = 0.001, 0.7, 300  # what `YOLO.val` and pycocotools users run with
@@ -155,7 +158,7 @@ class UltralyticsAdapter(HostAdapter[YoloBatch]):
         host.overrides = dict(yolo.overrides)
         host.predictor = None
         host.model = routed
-        _add_result_callbacks(host)
+        add_result_callbacks(host)
         return host
 
     def predict_source(self, wrapped: Any, source: Any, **kwargs: Any) -> Any:
@@ -256,132 +259,6 @@ class UltralyticsAdapter(HostAdapter[YoloBatch]):
             net.args = DEFAULT_CFG  # a checkpoint keeps its training arguments as a dict; the loss wants attributes
             self._criteria[low] = v8DetectionLoss(net)
         return self._criteria[low]
-
-
-class RoutedYolo(nn.Module):
-    """The network that stands in for `YOLO.model`: routes, runs each resolution, merges."""
-
-    def __init__(
-        self,
-        detector: nn.Module,
-        decide: Decide,
-        scale: float,
-        on_decision: Callable[[Decision], None] | None = None,
-        low_detector: nn.Module | None = None,
-    ):
-        super().__init__()
-        self.detector = detector
-        self.low_detector = low_detector
-        self.decide = decide
-        self.scale = scale
-        self.on_decision = on_decision
-        self.decision: Decision | None = None
-
-    def forward(self, images: Tensor, augment: bool = False, embed: Any = None, **_: Any) -> Any:
-        if augment or embed:
-            raise DualResError("augment and embed are not available on a routed detector: use the plain YOLO for them.")
-        adapter = UltralyticsAdapter(self.detector, self.low_detector)
-        batch = YoloBatch(images, (int(images.shape[2]), int(images.shape[3])))
-        return run_routed(adapter, batch, self.decide, self.scale, self._remember)
-
-    def _remember(self, decision: Decision) -> None:
-        self.decision = decision
-        if self.on_decision:
-            self.on_decision(decision)
-
-    def fuse(self, verbose: bool = False) -> RoutedYolo:
-        """The host folds batch norms of its own copy before it predicts."""
-        for net in (self.detector, self.low_detector):
-            if net is not None and hasattr(net, "fuse"):
-                net.fuse(verbose=verbose)
-        return self
-
-    @property
-    def end2end(self) -> bool:
-        return bool(getattr(self.detector, "end2end", False))
-
-    @end2end.setter
-    def end2end(self, value: bool) -> None:
-        for net in (self.detector, self.low_detector):
-            if net is not None:
-                net.end2end = value
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:  # names, stride, yaml, task, args, … are the detector's
-            if name == "detector":
-                raise
-            return getattr(super().__getattr__("detector"), name)
-
-
-# -- the callback form -------------------------------------------------------------------------------------
-
-
-def attach(
-    yolo: Any,
-    router: Any,
-    *,
-    low: float = 0.5,
-    target_high_rate: float = 0.5,
-    threshold: float | None = None,
-) -> Any:
-    """Route `yolo.predict` and `yolo.track` from now on, by callbacks; `detach` undoes it.
-
-    Args:
-        yolo: an `ultralytics.YOLO`.
-        router: a `ResolutionRouter` or the folder of one.
-        low, target_high_rate, threshold: see `DualResWrapper`.
-
-    Returns:
-        The same object.
-    """
-    from dualres_plugin.wrapper import DualResWrapper, Gate
-
-    if getattr(yolo, "_dualres", None) is not None:
-        raise DualResError("this YOLO is routed already: call detach(yolo) first.")
-    wrapper = DualResWrapper(yolo, router, low=low, target_high_rate=target_high_rate, threshold=threshold)
-    gate = Gate(wrapper.router, wrapper.threshold)
-
-    def put_in(predictor: Any) -> None:
-        backend = predictor.model.backend
-        if not isinstance(backend.model, RoutedYolo):
-            backend.model = RoutedYolo(backend.model, gate, wrapper.scale, wrapper.log)
-
-    yolo.add_callback("on_predict_start", put_in)
-    yolo._dualres = {"on_predict_start": put_in, **_add_result_callbacks(yolo)}
-    # An existing predictor copied the callbacks when it was made; the next predict builds a new one.
-    yolo.predictor = None
-    return yolo
-
-
-def detach(yolo: Any) -> Any:
-    """Restore a YOLO that `attach` routed; does nothing to one that is not routed."""
-    added = getattr(yolo, "_dualres", None)
-    if added is None:
-        return yolo
-    for event, function in added.items():
-        yolo.callbacks[event].remove(function)
-    del yolo._dualres
-    yolo.predictor = None
-    return yolo
-
-
-def _add_result_callbacks(yolo: Any) -> dict[str, Callable[[Any], None]]:
-    # The tracker replaces the results between these two events, so both are needed.
-    events = {"on_predict_postprocess_end": _mark_results, "on_predict_batch_end": _mark_results}
-    for event, function in events.items():
-        yolo.add_callback(event, function)
-    return events
-
-
-def _mark_results(predictor: Any) -> None:
-    """Put `.dualres` on each of the batch's `Results`."""
-    routed = predictor.model.backend.model
-    decision = getattr(routed, "decision", None)
-    if isinstance(routed, RoutedYolo) and decision is not None:
-        for i, result in enumerate(predictor.results):
-            result.dualres = decision.of(i)
 
 
 # -- helpers ---------------------------------------------------------------------------------------------------

@@ -57,7 +57,8 @@ def training_set(profiles: Sequence[Profile], config: TrainConfig, size: int) ->
     common = sorted(set(keys[0]).intersection(*keys[1:]))
     if not common:
         raise DualResError(
-            "these profiles have no image and view in common: profile the same data set with the same --seed and --views."
+            "these profiles have no image and view in common: "
+            "profile the same data set with the same --seed and --views."
         )
     rows = [np.array([k[key] for key in common]) for k in keys]
     if config.objective == "paper" and not all(p.labelled for p in profiles):
