@@ -42,6 +42,7 @@ from dualres_plugin.views import View, ViewPlan, make_view, plan_view
 
 logger = logging.getLogger("dualres")
 Job = tuple[int, int]  # record index, view number
+GIVE_UP = 64  # images that a detector may reject before it is known to work at all
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,7 @@ def _check_folder(out: Path, meta: dict[str, Any]) -> bool:
         if (out / ROWS).is_file():
             logger.info("profile %s is complete already", out)
             return True
-        done = len(list((out / PARTS).glob("*.parquet")))
+        done = len(list((out / PARTS).glob("batch-*.parquet")))
         logger.info("resuming %s: %d batches are done", out, done)
     elif any(out.iterdir()):
         raise DualResError(f"'{out}' is not empty and not a profile. Choose another --out.")
@@ -225,10 +226,7 @@ class _Builder:
                 name = self.records[items[0][0][0]].path.name
                 return [], [f"'{name}': the {self.adapter.name} host rejects it ({error})"]
             parts = [self.rows([item]) for item in items]
-            rows = [row for part, _ in parts for row in part]
-            if not rows:
-                raise  # not one odd image: something is wrong with the detector or its settings
-            return rows, [message for _, part in parts for message in part]
+            return [row for part, _ in parts for row in part], [message for _, part in parts for message in part]
 
     def _rows(self, items: Sequence[tuple[Job, View]]) -> list[dict[str, Any]]:
         adapter, settings = self.adapter, self.settings
@@ -278,10 +276,15 @@ def _run(builder: _Builder, batches: list[list[Job]], parts: Path, workers: int,
     done = sum(map(len, batches)) - sum(len(batches[i]) for i in todo)
     total = sum(map(len, batches))
     bar = tqdm(total=total, initial=done, unit="img", desc="profile", disable=not progress, dynamic_ncols=True)
-    skipped = 0
+    skipped, refused, useful = 0, 0, done > 0
     with bar, ThreadPoolExecutor(max(1, workers)) as pool:
         for i, (items, unreadable) in _ahead(builder, batches, todo, pool, max(1, workers) + 1):
             rows, rejected = builder.rows(items)
+            useful = useful or bool(rows)
+            refused += len(rejected)
+            if not useful and refused >= GIVE_UP:
+                shutil.rmtree(parts)  # so that the next try starts with these images again
+                raise DualResError(f"not one image could be used so far; the last problem: {rejected[-1]}")
             _write_part(_part(parts, i), rows, unreadable + rejected)
             for message in unreadable + rejected:
                 logger.warning("left out: %s", message)
