@@ -1,0 +1,46 @@
+"""The bench that stands in for effdet's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from dualres_plugin.adapters._effdet_batch import EffdetBatch
+from torch import Tensor, nn
+
+from dualres_plugin.adapter import Decide, run_routed
+from dualres_plugin.types import Decision
+
+if TYPE_CHECKING:
+    from dualres_plugin.adapters.effdet import EffdetAdapter
+
+
+class RoutedEffdet(nn.Module):
+    """Called like a `DetBenchPredict`: a batch and `img_info` in, (B, 100, 6) out, with `.dualres` on it."""
+
+    def __init__(self, adapter: EffdetAdapter, decide: Decide, scale: float, on_decision: Callable[[Decision], None]):
+        super().__init__()
+        self.detector = adapter.detector.eval()
+        self.adapter = adapter
+        self.decide = decide
+        self.scale = scale
+        self.on_decision = on_decision
+
+    def forward(self, x: Tensor, img_info: dict[str, Tensor] | None = None) -> Tensor:
+        return self.run(self.adapter.host_batch(x, img_info))
+
+    def run(self, batch: EffdetBatch) -> Tensor:
+        """Route one of the adapter's own batches."""
+        decisions: list[Decision] = []
+        raw: Any = run_routed(self.adapter, batch, self.decide, self.scale, decisions.append)
+        self.on_decision(decisions[0])
+        raw.dualres = [decisions[0].of(i) for i in range(len(batch.images))]
+        return raw  # type: ignore[no-any-return]
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:  # config, num_classes, anchors, … are the detector's
+            if name == "detector":
+                raise
+            return getattr(super().__getattr__("detector"), name)
