@@ -1,0 +1,1 @@
+"""The parts of what `dualres evaluate` writes; `dualres_plugin.report` puts them together."""
