@@ -34,9 +34,7 @@ def photo(seed: int = 0, size: tuple[int, int] = (48, 64)) -> np.ndarray:
     return np.asarray(coarse.resize(size[::-1], Image.Resampling.BICUBIC)).copy()
 
 
-def write_photos(
-    folder: Path, count: int, sizes: Sequence[tuple[int, int]] = ((48, 64), (64, 48))
-) -> list[Path]:
+def write_photos(folder: Path, count: int, sizes: Sequence[tuple[int, int]] = ((48, 64), (64, 48))) -> list[Path]:
     """`0.png`, `1.png`, … with sizes in turn."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
@@ -136,16 +134,10 @@ class FakeAdapter(HostAdapter[FakeBatch]):
         size = self.low_shape((int(part.images.shape[2]), int(part.images.shape[3])), scale)
         return replace(part, images=resize_images(part.images, size), low=True)
 
-    def collate(
-        self, images: Sequence[np.ndarray], size: int, targets: Sequence[Targets] | None = None
-    ) -> FakeBatch:
-        tensors = [
-            torch.from_numpy(np.ascontiguousarray(im)).permute(2, 0, 1)[None].float() / 255 for im in images
-        ]
+    def collate(self, images: Sequence[np.ndarray], size: int, targets: Sequence[Targets] | None = None) -> FakeBatch:
+        tensors = [torch.from_numpy(np.ascontiguousarray(im)).permute(2, 0, 1)[None].float() / 255 for im in images]
         square = torch.cat([resize_images(t, (size, size)) for t in tensors])
-        return FakeBatch(
-            square, [im.shape[:2] for im in images], list(targets) if targets is not None else None
-        )
+        return FakeBatch(square, [im.shape[:2] for im in images], list(targets) if targets is not None else None)
 
     def predict(self, batch: FakeBatch) -> Tensor:
         """(B, 2): mean and deviation of each picture."""
@@ -257,3 +249,37 @@ def truth(
         np.array([o[5] for o in objects], dtype=bool),
         own if areas is None else np.array(areas, dtype=np.float32),
     )
+
+
+def planted_profile(path: Path, count: int = 80, seed: int = 0, views: int = 1, side: int = 16) -> Profile:
+    """Images whose brightness is their gain: high finds every object, low fewer the brighter the picture.
+
+    Each has ten objects in a row. Low finds the share `1 - brightness` of them, and its loss is larger by
+    `2 · brightness - 1`, so dark pictures do better at low.
+    """
+    rng = np.random.default_rng(seed)
+    rows = []
+    for i in range(count):
+        for view in range(views):
+            bright = float(rng.random())
+            objects = [(60.0 * k, 10.0, 60.0 * k + 40, 60.0, 1, False) for k in range(10)]
+            boxes = np.array([o[:4] for o in objects])
+            found = round(10 * (1 - bright))
+            pixels = np.clip(255 * bright + rng.normal(0, 8, (3, side, side)), 0, 255)
+            rows.append(
+                {
+                    "image_id": i + 1,
+                    "view": view,
+                    "truth": truth(objects),
+                    "high": Detections.from_arrays(boxes, np.full(10, 0.9), np.ones(10)),
+                    "low": Detections.from_arrays(boxes[:found], np.full(found, 0.8), np.ones(found)),
+                    "losses": (1.0, 1.0 + 2 * bright - 1),
+                    "thumbnail": pixels.astype(np.uint8),
+                }
+            )
+    return make_profile(path, rows, categories={1: "thing"}, thumbnail_size=side, seed=seed)
+
+
+def brightness(profile: Profile) -> np.ndarray:
+    """(n,) what a perfect router of `planted_profile` scores."""
+    return profile.thumbnails().float().mean(dim=(1, 2, 3)).numpy()
