@@ -69,6 +69,10 @@ class TrainConfig:
                 raise DualResError(f"config '{path}' does not exist.") from None
             except yaml.YAMLError as error:
                 raise DualResError(f"config '{path}' is not valid YAML: {error}") from None
+            except OSError as error:
+                raise DualResError(f"cannot read config '{path}': {error.strerror}.") from None
+            if not isinstance(values, dict):
+                raise DualResError(f"config '{path}' must hold lines such as 'epochs: 20'.")
         values |= {k: v for k, v in overrides.items() if v is not None}
         known = {f.name: f for f in fields(cls)}
         unknown = sorted(set(values) - set(known))
@@ -80,16 +84,36 @@ class TrainConfig:
 
     def check(self) -> None:
         """Raise a DualResError for a value that cannot work."""
-        for name, kind in (("lr", float), ("gamma", float), ("weight_decay", float), ("epochs", int), ("batch", int)):
-            try:
-                setattr(self, name, kind(getattr(self, name)))
-            except (TypeError, ValueError):
-                raise DualResError(f"training setting {name}={getattr(self, name)!r} is not a number.") from None
+        for f in fields(self):
+            setattr(self, f.name, _typed(f.name, str(f.type), getattr(self, f.name)))
         if self.objective not in ("rank", "paper"):
             raise DualResError(f"objective '{self.objective}' is unknown: use 'rank' or 'paper'.")
         if self.optimizer not in ("adamw", "sgd"):
             raise DualResError(f"optimizer '{self.optimizer}' is unknown: use 'adamw' or 'sgd'.")
         if not 0 <= self.holdout < 1:
             raise DualResError(f"holdout={self.holdout:g} must lie in [0, 1).")
+        if not 0 <= self.target_high_rate <= 1:
+            raise DualResError(f"target_high_rate={self.target_high_rate:g} must lie in [0, 1].")
+        if self.temperature <= 0 or self.temperature_end <= 0:
+            raise DualResError("temperature and temperature_end must be above 0.")
         if self.epochs < 1 or self.batch < 1:
             raise DualResError("epochs and batch must be at least 1.")
+
+
+def _typed(name: str, kind: str, value: Any) -> Any:
+    """A setting as the type that its field declares; YAML reads 1e-3 as a text."""
+    try:
+        if kind == "float":
+            return float(value)
+        if kind == "int" and int(value) == float(value):
+            return int(value)
+        if kind == "list[int]" and not isinstance(value, str):
+            return [int(v) for v in value]
+        if kind == "bool" and isinstance(value, bool):
+            return value
+        if kind.startswith("str") and (isinstance(value, (str, Path)) or (value is None and "None" in kind)):
+            return None if value is None else str(value)
+    except (TypeError, ValueError):
+        pass
+    wanted = {"float": "a number", "int": "a whole number", "list[int]": "a list of whole numbers"}
+    raise DualResError(f"training setting {name}={value!r} is not {wanted.get(kind, 'of type ' + kind)}.")

@@ -132,7 +132,7 @@ class _Trainer:
             if len(held) and config.objective == "rank" and numbers["spearman"] > best["spearman"]:
                 best = numbers
                 kept = {k: v.clone() for k, v in self.router.state_dict().items()}
-            elif not len(held) or config.objective == "paper":
+            elif kept is None:  # too few held-out images to tell, or the paper's recipe
                 best = numbers
         if kept is not None:
             self.router.load_state_dict(kept)
