@@ -76,9 +76,16 @@ def choose(ranked: Ranked, counts: Sequence[int], shown: int, limit: int = MAX_I
     needed = [*range(min(shown, n)), *range(max(0, n - shown), n)]
     for count in counts:
         needed += costliest(ranked.gain, int(count), shown)
-    spread = np.linspace(0, n - 1, min(n, limit)).round().astype(int).tolist() if n else []
-    chosen = list(dict.fromkeys([*needed, *spread]))
+    chosen = list(dict.fromkeys([*needed, *_coarse_to_fine(n, min(n, limit))]))
     return chosen[: max(limit, len(set(needed)))]
+
+
+def _coarse_to_fine(n: int, count: int) -> list[int]:
+    """`count` of n ranks, evenly spread, in an order whose every beginning is spread too: one may stop anywhere."""
+    ranks = np.linspace(0, n - 1, count).round().astype(int)
+    digits = len(f"{max(0, count - 1):b}")
+    order = sorted(range(count), key=lambda i: f"{i:0{digits}b}"[::-1])
+    return [int(ranks[i]) for i in order]
 
 
 def build_gallery(

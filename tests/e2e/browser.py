@@ -192,11 +192,18 @@ class Page:
         return dict(self.run(f"{script}(document.querySelector({name}))"))
 
     def resize(self, width: int, height: int) -> None:
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        self.call("Emulation.setDeviceMetricsOverride", **size)
+        self.settle()
 
     def prefer(self, scheme: str) -> None:
         """What the system asks for: "light" or "dark"."""
         self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait until the page has been laid out and drawn anew."""
+        self.run("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
     def screenshot(self, path: Path, whole: bool = True) -> None:
         size = self.call("Page.getLayoutMetrics")["cssContentSize"] if whole else None

@@ -1,0 +1,273 @@
+"""report.html in a real browser: everything follows the slider, with mouse and keys, and nothing is fetched."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dualres_plugin.evaluation import Evaluation
+from dualres_plugin.report import write_evaluation
+from tests.e2e.browser import Page, chromium
+from tests.report_case import build_profile, evaluate_case
+
+TIMES = {"t_router": 2.0, "t_low": 10.0, "t_high": 40.0}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Page]:
+    with chromium() as page:
+        yield page
+
+
+@pytest.fixture(scope="module")
+def out(browser: Page, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report on 30 photos; depends on the browser so that nothing is computed where there is none."""
+    folder = tmp_path_factory.mktemp("report")
+    profile = build_profile(folder / "case")
+    write_evaluation(folder, evaluate_case(profile), profile, title="Photos", run={}, gallery=12, timings=TIMES)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def metrics(out: Path) -> dict[str, Any]:
+    return dict(json.loads((out / "metrics.json").read_text()))
+
+
+@pytest.fixture
+def page(browser: Page, out: Path) -> Iterator[Page]:
+    """The report, just opened; afterwards there must be no complaint and no request but for the file itself."""
+    browser.errors.clear()
+    browser.requests.clear()
+    browser.resize(1280, 900)
+    browser.prefer("light")
+    browser.open(out / "report.html")
+    yield browser
+    assert browser.errors == []
+    assert browser.requests == [(out / "report.html").resolve().as_uri()]
+
+
+def readouts(page: Page) -> dict[str, str]:
+    return {key: page.text(f"#now-{key}") for key in ("beta", "ap", "gmacs", "ms", "kept", "saved")}
+
+
+def expected(metrics: dict[str, Any], i: int) -> dict[str, str]:
+    """What the page must say at one point of metrics.json."""
+    point = metrics["points"][i]
+    beta, gmacs, ap = point["beta"], point["gmacs"], point["ap"]
+    kept = (ap - metrics["ap_low"]) / (metrics["ap_high"] - metrics["ap_low"])
+    return {
+        "beta": f"{100 * beta:.0f} %",
+        "ap": f"{100 * ap:.1f}",
+        "gmacs": f"{gmacs:.2f} ({2 * gmacs:.2f})",
+        "ms": f"{12 + 30 * beta:.1f}",
+        "kept": f"{100 * kept:.0f} %",
+        "saved": f"{100 * (1 - gmacs / metrics['high_gmacs']):.0f} %",
+    }
+
+
+def move_to(page: Page, i: int) -> None:
+    """Move the slider with the keyboard."""
+    page.run("document.getElementById('beta').focus()")
+    page.press("Home")
+    page.press("ArrowRight", i)
+
+
+def cards(page: Page, group: str, what: str = "route") -> list[tuple[int, str]]:
+    """(rank, route or drawn view) of the cards of a group."""
+    script = f"[...document.querySelectorAll('#{group} .card')].map(c => [+c.dataset.rank, c.dataset.{what}])"
+    return [(rank, value) for rank, value in page.run(script)]
+
+
+def test_the_headline_is_that_of_the_metrics(page: Page, metrics: dict[str, Any]) -> None:
+    lower, upper = metrics["auc_policy_ci95"]
+    assert page.texts(".tile .figure") == [
+        f"{100 * metrics['ap_routed']:.1f}",
+        f"{metrics['routed']['gmacs']:.2f} GMACs",
+        f"{metrics['auc_policy']:.3f}",
+    ]
+    detail = page.texts(".tile .detail")[2]
+    random = metrics["random"]
+    for part in (
+        f"{lower:.3f} to {upper:.3f}",
+        f"random {random['auc_policy']:.3f} ± {random['sd']:.3f}",
+        f"oracle {metrics['oracle']['auc_policy']:.3f}",
+        f"n = {metrics['n_images']}",
+    ):
+        assert part in detail
+
+
+@pytest.mark.parametrize("i", [0, 3, 17, 30])
+def test_the_numbers_follow_the_slider(page: Page, metrics: dict[str, Any], i: int) -> None:
+    move_to(page, i)
+    assert readouts(page) == expected(metrics, i)
+    beta = f"{100 * metrics['points'][i]['beta']:.0f} % of the images at high"
+    assert beta in page.run("document.getElementById('beta').getAttribute('aria-valuetext')")
+    assert f"reaches AP {100 * metrics['points'][i]['ap']:.1f}" in page.text("#curve-says")
+
+
+def test_the_marker_moves_along_the_curve(page: Page, metrics: dict[str, Any]) -> None:
+    places = []
+    for i in (0, 15, 30):
+        move_to(page, i)
+        places.append(page.run("['cx','cy'].map(k => +document.querySelector('#curve .point.now').getAttribute(k))"))
+        assert page.text("#curve .name.now") == f"{100 * metrics['points'][i]['ap']:.1f}"
+    x = [place[0] for place in places]
+    gmacs = [metrics["points"][i]["gmacs"] for i in (0, 15, 30)]
+    assert (x[1] - x[0]) / (x[2] - x[0]) == pytest.approx((gmacs[1] - gmacs[0]) / (gmacs[2] - gmacs[0]), abs=0.01)
+    assert places[2][1] < places[0][1]  # all high has the better AP: higher up
+
+
+def test_the_histogram_splits_at_the_threshold(page: Page, metrics: dict[str, Any]) -> None:
+    script = "['low','high'].map(c => [...document.querySelectorAll(`#histogram .bin.${c}`)]"
+    script += ".reduce((sum, bar) => sum + +bar.getAttribute('height'), 0))"
+    for i in (0, 10, 30):
+        move_to(page, i)
+        low, high = page.run(script)
+        assert high / (low + high) == pytest.approx(metrics["points"][i]["beta"], abs=1e-6)
+        assert page.text("#n-high").startswith(f"{round(metrics['points'][i]['beta'] * 30)} image")
+    outcome = page.run("[...document.querySelectorAll('#outcome tbody td')].map(c => +c.textContent)")
+    assert outcome[3:] == [0, 0, 0] and sum(outcome[:3]) == 27  # three photos have no objects
+
+
+def test_ap_by_size_follows(page: Page, metrics: dict[str, Any]) -> None:
+    for i, key in ((0, "ap_low"), (30, "ap_high")):
+        move_to(page, i)
+        for name, size in metrics["by_size"].items():
+            value = f"{100 * size[key]:.1f}" if size["objects"] else "–"
+            assert page.text(f"#size-{name} .routed") == value
+    move_to(page, 15)
+    small = metrics["by_size"]["small"]
+    routed = float(page.text("#size-small .routed"))
+    assert 100 * small["ap_low"] < routed < 100 * small["ap_high"]
+
+
+def test_the_pictures_follow_the_slider(page: Page) -> None:
+    seen = []
+    for i in (4, 15, 26):
+        move_to(page, i)
+        border = cards(page, "border")
+        seen.append([rank for rank, _ in border])
+        assert [rank for rank, _ in border] == list(range(i - 2, i + 2))
+        for group in ("hardest", "border", "easiest", "worst"):
+            assert all(route == ("high" if rank < i else "low") for rank, route in cards(page, group))
+            assert all(drawn == ("hi" if rank < i else "lo") for rank, drawn in cards(page, group, "drawn"))
+    assert seen[0] != seen[1] != seen[2]
+    assert [rank for rank, _ in cards(page, "hardest")] == [0, 1, 2, 3]
+    assert [rank for rank, _ in cards(page, "easiest")] == [26, 27, 28, 29]
+
+
+def test_where_routing_hurts_lists_the_largest_losses_at_low(page: Page, out: Path) -> None:
+    gains = page.run("JSON.parse(document.getElementById('data').textContent).gains")
+    for i in (0, 12, 25):
+        move_to(page, i)
+        lost = sorted((g for g in gains[i:] if g is not None and g > 0.0005), reverse=True)
+        assert [gains[rank] for rank, _ in cards(page, "worst")] == lost[:4]
+        assert page.text("#hurts-says").startswith(f"{len(lost)} of the {30 - i} images")
+    move_to(page, 30)
+    assert cards(page, "worst") == [] and "nothing can be lost" in page.text("#hurts-says")
+
+
+def test_the_view_changes_what_is_drawn(page: Page) -> None:
+    move_to(page, 15)
+    page.run("document.querySelector('#view input').focus()")
+    counts = {}
+    for view in ("lo", "hi", "truth"):
+        page.press("ArrowRight")
+        assert {drawn for _, drawn in cards(page, "hardest", "drawn")} == {view}
+        script = "[...document.querySelectorAll('#hardest .box')].map(b => b.classList[1])"
+        counts[view] = page.run(script)
+    assert set(counts["truth"]) == {"truth"}
+    for view in ("lo", "hi"):  # each object is either found or missed
+        found = counts[view].count("right") + counts[view].count("missed")
+        assert found == len(counts["truth"])
+    assert counts["lo"].count("missed") > counts["hi"].count("missed")
+
+
+def test_an_image_opens_with_the_keyboard(page: Page) -> None:
+    move_to(page, 15)
+    page.run("document.querySelector('#hardest .card').focus()")
+    page.press("Enter")
+    assert page.run("document.getElementById('viewer').open")
+    first = page.text("#viewer-name")
+    assert page.run("document.querySelectorAll('#viewer image').length") == 2
+    assert "the route at this budget" in page.texts("#viewer figcaption")[1]
+    page.press("ArrowRight")
+    assert page.text("#viewer-name") != first and page.text("#viewer-place") == "2 of 4"
+    page.press("Escape")
+    assert not page.run("document.getElementById('viewer').open")
+    assert page.run("document.activeElement.className") == "card"
+
+
+def test_every_control_is_reached_with_tab(page: Page) -> None:
+    reached = []
+    for _ in range(6):
+        page.press("Tab")
+        reached.append(page.run("document.activeElement.id || document.activeElement.tagName"))
+    assert reached[:4] == ["theme", "beta", "reset", "SUMMARY"]
+    assert page.run("document.activeElement.name || document.activeElement.className") in ("view", "card")
+
+
+def test_dragging_in_the_curve_moves_the_budget(page: Page, metrics: dict[str, Any]) -> None:
+    box = page.place("#curve")
+    y = box["y"] + box["height"] / 2
+    page.drag((box["x"] + 0.5 * box["width"], y), (box["x"] + 2, y))
+    assert readouts(page) == expected(metrics, 0)
+    page.run("document.getElementById('reset').click()")
+    start = min(range(31), key=lambda i: abs(metrics["points"][i]["beta"] - metrics["routed"]["beta"]))
+    assert readouts(page) == expected(metrics, start)
+
+
+def test_the_theme_follows_the_system_until_somebody_chooses(page: Page) -> None:
+    colour = "getComputedStyle(document.body).backgroundColor"
+    light = page.run(colour)
+    page.prefer("dark")
+    dark = page.run(colour)
+    assert light != dark and page.text("#theme") == "Light theme"
+    page.run("document.getElementById('theme').click()")
+    assert page.run(colour) == light
+    page.prefer("light")
+    assert page.run(colour) == light and page.text("#theme") == "Dark theme"
+
+
+@pytest.mark.parametrize("width", [320, 400, 800])
+def test_nothing_is_wider_than_a_narrow_window(page: Page, width: int) -> None:
+    page.resize(width, 800)
+    assert page.run("document.documentElement.scrollWidth") <= width
+    assert (
+        page.run(    rights = page.run("[...document.querySelectorAll('.chart svg')].map(s => s.getBoundingClientRect().right)")
+    assert len(rights) == 2 and max(rights) <= width
+    heights = page.run("[...document.querySelectorAll('.chart text')].map(t => t.getBoundingClientRect().height)")
+    assert min(heights) >= 12  # charts are drawn anew, not shrunk
+
+
+def test_a_thousand_images_stay_small(browser: Page, tmp_path: Path) -> None:
+    profile = build_profile(tmp_path / "case", count=1000)
+    write_evaluation(tmp_path, evaluate_case(profile, bootstrap=0), profile, title="Many", run={})
+    assert (tmp_path / "report.html").stat().st_size < 10_000_000
+    browser.errors.clear()
+    browser.open(tmp_path / "report.html")
+    assert browser.errors == []
+    assert 200 <= browser.run("JSON.parse(document.getElementById('data').textContent).images.length") < 400
+    assert "of 1000 images" in browser.text("#pool")
+    for i in (10, 90):
+        move_to(browser, i)
+        border = [rank for rank, _ in cards(browser, "border")]
+        assert min(border) < 10 * i <= max(border) and max(border) - min(border) < 150
+        assert len(cards(browser, "worst")) == 8
+
+
+def test_plain_evaluations_have_no_milliseconds_and_no_pictures_if_so_wished(
+    browser: Page, out: Path, tmp_path: Path
+) -> None:
+    profile = build_profile(tmp_path / "case")
+    result: Evaluation = evaluate_case(profile, bootstrap=0)
+    write_evaluation(tmp_path, result, profile, title="Plain", run={}, gallery=0)
+    browser.errors.clear()
+    browser.open(tmp_path / "report.html")
+    assert browser.errors == []
+    hidden = "['now-ms-box', 'gallery', 'hurts'].map(id => document.getElementById(id).hidden)"
+    assert browser.run(hidden) == [True, True, True]
