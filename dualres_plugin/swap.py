@@ -41,18 +41,19 @@ def recalibrate(
     check_scale(scale)
     scores: list[float] = []
     costs: list[tuple[float, float]] = []
+    last = ""
     for path in tqdm(list_images(images), desc="calibrate", unit="img", disable=not progress, dynamic_ncols=True):
         try:
-            pixels = read_image(path)
-            batch = adapter.collate([pixels], high)
+            pixels, batch = _collated(adapter, path, high)
         except UnreadableImageError as error:
-            logger.warning("left out: %s", error)
+            last = str(error)
+            logger.warning("left out: %s", last)
             continue
         scores.append(float(router.score(adapter.router_images(batch))[0]))
         shape = adapter.input_shape(pixels.shape[:2], high)
         costs.append((adapter.macs(adapter.low_shape(shape, scale), low=True), adapter.macs(shape)))
     if not scores:
-        raise DualResError(f"no readable image in '{images}' to calibrate on.")
+        raise DualResError(f"no usable image in '{images}' to calibrate on; the last problem: {last}")
     router.calibrate(scores)
     low_gmacs, high_gmacs = np.mean(costs, axis=0)
     cost = {"low_gmacs": float(low_gmacs), "high_gmacs": float(high_gmacs)}
@@ -62,3 +63,14 @@ def recalibrate(
         "calibrated_on": f"{len(scores)} images of {Path(images).name}",
     }
     return len(scores), cost
+
+
+def _collated(adapter: HostAdapter[Any], path: Path, high: int) -> tuple[np.ndarray, Any]:
+    """Pixels and batch of one image; what the host rejects counts as unreadable, as in `build_profile`."""
+    pixels = read_image(path)
+    try:
+        return pixels, adapter.collate([pixels], high)
+    except DualResError:
+        raise
+    except Exception as error:
+        raise UnreadableImageError(f"'{path.name}': the {adapter.name} host rejects it ({error})") from None

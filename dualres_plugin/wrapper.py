@@ -107,7 +107,7 @@ class DualResWrapper:
         self.detector = self.adapter.detector
         self.high = int(high or self.adapter.default_size)
         low = self.adapter.default_scale if low is None else low
-        self.scale = check_scale(low / self.high if low >= 1 else low)
+        self.scale = check_scale(low / self.high if low > 1 else low)
         self.log = RouteLog()
         self._target_high_rate = target_high_rate
         self._threshold = threshold

@@ -144,7 +144,9 @@ class FakeAdapter(HostAdapter[FakeBatch]):
         if self.on_pass:
             self.on_pass(batch)
         self.images_seen += len(batch.images)
-        return torch.stack([batch.images.mean(dim=(1, 2, 3)), batch.images.std(dim=(1, 2, 3))], dim=1)
+        if not len(batch.images):
+            return torch.zeros(0, 2)
+        return torch.stack([batch.images.mean(dim=(1, 2, 3)), batch.images.flatten(1).std(dim=1)], dim=1)
 
     def merge(self, parts: Sequence[tuple[Tensor, Tensor, FakeBatch]], batch: FakeBatch) -> Tensor:
         merged = torch.zeros(len(batch.images), 2)
