@@ -237,8 +237,7 @@ def test_the_theme_follows_the_system_until_somebody_chooses(page: Page) -> None
 def test_nothing_is_wider_than_a_narrow_window(page: Page, width: int) -> None:
     page.resize(width, 800)
     assert page.run("document.documentElement.scrollWidth") <= width
-    assert (
-        page.run(    rights = page.run("[...document.querySelectorAll('.chart svg')].map(s => s.getBoundingClientRect().right)")
+    rights = page.run("[...document.querySelectorAll('.chart svg')].map(s => s.getBoundingClientRect().right)")
     assert len(rights) == 2 and max(rights) <= width
     heights = page.run("[...document.querySelectorAll('.chart text')].map(t => t.getBoundingClientRect().height)")
     assert min(heights) >= 12  # charts are drawn anew, not shrunk
