@@ -9,10 +9,12 @@ import numpy as np
 import torch
 from dualres_plugin.adapters._mmdet_batch import (
     MMDetBatch,
+    constant,
     content_box,
     features_given,
     frozen,
     in_high_pixels,
+    loss_mode,
     predictions,
     slice_of,
 )
@@ -77,9 +79,7 @@ class MMDetAdapter(HostAdapter[MMDetBatch]):
         if getattr(self.preprocessor, "_enable_normalize", False):
             images = images * self.preprocessor.std + self.preprocessor.mean
         if not getattr(self.preprocessor, "_channel_conversion", False):
-            images = images.flip(
-                1
-            )  # mmdet loads BGR; a preprocessor with bgr_to_rgb has turned it round already
+            images = images.flip(1)  # mmdet loads BGR; a preprocessor with bgr_to_rgb has turned it round already
         samples = batch.samples or [None] * len(images)
         return RouterImages(images / 255, [content_box(sample, batch.shape) for sample in samples])
 
@@ -124,11 +124,12 @@ class MMDetAdapter(HostAdapter[MMDetBatch]):
             with features_given(net, slice_of(features, i)), torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
                 try:
-                    loss = net.loss(batch.inputs[i : i + 1], [sample.clone()])
+                    with loss_mode(net):
+                        loss = net.loss(batch.inputs[i : i + 1], [sample.clone()])
                 except (AttributeError, TypeError, KeyError) as error:
                     raise DualResError(
-                        f"the mmdet detector {type(net).__name__} gives no loss in eval mode ({error}). "
-                        "It needs the config's train_cfg, and a family whose loss works in eval (not DINO)."
+                        f"the mmdet detector {type(net).__name__} gives no loss ({error}). "
+                        "It needs the train_cfg of its config."
                     ) from error
             values.append(net.parse_losses(loss)[0].float())
         return torch.stack(values) if values else torch.zeros(0)
@@ -176,16 +177,16 @@ class MMDetAdapter(HostAdapter[MMDetBatch]):
         h, w = (-(-int(side) // divisor) * divisor for side in shape)
         return h, w
 
-    def collate(
-        self, images: Sequence[np.ndarray], size: int, targets: Sequence[Targets] | None = None
-    ) -> MMDetBatch:
+    def collate(self, images: Sequence[np.ndarray], size: int, targets: Sequence[Targets] | None = None) -> MMDetBatch:
         """The config's own test pipeline at another size, then the model's data preprocessor."""
         packed = [self._prepare(image[..., ::-1], size) for image in images]
         data = {"inputs": [p["inputs"] for p in packed], "data_samples": [p["data_samples"] for p in packed]}
         data = self.preprocessor(data, False)
         samples = data["data_samples"]
         for sample, target in zip(samples, targets or []):
-            sample.gt_instances = _gt_instances(target.trainable, sample.scale_factor, data["inputs"].device)
+            crowds = Targets(target.boxes[target.ignore], target.labels[target.ignore])
+            sample.gt_instances = _instances(target.trainable, sample.scale_factor, data["inputs"].device)
+            sample.ignored_instances = _instances(crowds, sample.scale_factor, data["inputs"].device)
         return MMDetBatch(data["inputs"], samples, targets=targets is not None)
 
     def _prepare(self, bgr: np.ndarray, size: int) -> dict[str, Any]:
@@ -220,7 +221,7 @@ class MMDetAdapter(HostAdapter[MMDetBatch]):
         if (shape, low) not in self._macs:
             net = self.net(low)
             blank = torch.zeros(1, 3, *shape, device=next(net.parameters()).device)
-            with frozen(net):
+            with frozen(net), constant(net):
                 self._macs[shape, low] = gmacs(_Plain(net, blank_sample(shape)), blank)
         return self._macs[shape, low]
 
@@ -250,7 +251,7 @@ def _class_count(detector: Any) -> int:
     return int(getattr(head, "num_classes", 0))
 
 
-def _gt_instances(target: Targets, scale_factor: Sequence[float], device: torch.device) -> Any:
+def _instances(target: Targets, scale_factor: Sequence[float], device: torch.device) -> Any:
     x, y = (float(f) for f in scale_factor[:2])
     boxes = torch.from_numpy(target.boxes).float().reshape(-1, 4) * torch.tensor([x, y, x, y])
     return InstanceData(bboxes=boxes.to(device), labels=torch.from_numpy(target.labels).long().to(device))

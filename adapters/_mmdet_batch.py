@@ -146,6 +146,31 @@ def frozen(detector: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
+def loss_mode(detector: nn.Module) -> Iterator[None]:
+    """Tell a detector in eval, but not its layers, that it trains.
+
+    Query-based families build what their loss needs only then; dropout and batch norms have to stay in eval.
+    """
+    detector.training = True
+    try:
+        yield
+    finally:
+        detector.training = False
+
+
+@contextmanager
+def constant(detector: nn.Module) -> Iterator[None]:
+    """No parameter asks for gradients: torch's counter stumbles over queries that are bare parameters."""
+    flags = [(parameter, parameter.requires_grad) for parameter in detector.parameters()]
+    detector.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter, flag in flags:
+            parameter.requires_grad_(flag)
+
+
+@contextmanager
 def features_given(detector: nn.Module, features: Any) -> Iterator[None]:
     """Within the block `detector.extract_feat` returns `features`, so that a head runs without its backbone.
 

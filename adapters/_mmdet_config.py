@@ -43,9 +43,7 @@ def wrap_model(cfg: dict[str, Any]) -> None:
         return
     settings = cfg[KEY]
     if not isinstance(settings, dict):
-        raise DualResError(
-            f"the config's dualres key must be dict(router='runs/router', …), not {settings!r}."
-        )
+        raise DualResError(f"the config's dualres key must be dict(router='runs/router', …), not {settings!r}.")
     unknown = [key for key in settings if key not in SETTINGS]
     if unknown:
         raise DualResError(unknown_keys_message(unknown))

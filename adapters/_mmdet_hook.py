@@ -33,16 +33,12 @@ class DualResHook(Hook):  # type: ignore[misc]
         self.interval = interval
         self._routes: list[bool] = []
 
-    def after_train_iter(
-        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
-    ) -> None:
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         state = getattr(_unwrapped(runner.model), "training_state", None)
         if state and self.every_n_train_iters(runner, self.interval):
             runner.visualizer.add_scalars({f"dualres/{k}": v for k, v in state.items()}, step=runner.iter + 1)
 
-    def after_test_iter(
-        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
-    ) -> None:
+    def after_test_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         self._routes += [sample.route == "high" for sample in outputs or [] if "route" in sample]
 
     after_val_iter = after_test_iter
@@ -98,9 +94,7 @@ def _config_of(stored: dict[str, Any], config: Any, checkpoint: Path | str) -> C
     else:
         text = stored.get("meta", {}).get("cfg")
         if not text:
-            raise DualResError(
-                f"checkpoint '{checkpoint}' does not hold its config: give the config file as well."
-            )
+            raise DualResError(f"checkpoint '{checkpoint}' does not hold its config: give the config file as well.")
         cfg = Config.fromstring(text, file_format=".py")
     if cfg.model.get("type") != "DualResDetector":
         raise DualResError("that config does not describe a routed detector: it has no dualres key.")

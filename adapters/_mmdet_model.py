@@ -207,9 +207,7 @@ class DualResDetector(RoutedDetector):
 
     def _check_router(self, state_dict: dict[str, Any], prefix: str) -> None:
         # mmengine only logs keys that do not fit, which would leave a random router behind.
-        theirs = {
-            key[len(prefix) :]: value.shape for key, value in state_dict.items() if key.startswith(prefix)
-        }
+        theirs = {key[len(prefix) :]: value.shape for key, value in state_dict.items() if key.startswith(prefix)}
         ours = {key: value.shape for key, value in self.router.state_dict().items()}
         wrong = sorted(key for key in theirs.keys() | ours.keys() if theirs.get(key) != ours.get(key))
         if wrong:

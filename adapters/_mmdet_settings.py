@@ -27,9 +27,9 @@ def check_settings(low: Any, target_high_rate: Any) -> None:
         DualResError: If `low` is no ratio or `target_high_rate` is outside [0, 1].
     """
     if not isinstance(low, (int, float)) or not 0 < low < 1:
-        raise DualResError(
-            f"low={low!r}: in an mmdet config the low size is a ratio between 0 and 1, such as 0.5."
-        )
+        raise DualResError(f"low={low!r}: in an mmdet config the low size is a ratio between 0 and 1, such as 0.5.")
+    if not isinstance(target_high_rate, (int, float)) or not 0 <= target_high_rate <= 1:
+        raise DualResError(f"target_high_rate={target_high_rate!r} must lie between 0 (all low) and 1 (all high).")
 
 
 def build_router(router: Any) -> ResolutionRouter:

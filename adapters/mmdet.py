@@ -42,9 +42,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Command line: write the router folder of a wrapped checkpoint."""
     import argparse
 
-    parser = argparse.ArgumentParser(
-        description="Write the router of a checkpoint that mmdet trained as a folder."
-    )
+    parser = argparse.ArgumentParser(description="Write the router of a checkpoint that mmdet trained as a folder.")
     parser.add_argument("checkpoint", help="a .pth of a routed detector")
     parser.add_argument("out", help="the folder to write")
     parser.add_argument("--config", help="config file, for checkpoints that do not hold theirs")
