@@ -42,7 +42,7 @@ def at_size(bench: Any, shape: Shape) -> Any:
     Only the containers on the way to a size-dependent layer are new, and they share their `_parameters` and
     `_buffers` dictionaries with the originals: moving or loading the one moves or loads the other.
     """
-    if shape == own_shape(bench):
+    if shape == own_shape(bench) and bench.max_detection_points <= _candidates(bench):
         return bench
     from effdet.anchors import Anchors, get_feat_sizes
 
@@ -57,9 +57,13 @@ def at_size(bench: Any, shape: Shape) -> Any:
         sized.model.config = config
     device = next(bench.parameters()).device
     sized.anchors = Anchors.from_config(config).to(device)
-    # The post-processing takes the best 5000 of anchors x classes; a small input has fewer.
-    sized.max_detection_points = min(bench.max_detection_points, len(sized.anchors.boxes) * bench.num_classes)
+    # The post-processing takes the best 5000 of all candidates, and fails where a small input has fewer.
+    sized.max_detection_points = min(bench.max_detection_points, _candidates(sized))
     return sized
+
+
+def _candidates(bench: Any) -> int:
+    return len(bench.anchors.boxes) * int(bench.num_classes)
 
 
 def _resized(module: Any, sizes: dict[Shape, Shape]) -> Any:
@@ -127,7 +131,7 @@ def build_bench(
     """
     try:
         from effdet import create_model
-        from effdet.config import efficientdet_model_param_dict as known
+        from effdet.config.model_config import efficientdet_model_param_dict as known
     except ImportError as error:
         raise DualResError(
             f"effdet is not installed ({error}). Install it with: pip install 'dualres-plugin[effdet]'"

@@ -96,6 +96,16 @@ def test_the_detector_stays_as_it_was(adapter):
     assert dict(adapter.detector.config) == config
 
 
+def test_a_bench_with_fewer_candidates_than_the_host_sorts():
+    """One class at 128 pixels gives 3069 candidates; effdet itself asks for the best 5000 and fails."""
+    bench = make_bench(128, num_classes=1)
+    adapter = EffdetAdapter(bench)
+    batch = adapter.collate(photos((100, 128)), 128)
+    with pytest.raises(RuntimeError):
+        bench(batch.images)
+    assert adapter.predict(batch).shape == (1, 100, 6) and bench.max_detection_points == 5000
+
+
 # -- routing ---------------------------------------------------------------------------------------------------
 
 
