@@ -79,27 +79,46 @@ class Predictor:
         self.scale = scale
         self.batch = batch
 
-    def stream(self, images: Iterator[SourceImage]) -> Iterator[Prediction]:
-        """Predictions in the order of the images; memory does not grow with their number."""
+    def stream(
+        self, images: Iterator[SourceImage], on_skip: Callable[[str], None] | None = None
+    ) -> Iterator[Prediction]:
+        """Predictions in the order of the images; memory does not grow with their number.
+
+        Args:
+            on_skip: told of each image that the host rejects, which is then left out; without it the error is raised.
+        """
         pending: list[SourceImage] = []
         for image in images:
             if pending and (len(pending) == self.batch or not self._same_shape(pending[0], image)):
-                yield from self._run(pending)
+                yield from self._run(pending, on_skip)
                 pending = []
             pending.append(image)
         if pending:
-            yield from self._run(pending)
+            yield from self._run(pending, on_skip)
 
     def _same_shape(self, a: SourceImage, b: SourceImage) -> bool:
         shapes = (self.adapter.input_shape(i.pixels.shape[:2], self.size) for i in (a, b))
         return len(set(shapes)) == 1
 
-    def _run(self, images: list[SourceImage]) -> Iterator[Prediction]:
+    def _run(self, images: list[SourceImage], on_skip: Callable[[str], None] | None) -> list[Prediction]:
+        try:
+            return self._predict(images)
+        except DualResError:
+            raise
+        except Exception as error:
+            if on_skip is None:
+                raise
+            if len(images) > 1:  # a single odd image costs only itself
+                return [p for image in images for p in self._run([image], on_skip)]
+            on_skip(f"'{images[0].name}': the {self.adapter.name} host rejects it ({error})")
+            return []
+
+    def _predict(self, images: list[SourceImage]) -> list[Prediction]:
         batch = self.adapter.collate([image.pixels for image in images], self.size)
         decisions: list[Decision] = []
         raw = run_routed(self.adapter, batch, self.gate, self.scale, decisions.append)
-        for i, (image, found) in enumerate(zip(images, self.adapter.detections(raw, batch))):
-            yield Prediction(image, found, decisions[0].of(i))
+        found = self.adapter.detections(raw, batch)
+        return [Prediction(image, f, decisions[0].of(i)) for i, (image, f) in enumerate(zip(images, found))]
 
 
 def choose_threshold(
@@ -114,14 +133,14 @@ def choose_threshold(
 ) -> float:
     """The threshold of whichever budget was given; 50 % at high by default.
 
-    A GMACs budget is turned into a rate with the cost of the source's first image.
+    A GMACs budget is turned into a rate with the cost of the source's first readable image.
     """
     if threshold is not None:
         return threshold
     if gmacs is not None:
-        first = next(iter_source(source), None)
+        first = next(iter_source(source, on_skip=lambda message: None), None)
         if first is None:
-            raise DualResError(f"source '{source}' holds no image.")
+            raise DualResError(f"source '{source}' holds no readable image.")
         shape = adapter.input_shape(first.pixels.shape[:2], size)
         low = adapter.macs(adapter.low_shape(shape, scale), low=True)
         target_high_rate = rate_for_budget(gmacs, router.gmacs(), low, adapter.macs(shape))
@@ -141,6 +160,9 @@ def save_predictions(
 
     paths = expand_source(source)
     videos = [p for p in paths if p.suffix.lower() in VIDEO_SUFFIXES]
+    _check_output(paths, videos, out)
+    numbered = len({int(p.stem) for p in paths if p.stem.isdigit()}) == len(paths)
+    drawn = _Names()
     results: list[dict[str, Any]] = []
     names = predictor.adapter.class_names
     with ExitStack() as stack:
@@ -151,12 +173,14 @@ def save_predictions(
         writer = stack.enter_context(_Video(out / videos[0].name)) if videos and save else None
         total = None if videos else len(paths)
         bar = stack.enter_context(tqdm(total=total, unit="img", desc="predict", dynamic_ncols=True))
-        for p in predictor.stream(iter_source(source, skip)):
+        for p in predictor.stream(iter_source(source, skip), skip):
             summary.images += 1
             summary.high += p.route.route == "high"
             bar.update()
             table.writerow([p.image.name, p.route.route, f"{p.route.score:.5f}"])
-            results += _coco(p, summary.images, conf, names)
+            # COCO names its files by image id; other files are numbered.
+            image_id = int(Path(p.image.name).stem) if numbered else summary.images
+            results += _coco(p, image_id, conf, names)
             caption = str(p.route)
             if writer:
                 caption += f"  high so far {summary.high / summary.images:.0%}"
@@ -164,16 +188,37 @@ def save_predictions(
             else:
                 bar.write(f"{p.image.name}: {p.route}, {int((p.found.scores >= conf).sum())} objects")
                 if save:
-                    with atomic_write(out / Path(p.image.name).with_suffix(".jpg").name) as temporary:
+                    with atomic_write(out / drawn.of(p.image.name)) as temporary:
                         draw(p.image.pixels, p.found, names, caption, conf).save(temporary, quality=90)
     with atomic_write(out / "detections.json") as temporary:
         temporary.write_text(json.dumps(results))
     return summary
 
 
-def _coco(p: Prediction, number: int, conf: float, names: dict[int, str] | None) -> list[dict[str, Any]]:
-    stem = Path(p.image.name).stem
-    image_id = int(stem) if stem.isdigit() else number
+def _check_output(paths: list[Path], videos: list[Path], out: Path) -> None:
+    if videos and len(paths) > 1:
+        raise DualResError(f"'{videos[0]}' is one of {len(paths)} files: a video has to be the only source.")
+    if any(path.resolve().parent == out.resolve() for path in paths):
+        raise DualResError(f"the source lies in '{out}', so drawings would replace photos: choose another --out.")
+
+
+class _Names:
+    """File names of drawings: `a.png` and `a.jpg`, or two folders' `1.jpg`, must not share one."""
+
+    def __init__(self) -> None:
+        self.used: set[str] = set()
+
+    def of(self, name: str) -> str:
+        stem, number = Path(name).stem, 1
+        made = f"{stem}.jpg"
+        while made in self.used:
+            number += 1
+            made = f"{stem}_{number}.jpg"
+        self.used.add(made)
+        return made
+
+
+def _coco(p: Prediction, image_id: int, conf: float, names: dict[int, str] | None) -> list[dict[str, Any]]:
     rows = []
     for box, score, label in zip(p.found.boxes.tolist(), p.found.scores.tolist(), p.found.labels.tolist()):
         if score >= conf:
