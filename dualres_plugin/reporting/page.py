@@ -58,7 +58,7 @@ def _plain(value: Any) -> Any:
 
 
 def _part(name: str) -> str:
-    return (files("dualres_plugin.reporting") / "page" / name).read_text(encoding="utf-8")
+    return (files("dualres_plugin.reporting") / "assets" / name).read_text(encoding="utf-8")
 
 
 # -- numbers, as the script formats them too -----------------------------------------------------------------

@@ -270,3 +270,14 @@ def test_plain_evaluations_have_no_milliseconds_and_no_pictures_if_so_wished(
     assert browser.errors == []
     hidden = "['now-ms-box', 'gallery', 'hurts'].map(id => document.getElementById(id).hidden)"
     assert browser.run(hidden) == [True, True, True]
+
+
+def test_fewer_images_than_cards(browser: Page, tmp_path: Path) -> None:
+    profile = build_profile(tmp_path / "case", count=3)
+    write_evaluation(tmp_path, evaluate_case(profile, bootstrap=0), profile, title="Few", run={})
+    browser.errors.clear()
+    browser.open(tmp_path / "report.html")
+    for i in range(4):
+        move_to(browser, i)
+        assert [route for _, route in cards(browser, "border")] == ["high"] * i + ["low"] * (3 - i)
+    assert browser.errors == []
