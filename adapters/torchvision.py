@@ -54,7 +54,9 @@ class TorchvisionAdapter(HostAdapter[TorchvisionBatch]):
         super().__init__(detector, low_detector)
         transform = detector.transform
         self.stride = int(transform.size_divisible)
-        self.default_size = int(transform.fixed_size[0] if transform.fixed_size else transform.min_size[-1])
+        self.default_size = _default_size(detector)
+        if low_detector is not None and _default_size(low_detector) < self.default_size:
+            self.default_scale = _default_size(low_detector) / self.default_size
         self.class_names, self.label_ids = _labels(detector)
         self._nets: dict[tuple[int | None, float], nn.Module] = {}
         self._macs: dict[tuple[tuple[int, int], bool], float] = {}
@@ -126,9 +128,10 @@ class TorchvisionAdapter(HostAdapter[TorchvisionBatch]):
     def _net(self, batch: TorchvisionBatch) -> nn.Module:
         key = (batch.size, batch.scale)
         if key not in self._nets:
-            low = batch.scale < 1.0
-            base = self.low_detector if low and self.low_detector is not None else self.detector
-            self._nets[key] = at_size(base, batch.size, batch.scale)
+            if batch.scale < 1.0 and self.low_detector is not None:  # the scale refers to the high network's size
+                self._nets[key] = at_size(self.low_detector, batch.size or self.default_size, batch.scale)
+            else:
+                self._nets[key] = at_size(self.detector, batch.size, batch.scale)
         return self._nets[key]
 
     # -- inside the host ----------------------------------------------------------------------------------------
@@ -279,6 +282,11 @@ def _with_transform(detector: nn.Module, **settings: Any) -> nn.Module:
         setattr(transform, key, value)
     net._modules["transform"] = transform  # type: ignore[assignment]
     return net.eval()
+
+
+def _default_size(detector: Any) -> int:
+    transform = detector.transform
+    return int(transform.fixed_size[0] if transform.fixed_size else transform.min_size[-1])
 
 
 def _labels(detector: nn.Module) -> tuple[dict[int, str] | None, list[int]]:

@@ -70,7 +70,10 @@ class UltralyticsAdapter(HostAdapter[YoloBatch]):
         super().__init__(detector, low_detector)
         self.net: nn.Module = _network(detector)
         self.low_net: nn.Module = _network(low_detector) if low_detector is not None else self.net
-        self.stride = max(int(self.net.stride.max()), 32)  # type: ignore[operator, union-attr]
+        nets: tuple[Any, Any] = (self.net, self.low_net)
+        self.stride = max(32, *(int(net.stride.max()) for net in nets))
+        if len({bool(getattr(net, "end2end", False)) for net in nets}) == 2:
+            raise DualResError("a pair must be both end-to-end (NMS-free) or neither: their outputs do not mix.")
         names = self.net.names
         self.class_names = dict(names) if isinstance(names, dict) else dict(enumerate(names))  # type: ignore[arg-type]
         self._ready: dict[bool, nn.Module] = {}

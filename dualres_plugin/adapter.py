@@ -232,20 +232,30 @@ def adapt(detector: Any, low_detector: Any | None = None) -> HostAdapter[Any]:
 
     Args:
         detector: a `YOLO`, a torchvision detection model, an mmdet detector, an effdet bench, or an adapter already.
-        low_detector: a second detector for the low size.
+        low_detector: a second detector for the low size, of the same host and with the same classes.
 
     Raises:
-        DualResError: If no installed adapter accepts it.
+        DualResError: If no installed adapter accepts it, or the two do not go together.
     """
+    if low_detector is not None:
+        return _pair(adapt(detector), adapt(low_detector))
     if isinstance(detector, HostAdapter):
         return detector
     for candidate in _candidates(detector):
         if candidate.accepts(detector):
-            return candidate(detector, low_detector)
+            return candidate(detector)
     raise DualResError(
         f"no adapter for {type(detector).__module__}.{type(detector).__name__}. "
         f"Installed adapters: {', '.join(sorted(_installed()))}. docs/adding-a-host.md shows how to write one."
     )
+
+
+def _pair(high: HostAdapter[Any], low: HostAdapter[Any]) -> HostAdapter[Any]:
+    if type(high) is not type(low):
+        raise DualResError(f"a pair must come from one host: high is {high.name}, low is {low.name}.")
+    if (high.class_names, high.label_ids) != (low.class_names, low.label_ids):
+        raise DualResError("the two detectors of a pair must know the same classes, in the same order.")
+    return type(high)(high.detector, low.detector)
 
 
 def load_detector(spec: str) -> HostAdapter[Any]:

@@ -103,6 +103,8 @@ class DualResWrapper:
     ):
         if isinstance(detector, (str, Path)):
             detector = load_detector(str(detector))
+        if isinstance(low_detector, (str, Path)):
+            low_detector = load_detector(str(low_detector))
         self.adapter: HostAdapter[Any] = adapt(detector, low_detector)
         self.detector = self.adapter.detector
         self.high = int(high or self.adapter.default_size)

@@ -1,0 +1,88 @@
+"""Pair mode, two networks instead of one at two sizes, is a feature of the wrapper for every host."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from dualres_plugin.adapters.torchvision import at_size
+from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_320_fpn
+
+from dualres_plugin import DualResWrapper, ResolutionRouter
+from dualres_plugin.adapter import adapt
+from dualres_plugin.errors import DualResError
+from dualres_plugin.resize import resize_images
+
+
+def photo(h: int = 120, w: int = 160) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 255, (h, w, 3), dtype=np.uint8)
+
+
+def router() -> ResolutionRouter:
+    torch.manual_seed(0)
+    return ResolutionRouter(backbone="tiny", input_size=32)
+
+
+def frcnn(seed: int, **options):
+    torch.manual_seed(seed)
+    net = fasterrcnn_mobilenet_v3_large_320_fpn(
+        weights=None, weights_backbone=None, num_classes=3, box_score_thresh=0.0, **options
+    )
+    return net.eval()
+
+
+def yolo(seed: int, name: str = "yolov8n.yaml"):
+    ultralytics = pytest.importorskip("ultralytics")
+    torch.manual_seed(seed)
+    return ultralytics.YOLO(name, task="detect")
+
+
+def test_torchvision_runs_each_network_at_its_own_size():
+    high, low = frcnn(0), frcnn(1, min_size=160)
+    image = torch.from_numpy(photo()).permute(2, 0, 1).float() / 255
+    with torch.no_grad():
+        expected = {float("inf"): low([image])[0], float("-inf"): high([image])[0]}
+    for threshold, plain in expected.items():
+        model = DualResWrapper(high, router(), low_detector=low, threshold=threshold)
+        assert model.scale == 0.5
+        assert torch.allclose(model.predict(image)[0]["boxes"], plain["boxes"], atol=1e-3)
+
+
+def test_a_low_size_in_pixels_of_the_high_one_wins_over_the_networks_own():
+    high, low = frcnn(0), frcnn(1)
+    image = torch.from_numpy(photo()).permute(2, 0, 1).float() / 255
+    model = DualResWrapper(high, router(), low=0.75, low_detector=low, threshold=float("inf"))
+    with torch.no_grad():
+        plain = at_size(low, 240, 1.0)([image])[0]
+    assert torch.allclose(model.predict(image)[0]["boxes"], plain["boxes"], atol=1e-3)
+
+
+def test_ultralytics_runs_the_second_network_at_the_low_size():
+    high, low = yolo(0), yolo(1)
+    routed = DualResWrapper(high, router(), high=64, low=32, low_detector=low, threshold=float("inf"))
+    x = torch.rand(2, 3, 64, 64)
+    raw = routed.host.model.eval()(x)
+    with torch.no_grad():
+        plain = low.model.eval()(resize_images(x, (32, 32)))[0]
+    anchors = plain.shape[2]
+    assert torch.allclose(raw[:, :4, :anchors], plain[:, :4] * 2, atol=1e-3)
+    assert torch.allclose(raw[:, 4:, :anchors], plain[:, 4:], atol=1e-5)
+    assert not raw[:, :, anchors:].any()
+
+
+def test_names_and_adapters_can_be_paired():
+    high, low = frcnn(0), frcnn(1, min_size=160)
+    adapter = adapt(adapt(high), adapt(low))
+    assert adapter.detector is high and adapter.low_detector is low and adapter.default_scale == 0.5
+
+
+def test_what_does_not_go_together_is_refused():
+    with pytest.raises(DualResError, match="one host: high is torchvision, low is ultralytics"):
+        DualResWrapper(frcnn(0), low_detector=yolo(0))
+    other = fasterrcnn_mobilenet_v3_large_320_fpn(weights=None, weights_backbone=None, num_classes=5).eval()
+    with pytest.raises(DualResError, match="same classes"):
+        DualResWrapper(frcnn(0), low_detector=other)
+    free = yolo(0, "yolov10n.yaml")
+    free.model.end2end = True
+    with pytest.raises(DualResError, match="end-to-end"):
+        DualResWrapper(yolo(0), low_detector=free)
