@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -19,17 +16,7 @@ from dualres_plugin.errors import DualResError
 from dualres_plugin.flops import gmacs
 from dualres_plugin.resize import resize_images
 from dualres_plugin.types import Targets
-
-_spec = importlib.util.spec_from_file_location("effdet_helpers", Path(__file__).with_name("effdet_helpers.py"))
-helpers = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(helpers)
-forced, make_bench, photos, state_of, targets = (
-    helpers.forced,
-    helpers.make_bench,
-    helpers.photos,
-    helpers.state_of,
-    helpers.targets,
-)
+from tests.hosts.effdet_helpers import forced, make_bench, photos, state_of, targets
 
 
 @pytest.fixture(scope="module")

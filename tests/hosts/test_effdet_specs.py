@@ -19,11 +19,8 @@ from safetensors.torch import load_file, save_file
 from dualres_plugin import ResolutionRouter
 from dualres_plugin.adapter import load_detector
 from dualres_plugin.errors import DualResError
+from tests.hosts.effdet_helpers import make_bench, photos
 
-_spec = importlib.util.spec_from_file_location("effdet_helpers", Path(__file__).with_name("effdet_helpers.py"))
-helpers = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(helpers)
-make_bench, photos = helpers.make_bench, helpers.photos
 NAME = "tf_efficientdet_lite0"
 
 
