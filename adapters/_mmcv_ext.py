@@ -16,6 +16,9 @@ them.
 
 A real `mmcv._ext` always wins: the stand-in is the *last* place where Python looks for that module, so it is
 found only where nothing else is. It says so once, with a warning in the log, when it is first loaded.
+
+Two doors lead to it: `dualres_mmcv_ext.pth`, which the wheel puts beside the packages so that programs that import
+mmdet first (`tools/test.py`, `mmdet.apis`) find it too, and `install`, for checkouts that are merely on the path.
 """
 
 from __future__ import annotations

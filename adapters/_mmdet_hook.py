@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -104,16 +105,31 @@ def _config_of(stored: dict[str, Any], config: Any, checkpoint: Path | str) -> C
 def allow_checkpoints() -> None:
     """Let torch >= 2.6 read mmengine's own checkpoints, which hold more than tensors.
 
-    torch refuses unknown classes in a pickle unless they are named; these are the ones that mmengine's runner
-    puts in (its log history and numpy's arrays). Nothing else becomes loadable.
+    torch refuses unknown classes in a pickle unless they are named; these are the ones that mmengine's runner puts
+    in: its log history, numpy's arrays, and a reference to the history's statistics. Nothing else becomes loadable.
     """
     import numpy as np
     from mmengine.logging.history_buffer import HistoryBuffer
 
-    if not hasattr(torch.serialization, "add_safe_globals"):
+    if torch.__version__ < torch.torch_version.TorchVersion("2.6"):
         return
-    core: Any = getattr(np, "_core", None) or np.core  # renamed in numpy 2
+    core: Any = getattr(np, "_core", None) or np.core  # renamed in numpy 2; files of both exist
+    names = [f"numpy.{package}.multiarray" for package in ("core", "_core")]
     dtypes = {type(np.dtype(kind)) for kind in ("f8", "f4", "i8", "i4", "u8", "?")}
     torch.serialization.add_safe_globals(
-        [HistoryBuffer, core.multiarray._reconstruct, core.multiarray.scalar, np.ndarray, np.dtype, *dtypes]
+        [
+            *((core.multiarray._reconstruct, f"{name}._reconstruct") for name in names),
+            *((core.multiarray.scalar, f"{name}.scalar") for name in names),
+            (_statistic, "builtins.getattr"),
+            *(HistoryBuffer, np.ndarray, np.dtype, *dtypes),
+        ]
     )
+
+
+def _statistic(owner: Any, name: str) -> Any:
+    """`getattr`, as far as mmengine's log history needs it."""
+    from mmengine.logging.history_buffer import HistoryBuffer
+
+    if owner is not HistoryBuffer or name not in ("min", "max", "current", "mean", "statistics"):
+        raise pickle.UnpicklingError(f"refused to load getattr({owner!r}, {name!r}) from a checkpoint")
+    return getattr(owner, name)

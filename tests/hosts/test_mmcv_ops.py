@@ -41,9 +41,7 @@ def test_nms_on_random_boxes(seed: int, whole_pixels: bool, offset: int) -> None
 def test_nms_keeps_the_first_of_equal_scores() -> None:
     from mmcv.ops import nms
 
-    boxes = torch.tensor(
-        [[0, 0, 10, 10], [0, 0, 10, 11], [50, 50, 60, 60], [0, 0, 11, 10]], dtype=torch.float32
-    )
+    boxes = torch.tensor([[0, 0, 10, 10], [0, 0, 10, 11], [50, 50, 60, 60], [0, 0, 11, 10]], dtype=torch.float32)
     _, kept = nms(boxes, torch.full((4,), 0.5), 0.5)
     assert kept.tolist() == stand_in.nms(boxes, torch.full((4,), 0.5), 0.5).tolist() == [0, 2]
 

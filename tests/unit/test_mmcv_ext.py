@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import subprocess
 import sys
 
 import numpy as np
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dualres_plugin.errors import DualResError
+from tests.shared import ROOT
 
 
 def reference_nms(boxes: np.ndarray, scores: np.ndarray, threshold: float, offset: int) -> list[int]:
@@ -35,9 +37,7 @@ def _iou(a: np.ndarray, b: np.ndarray, offset: int) -> float:
     return overlap / area if area > 0 else 0.0
 
 
-def reference_roi_align(
-    features: np.ndarray, roi: np.ndarray, size: int, scale: float, samples: int, aligned: bool
-):
+def reference_roi_align(features: np.ndarray, roi: np.ndarray, size: int, scale: float, samples: int, aligned: bool):
     """Average of bilinear samples, straight from the definition; (C, H, W) and xyxy -> (C, size, size)."""
     x0, y0, x1, y1 = roi * scale - (0.5 if aligned else 0.0)
     width, height = (x1 - x0, y1 - y0) if aligned else (max(x1 - x0, 1.0), max(y1 - y0, 1.0))
@@ -99,9 +99,7 @@ def test_roi_align_backward_is_the_adjoint_of_forward() -> None:
     # <A x, g> = <x, A' g> for every x and g: together with the forward test this fixes the gradient.
     torch.manual_seed(0)
     x, g = torch.randn(2, 3, 8, 8, dtype=torch.float64), torch.randn(4, 3, 7, 7, dtype=torch.float64)
-    rois = torch.tensor(
-        [[0, 1, 1, 6, 7], [1, 0, 0, 7, 7], [1, 2, 3, 4, 5], [0, 6, 6, 12, 12]], dtype=torch.float64
-    )
+    rois = torch.tensor([[0, 1, 1, 6, 7], [1, 0, 0, 7, 7], [1, 2, 3, 4, 5], [0, 6, 6, 12, 12]], dtype=torch.float64)
     none = torch.zeros(0, dtype=torch.float64)
     out, grad = torch.zeros_like(g), torch.zeros_like(x)
     ext.roi_align_forward(x, rois, out, none, none, 7, 7, 1.0, 0, 1, True)
@@ -122,12 +120,16 @@ def test_max_pooling_is_refused() -> None:
         ext.roi_align_forward(torch.rand(1, 3, 8, 8), torch.zeros(1, 5), out, out, out, 7, 7, 1.0, 0, 0, True)
 
 
+FINDERS = ("_StandInFinder", "DualResMmcvExt")  # by install() and by the start-up line
+
+
 @pytest.fixture
 def fresh_import(monkeypatch: pytest.MonkeyPatch, tmp_path):
     """An empty `mmcv` package of our own and no trace of the installed one."""
     for name in [n for n in sys.modules if n == "mmcv" or n.startswith("mmcv.")]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setattr(sys, "meta_path", [f for f in sys.meta_path if not isinstance(f, ext._StandInFinder)])
+    ours = [f for f in sys.meta_path if getattr(f, "__name__", type(f).__name__) in FINDERS]
+    monkeypatch.setattr(sys, "meta_path", [f for f in sys.meta_path if f not in ours])
     package = tmp_path / "mmcv"
     package.mkdir()
     (package / "__init__.py").touch()
@@ -166,3 +168,20 @@ def test_without_mmcv_nothing_happens(fresh_import, monkeypatch) -> None:
     before = list(sys.meta_path)
     assert not ext.install()
     assert sys.meta_path == before
+
+
+def test_the_start_up_line_finds_the_stand_in_and_loads_nothing_else(fresh_import) -> None:
+    line = (ROOT / "adapters" / "dualres_mmcv_ext.pth").read_text()
+    assert line.startswith("import ") and line.count("\n") == 1  # how `site` tells code from a path
+    exec(line)
+    import mmcv._ext as found
+
+    assert isinstance(found, ext._StandIn)
+    assert importlib.util.find_spec("mmcv.other") is None
+
+
+def test_the_start_up_line_imports_nothing() -> None:
+    line = (ROOT / "adapters" / "dualres_mmcv_ext.pth").read_text()
+    code = f"import sys; before = set(sys.modules)\n{line}\nprint(sorted(set(sys.modules) - before))"
+    done = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
