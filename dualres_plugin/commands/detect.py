@@ -28,7 +28,7 @@ def predict(
     ] = False,
     gmacs: Annotated[float | None, typer.Option(help="Mean compute per image to spend, in GMACs.")] = None,
     high: Annotated[int | None, typer.Option(help="High size; the detector's own by default.")] = None,
-    low: Annotated[int | None, typer.Option(help="Low size; half of high by default.")] = None,
+    low: Annotated[int | None, typer.Option(help="Low size; half of high by default, or that of a pair.")] = None,
     conf: Annotated[float, typer.Option(help="Draw and list detections above this score.")] = 0.25,
     batch: Annotated[int, typer.Option(help="Images per pass.")] = 1,
     save: Annotated[bool, typer.Option(help="Save drawn images or video.")] = True,
@@ -53,7 +53,7 @@ def predict(
         raise DualResError("give only one of --target-high-rate, --threshold and --gmacs.")
     adapter = on_device(load_detector(detector), device)
     size = high or adapter.default_size
-    scale = check_scale((low or size / 2) / size)
+    scale = check_scale(low / size if low else adapter.default_scale)
     net = ResolutionRouter.from_pretrained(router)
     limit = choose_threshold(net, adapter, size, scale, source, target_high_rate, threshold, gmacs)
     controller = None

@@ -164,7 +164,7 @@ def swap(
     images: Annotated[Path, typer.Option(help="Unlabelled images like those to come.")],
     out: Annotated[Path, typer.Option(help="Folder of the recalibrated router.")],
     high: Annotated[int | None, typer.Option(help="High size; the detector's own by default.")] = None,
-    low: Annotated[int | None, typer.Option(help="Low size; half of high by default.")] = None,
+    low: Annotated[int | None, typer.Option(help="Low size; half of high by default, or that of a pair.")] = None,
     device: Device = "cpu",
 ) -> None:
     """Plug a router into another detector: same weights, thresholds read off new images. No labels, no training.
@@ -180,7 +180,7 @@ def swap(
     adapter = on_device(load_detector(detector), device)
     size = high or adapter.default_size
     net = ResolutionRouter.from_pretrained(router)
-    count, cost = recalibrate(net, adapter, images, size, (low or size / 2) / size, short_name(detector))
+    count, cost = recalibrate(net, adapter, images, size, low / size if low else adapter.default_scale, short_name(detector))
     net.save(out)
     typer.echo(
         f"router in {out}, calibrated on {count} images for {short_name(detector)}: "
