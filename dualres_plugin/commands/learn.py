@@ -180,7 +180,9 @@ def swap(
     adapter = on_device(load_detector(detector), device)
     size = high or adapter.default_size
     net = ResolutionRouter.from_pretrained(router)
-    count, cost = recalibrate(net, adapter, images, size, low / size if low else adapter.default_scale, short_name(detector))
+    count, cost = recalibrate(
+        net, adapter, images, size, low / size if low else adapter.default_scale, short_name(detector)
+    )
     net.save(out)
     typer.echo(
         f"router in {out}, calibrated on {count} images for {short_name(detector)}: "
