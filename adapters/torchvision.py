@@ -103,7 +103,7 @@ class TorchvisionAdapter(HostAdapter[TorchvisionBatch]):
         return merged
 
     def losses(self, batch: TorchvisionBatch) -> Tensor:
-        return torch.stack([self._loss(self._net(batch), image, t) for image, t in self._pairs(batch)])
+        return _stacked([self._loss(self._net(batch), image, t) for image, t in self._pairs(batch)])
 
     def _pairs(self, batch: TorchvisionBatch) -> list[tuple[Tensor, Targets]]:
         assert batch.targets is not None, "losses need targets"
@@ -132,7 +132,11 @@ class TorchvisionAdapter(HostAdapter[TorchvisionBatch]):
                 self._nets[key] = at_size(self.low_detector, batch.size or self.default_size, batch.scale)
             else:
                 self._nets[key] = at_size(self.detector, batch.size, batch.scale)
-        return self._nets[key]
+        net = self._nets[key]
+        # Torchvision hands detectors out in training mode; the flag of a copy does not tell that of its parts.
+        if net.training or net.backbone.training:  # type: ignore[union-attr]
+            net.eval()
+        return net
 
     # -- inside the host ----------------------------------------------------------------------------------------
 
@@ -193,7 +197,7 @@ class TorchvisionAdapter(HostAdapter[TorchvisionBatch]):
         for i, (image, target) in enumerate(self._pairs(batch)):
             memory.image = i
             losses.append(self._loss(net, image, target))
-        return found, torch.stack(losses)
+        return found, _stacked(losses)
 
     def macs(self, shape: tuple[int, int], low: bool = False) -> float:
         if (shape, low) not in self._macs:
@@ -243,16 +247,23 @@ class _RememberedBackbone(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.features: Any = None
+        self.shape = torch.Size()
         self.image: int | None = None
 
     def forward(self, x: Tensor) -> Any:
         if self.image is None:
-            self.features = self.backbone(x)
+            self.features, self.shape = self.backbone(x), x.shape[-2:]
             return self.features
         i = self.image
+        if x.shape[-2:] != self.shape:  # alone, this image has less padding than in its batch
+            return self.backbone(x)
         if isinstance(self.features, Tensor):
             return self.features[i : i + 1]
         return type(self.features)((k, v[i : i + 1]) for k, v in self.features.items())
+
+
+def _stacked(losses: list[Tensor]) -> Tensor:
+    return torch.stack(losses) if losses else torch.zeros(0)
 
 
 def at_size(detector: nn.Module, size: int | None, scale: float) -> nn.Module:

@@ -107,8 +107,13 @@ class UltralyticsAdapter(HostAdapter[YoloBatch]):
         return replace(part, images=resize_images(part.images, size, antialias=ANTIALIAS), low=True)
 
     def predict(self, batch: YoloBatch) -> Any:
+        net = self.low_net if batch.low else self.net
+        if not len(batch.images):  # the host's head cannot reshape nothing
+            return batch.images.new_zeros((0, 0, 6) if self._end2end else (0, 4 + len(self.class_names or {}), 0))
+        if net.training:  # as `YOLO("x.yaml")` hands it out
+            net.eval()
         with torch.no_grad():
-            return (self.low_net if batch.low else self.net)(batch.images)
+            return net(batch.images)
 
     def merge(self, parts: Sequence[tuple[Tensor, Any, YoloBatch]], batch: YoloBatch) -> Tensor:
         """(B, 4 + nc, N) xywh or (B, N, 6) xyxy in high pixels.
@@ -144,6 +149,8 @@ class UltralyticsAdapter(HostAdapter[YoloBatch]):
         return torch.cat((boxes, y[:, 4:]), dim=1)
 
     def losses(self, batch: YoloBatch) -> Tensor:
+        if not len(batch.images):
+            return torch.zeros(0)
         return self._losses(self._forward_ready(batch), batch)
 
     # -- inside the host --------------------------------------------------------------------------------------
@@ -176,6 +183,19 @@ class UltralyticsAdapter(HostAdapter[YoloBatch]):
         return UltralyticsAdapter(
             self._ready_net(False), self._ready_net(True) if self.low_detector is not None else None
         )
+
+    def router_backbone(self) -> tuple[list[nn.Module], dict[str, Any]]:
+        yaml: Any = self.net.yaml
+        count = len(yaml["backbone"])
+        blocks = [deepcopy(block).float() for block in list(self.net.model)[:count]]  # type: ignore[arg-type]
+        return blocks, {"yaml": {k: yaml[k] for k in yaml if k != "yaml_file"}, "layers": count}
+
+    @classmethod
+    def build_backbone(cls, description: dict[str, Any]) -> list[nn.Module]:
+        from ultralytics.nn.tasks import DetectionModel
+
+        net = DetectionModel(dict(description["yaml"]), verbose=False)
+        return list(net.model)[: int(description["layers"])]
 
     # -- profiling ----------------------------------------------------------------------------------------------
 
