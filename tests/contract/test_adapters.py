@@ -141,8 +141,8 @@ def test_detections_are_sorted_finite_and_inside_the_original_image(
         assert len(f) > 3 and f.boxes.dtype == np.float32 and f.labels.dtype == np.int64
         assert np.isfinite(f.boxes).all() and (np.diff(f.scores) <= 0).all()
         assert (f.scores > 0).all() and (f.scores <= 1).all() and set(f.labels.tolist()) <= known
-        # YOLOX of mmdet does not clip to the picture: boxes of an untrained one may stick out.
-        tolerance = 0.3 * max(h, w) if host.package == "mmdet" else 1.0
+        # YOLOX of mmdet does not clip to the picture, nor to its padding.
+        tolerance = 0.5 * max(h, w) if host.package == "mmdet" else 1.0
         assert f.boxes[:, [0, 1]].min() >= -tolerance
         assert f.boxes[:, 2].max() <= w + tolerance and f.boxes[:, 3].max() <= h + tolerance
         # Boxes all over the picture: a forgotten scale would leave them in one corner.
