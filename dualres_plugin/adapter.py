@@ -118,6 +118,20 @@ class HostAdapter(ABC, Generic[Batch]):
                 detector.to(device)
         return self
 
+    # -- the detector's own features as a router --------------------------------------------------------------
+
+    def router_backbone(self) -> tuple[list[nn.Module], dict[str, Any]]:
+        """Copies of the detector's first blocks, in forward order, and a JSON description that rebuilds them.
+
+        The router's frozen features may then be the detector's own, at thumbnail size.
+        """
+        raise DualResError(f"the {self.name} adapter does not offer the detector's backbone: name another backbone.")
+
+    @classmethod
+    def build_backbone(cls, description: dict[str, Any]) -> list[nn.Module]:
+        """The blocks of `router_backbone` with random weights."""
+        raise DualResError(f"the {cls.name} adapter does not offer the detector's backbone.")
+
     # -- profiling -----------------------------------------------------------------------------------------
 
     def input_shape(self, image_size: tuple[int, int], size: int) -> tuple[int, int]:

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dualres_plugin.backbones import build_backbone, load_backbone_weights
+from dualres_plugin.backbones import PooledStages, build_backbone, load_backbone_weights
 from dualres_plugin.errors import DualResError
 from dualres_plugin.flops import gmacs
 from dualres_plugin.types import Decision, RouterImages
+
+if TYPE_CHECKING:
+    from dualres_plugin.adapter import HostAdapter
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -31,6 +34,8 @@ class RouterConfig:
         pool: blocks whose averaged output feeds the head; empty is the last block, as in the paper.
         hidden: width of a hidden layer in the head; 0 is one linear unit, as in the paper.
         mean, std: normalisation of RGB in [0, 1].
+        description: for a backbone taken from a detector: what its adapter needs to rebuild it; `backbone` is
+            the adapter's name then.
     """
 
     backbone: str = "mobilenet_v3_large"
@@ -39,6 +44,7 @@ class RouterConfig:
     hidden: int = 0
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+    description: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -82,7 +88,7 @@ class ResolutionRouter(nn.Module):
         if isinstance(backbone, nn.Module):
             self.backbone: nn.Module = backbone
         else:
-            self.backbone = build_backbone(self.config.backbone, self.config.pool)
+            self.backbone = _named_backbone(self.config)
         if weights is not None:
             load_backbone_weights(self.backbone, weights)
         self.register_buffer("mean", torch.tensor(self.config.mean).view(1, 3, 1, 1), persistent=False)
@@ -196,6 +202,30 @@ class ResolutionRouter(nn.Module):
         from dualres_plugin.checkpoint import load_router
 
         return load_router(path, backbone)
+
+
+def own_backbone_router(adapter: HostAdapter[Any], input_size: int = 128) -> ResolutionRouter:
+    """A router whose frozen features are the detector's own backbone at thumbnail size, every stage pooled.
+
+    Raises:
+        DualResError: If the detector's adapter does not offer its backbone.
+    """
+    blocks, description = adapter.router_backbone()
+    # Early stages see texture and small things, late ones objects: the second, and then every other one.
+    pool = sorted({*range(2, len(blocks), 2), len(blocks) - 1})
+    config = RouterConfig(adapter.name, input_size, pool, 0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), description)
+    router = ResolutionRouter(config)
+    for own, given in zip(router.backbone.blocks, blocks):  # type: ignore[union-attr, arg-type]
+        own.load_state_dict(given.state_dict())
+    return router
+
+
+def _named_backbone(config: RouterConfig) -> nn.Module:
+    if config.description:
+        from dualres_plugin.adapter import adapter_class
+
+        return PooledStages(adapter_class(config.backbone).build_backbone(config.description), config.pool)
+    return build_backbone(config.backbone, config.pool)
 
 
 def _head(width: int, hidden: int) -> nn.Sequential:

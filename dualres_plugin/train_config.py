@@ -19,7 +19,9 @@ class TrainConfig:
         objective: "rank" or "paper".
         gain: which gain `rank` learns (`gains.GAINS`); "auto" is "ap_objects" with labels, "agreement" without.
         backbone, weights, input_size, pool, hidden: the router, see `RouterConfig`; `weights` is a local file.
-        train_backbone: False trains the head alone, on features computed once.
+            "detector:HOST:NAME" takes the backbone of a detector at thumbnail size.
+        train_backbone: False fits the head alone, by ridge regression on features computed once; None is True for
+            random weights and False for a backbone that comes trained (a detector's, or with `weights`).
         epochs, batch, lr, momentum, weight_decay, optimizer, warmup: as usual; "sgd" is Nesterov, "adamw" is AdamW.
         gamma, target_high_rate: γ and θ of Eq. 5 (objective "paper").
         temperature, temperature_end: the schedule of τ.
@@ -36,7 +38,7 @@ class TrainConfig:
     input_size: int = 96
     pool: list[int] = field(default_factory=list)
     hidden: int = 0
-    train_backbone: bool = True
+    train_backbone: bool | None = None
     epochs: int = 12
     batch: int = 64
     lr: float = 2e-3
@@ -109,7 +111,7 @@ def _typed(name: str, kind: str, value: Any) -> Any:
             return int(value)
         if kind == "list[int]" and not isinstance(value, str):
             return [int(v) for v in value]
-        if kind == "bool" and isinstance(value, bool):
+        if kind.startswith("bool") and (isinstance(value, bool) or (value is None and "None" in kind)):
             return value
         if kind.startswith("str") and (isinstance(value, (str, Path)) or (value is None and "None" in kind)):
             return None if value is None else str(value)

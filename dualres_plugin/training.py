@@ -17,10 +17,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from dualres_plugin.adapter import load_detector
 from dualres_plugin.errors import DualResError
 from dualres_plugin.gating import dualres_loss, gumbel_gate, temperature_at
 from dualres_plugin.profile import Profile
-from dualres_plugin.router import ResolutionRouter, RouterConfig
+from dualres_plugin.ridge import fit_ridge
+from dualres_plugin.router import ResolutionRouter, RouterConfig, own_backbone_router
 from dualres_plugin.train_config import TrainConfig
 from dualres_plugin.training_set import TrainingSet, resolve_gain, spearman, training_set
 
@@ -60,17 +62,69 @@ def train_router(
     if router.config.input_size > side:
         raise DualResError(f"input_size {router.config.input_size} is larger than the profile's {side} px thumbnails.")
     data = training_set(chosen, config, router.config.input_size)
-    fit_rows, held = _split(data, config)
-    trainer = _Trainer(router, data, config)
-    best = trainer.run(fit_rows, held, progress, log)
-    _calibrate(router, data, held if len(held) else fit_rows)
-    router.info = _info(chosen, config, data, held, best)
+    if _trains_backbone(config, router):
+        fit_rows, held = _split(data, config)
+        best = _Trainer(router, data, config).run(fit_rows, held, progress, log)
+        _calibrate(router, data, held if len(held) else fit_rows)
+        calibrated = f"{int(data.original[held].sum())} held-out images" if len(held) else "the training images"
+    else:
+        best = _fit_head(router, data, config, progress)
+        calibrated = f"{int(data.original.sum())} images, by scores of folds that did not see them"
+    router.info = _info(chosen, config, data, calibrated, best)
     return router.eval()
 
 
 def _new_router(config: TrainConfig) -> ResolutionRouter:
+    if config.backbone.startswith("detector:"):
+        return own_backbone_router(load_detector(config.backbone.removeprefix("detector:")), config.input_size)
     architecture = RouterConfig(config.backbone, config.input_size, list(config.pool), config.hidden)
     return ResolutionRouter(architecture, weights=config.weights)
+
+
+def _trains_backbone(config: TrainConfig, router: ResolutionRouter) -> bool:
+    if config.train_backbone is not None:
+        return config.train_backbone
+    comes_trained = bool(router.config.description) or config.weights is not None
+    return config.objective == "paper" or not comes_trained
+
+
+def _fit_head(router: ResolutionRouter, data: TrainingSet, config: TrainConfig, progress: bool) -> dict[str, float]:
+    """Frozen backbone: features once, then ridge regression of the ranked gain; calibrated out of fold.
+
+    Raises:
+        DualResError: For the paper's objective or a hidden layer, which need gradients.
+    """
+    if config.objective == "paper" or router.config.hidden:
+        raise DualResError("a frozen backbone takes objective 'rank' and a linear head: set train_backbone: true.")
+    known = ~torch.isnan(data.gain).numpy()
+    if not known.any():
+        raise DualResError("no image of the profile has a gain to learn from.")
+    features = _features(router, data, config, progress)
+    mean, deviation = features.mean(axis=0), features.std(axis=0) + 1e-4
+    standard = (features - mean) / deviation
+    target = data.gain.double().numpy()
+    fitted = fit_ridge(standard[known], target[known], data.group[known], seed=config.seed)
+    linear = router.head[0]
+    assert isinstance(linear, nn.Linear)
+    raw = fitted.weights / deviation
+    with torch.no_grad():
+        linear.weight.copy_(torch.from_numpy(raw)[None])
+        linear.bias.fill_(fitted.bias - float(raw @ mean))
+    originals = data.original[known]
+    router.calibrate(fitted.out_of_fold[originals] if originals.sum() >= 20 else fitted.out_of_fold)
+    return {"epoch": 0, "spearman": fitted.spearman, "ridge_strength": fitted.strength}
+
+
+@torch.no_grad()
+def _features(router: ResolutionRouter, data: TrainingSet, config: TrainConfig, progress: bool) -> np.ndarray:
+    """(n, C) features of all thumbnails; with `flip`, the mean of each and its mirror image."""
+    router.eval()
+    parts = []
+    for part in tqdm(data.thumbs.split(64), desc="features", disable=not progress, dynamic_ncols=True):
+        x = part.float() / 255
+        y = router.features(x)
+        parts.append(((y + router.features(x.flip(3))) / 2 if config.flip else y).double().numpy())
+    return np.concatenate(parts)
 
 
 def _split(data: TrainingSet, config: TrainConfig) -> tuple[np.ndarray, np.ndarray]:
@@ -96,9 +150,7 @@ class _Trainer:
         self.data = data
         self.config = config
         self.random = torch.Generator().manual_seed(config.seed)
-        self.features: Tensor | None = None if config.train_backbone else self._all_features()
-        trained = router.parameters() if config.train_backbone else router.head.parameters()
-        self.optimizer = _optimizer(list(trained), config)
+        self.optimizer = _optimizer(list(router.parameters()), config)
 
     def run(
         self, rows: np.ndarray, held: np.ndarray, progress: bool, log: Callable[[dict[str, float]], None] | None
@@ -111,7 +163,7 @@ class _Trainer:
         kept: dict[str, Tensor] | None = None
         bar = tqdm(range(config.epochs), desc="train", unit="epoch", disable=not progress, dynamic_ncols=True)
         for epoch in bar:
-            self.router.train(config.train_backbone)
+            self.router.train()
             shuffled = torch.from_numpy(rows)[torch.randperm(len(rows), generator=self.random)]
             total = 0.0
             for step in range(per_epoch):
@@ -136,8 +188,6 @@ class _Trainer:
                 best = numbers
         if kept is not None:
             self.router.load_state_dict(kept)
-        if self.features is not None:
-            _fold_standardisation(self.router, self.mean, self.deviation)
         self.router.eval()
         return best
 
@@ -151,9 +201,6 @@ class _Trainer:
         return F.mse_loss(scores, target) + self.config.pairwise * pairwise_loss(scores, target)
 
     def _scores(self, batch: Tensor) -> Tensor:
-        if self.features is not None:
-            out: Tensor = self.router.head(self.features[batch]).squeeze(1)
-            return out
         scores: Tensor = self.router(self._augment(self.data.thumbs[batch].float() / 255))
         return scores
 
@@ -172,36 +219,14 @@ class _Trainer:
         return x
 
     @torch.no_grad()
-    def _all_features(self) -> Tensor:
-        """Features of a frozen backbone, once, standardised: their scales differ by orders of magnitude."""
-        self.router.eval()
-        parts = [self.router.features(part.float() / 255) for part in self.data.thumbs.split(64)]
-        features = torch.cat(parts)
-        self.mean, self.deviation = features.mean(dim=0), features.std(dim=0).clamp_min(1e-4)
-        return (features - self.mean) / self.deviation
-
-    @torch.no_grad()
     def scores_of(self, rows: np.ndarray) -> Tensor:
         self.router.eval()
-        index = torch.from_numpy(rows)
-        if self.features is not None:
-            out: Tensor = self.router.head(self.features[index]).squeeze(1)
-            return out
-        return torch.cat([self.router(self.data.thumbs[i].float() / 255) for i in index.split(128)])
+        return torch.cat([self.router(self.data.thumbs[i].float() / 255) for i in torch.from_numpy(rows).split(128)])
 
     def _check(self, held: np.ndarray) -> dict[str, float]:
         if len(held) < 3:
             return {"spearman": float("nan")}
         return {"spearman": spearman(self.scores_of(held).numpy(), self.data.gain[held].numpy())}
-
-
-def _fold_standardisation(router: ResolutionRouter, mean: Tensor, deviation: Tensor) -> None:
-    """Make a head that was trained on standardised features take the raw ones."""
-    first = router.head[0]
-    assert isinstance(first, nn.Linear)
-    with torch.no_grad():
-        first.weight.div_(deviation)
-        first.bias.sub_(first.weight @ mean)
 
 
 def pairwise_loss(scores: Tensor, target: Tensor) -> Tensor:
@@ -243,7 +268,7 @@ def _calibrate(router: ResolutionRouter, data: TrainingSet, rows: np.ndarray) ->
 
 
 def _info(
-    profiles: Sequence[Profile], config: TrainConfig, data: TrainingSet, held: np.ndarray, best: dict[str, float]
+    profiles: Sequence[Profile], config: TrainConfig, data: TrainingSet, calibrated: str, best: dict[str, float]
 ) -> dict[str, Any]:
     return {
         "trained_on": [
@@ -253,7 +278,7 @@ def _info(
         "gain": resolve_gain(config.gain, profiles) if config.objective == "rank" else "loss (Eq. 5)",
         "rows": len(data),
         "images": len(np.unique(data.group)),
-        "calibrated_on": f"{int(data.original[held].sum())} held-out images" if len(held) else "the training images",
+        "calibrated_on": calibrated,
         "metrics": {"holdout_spearman": best.get("spearman"), "best_epoch": best.get("epoch")},
         "config": asdict(config),
     }

@@ -80,7 +80,8 @@ def train(
         str | None, typer.Option(help="What to learn: ap_objects, ap, loss, matched, agreement, score_mass.")
     ] = None,
     backbone: Annotated[
-        str | None, typer.Option(help="tiny, a torchvision classifier, or timm:NAME; @N keeps N blocks.")
+        str | None,
+        typer.Option(help="detector:DETECTOR (its own, frozen), tiny, a torchvision classifier, or timm:NAME."),
     ] = None,
     weights: Annotated[Path | None, typer.Option(help="Local file with backbone weights.")] = None,
     input_size: Annotated[int | None, typer.Option(help="Thumbnail side in pixels.")] = None,
@@ -94,7 +95,8 @@ def train(
 
     \b
     Examples:
-    dualres train runs/train --out runs/router
+    dualres train runs/train --backbone detector:yolo11n.pt --input-size 128 --out runs/router
+    dualres train runs/train --out runs/tiny
     dualres train runs/train --config configs/paper.yaml --out runs/paper
     dualres train runs/yolo runs/frcnn --gain agreement --out runs/universal
     """
