@@ -84,9 +84,7 @@ def make_outline(rng: Rng, name: str, size: float) -> Outline:
     extent = points.max(0) - corner
     scale = np.float32(size) / extent.max()
     width, height = (extent * scale).tolist()
-    return Outline(
-        (points - corner) * scale, None if hole is None else (hole - corner) * scale, width, height
-    )
+    return Outline((points - corner) * scale, None if hole is None else (hole - corner) * scale, width, height)
 
 
 def find_place(rng: Rng, outline: Outline, width: int, height: int, taken: Sequence[Box]) -> Box | None:

@@ -32,8 +32,8 @@ from dualres_plugin.files import atomic_dir, make_dir, write_json
 
 CLASSES: tuple[str, ...] = ("disc", "ring", "square", "triangle", "star", "cross")
 DISTRACTORS: tuple[str, ...] = ("stick", "blob", "half", "hook")
-SHAPES: tuple[tuple[int, int], ...] = ((256, 320), (320, 256), (240, 320), (320, 240), (320, 320))
-"""(height, width) of the scenes in pixels; the long side is always 320."""
+SHAPES: tuple[tuple[int, int], ...] = ((192, 256), (256, 192), (208, 256), (256, 208), (256, 256))
+"""(height, width) of the scenes in pixels; the long side is always 256."""
 
 
 @dataclass(frozen=True)
@@ -69,11 +69,11 @@ class Kind:
 
 
 KINDS: dict[str, Kind] = {
-    "portrait": Kind(0.24, (Group((1, 3), (80, 160)),), Group((0, 6), (10, 70))),
-    "group": Kind(0.20, (Group((3, 8), (34, 90)),), Group((0, 12), (10, 60))),
-    "crowd": Kind(0.26, (Group((9, 26), (9, 26)),), Group((0, 12), (6, 30))),
-    "mixed": Kind(0.14, (Group((1, 2), (70, 150)), Group((5, 14), (9, 26))), Group((0, 10), (6, 40))),
-    "litter": Kind(0.16, (Group((1, 4), (50, 130)),), Group((18, 45), (5, 24))),
+    "portrait": Kind(0.24, (Group((1, 3), (60, 128)),), Group((0, 6), (8, 56))),
+    "group": Kind(0.20, (Group((3, 8), (28, 70)),), Group((0, 10), (8, 48))),
+    "crowd": Kind(0.26, (Group((8, 22), (9, 24)),), Group((0, 10), (6, 26))),
+    "mixed": Kind(0.14, (Group((1, 2), (56, 120)), Group((5, 12), (9, 24))), Group((0, 8), (6, 34))),
+    "litter": Kind(0.16, (Group((1, 4), (40, 104)),), Group((14, 36), (5, 22))),
 }
 
 
@@ -123,9 +123,7 @@ def _sizes(rng: Rng, group: Group) -> list[float]:
     low, high = math.log(group.size[0]), math.log(group.size[1])
     centre, spread = rng.uniform(low, high), rng.uniform(0.2, 1.0) * (high - low) / 2
     number = int(rng.integers(group.count[0], group.count[1] + 1))
-    sizes: list[float] = np.exp(
-        np.clip(rng.uniform(centre - spread, centre + spread, number), low, high)
-    ).tolist()
+    sizes: list[float] = np.exp(np.clip(rng.uniform(centre - spread, centre + spread, number), low, high)).tolist()
     return sizes
 
 

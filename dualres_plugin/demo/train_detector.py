@@ -40,8 +40,8 @@ from dualres_plugin.demo.scenes import CLASSES, Scene, coco_dataset, generate_sc
 from dualres_plugin.errors import DualResError
 from dualres_plugin.files import make_dir, write_json
 
-BATCH = 16
-SIZES = {160: 0.25, 200: 0.1, 240: 0.1, 280: 0.1, 320: 0.45}
+BATCH = 8
+SIZES = {128: 0.25, 160: 0.1, 192: 0.15, 256: 0.5}
 """Long side in pixels and its share of the batches: both sizes the demo runs at, and some between."""
 LEARNING_RATE = 2e-3
 WEIGHT_DECAY = 0.02
@@ -76,6 +76,12 @@ def batches(scenes: Sequence[Scene], rng: np.random.Generator) -> Iterator[Batch
         upright = bool(rng.random() < 0.5)
         pairs = [augment(scenes[i], upright, rng) for i in groups[group]]
         yield [image for image, _ in pairs], [target for _, target in pairs]
+
+
+def count_batches(scenes: Sequence[Scene]) -> int:
+    """How many batches `batches` gives."""
+    shapes = [tuple(sorted(scene.image.shape[:2])) for scene in scenes]
+    return sum(shapes.count(shape) // BATCH for shape in set(shapes))
 
 
 def augment(scene: Scene, upright: bool, rng: np.random.Generator) -> tuple[Tensor, dict[str, Tensor]]:
@@ -115,7 +121,7 @@ def train(model: FCOS, scenes: Sequence[Scene], epochs: int, seed: int) -> FCOS:
     """
     rng = np.random.default_rng(seed)
     average = deepcopy(model).requires_grad_(False).eval()
-    steps = epochs * sum(1 for _ in batch_counter(scenes))
+    steps = epochs * count_batches(scenes)
     optimizer = torch.optim.AdamW(_decay_groups(model), lr=LEARNING_RATE)
     warm_up = min(100, steps // 5 + 1)
 
@@ -123,7 +129,7 @@ def train(model: FCOS, scenes: Sequence[Scene], epochs: int, seed: int) -> FCOS:
         return min((step + 1) / warm_up, 0.5 * (1 + math.cos(math.pi * step / steps)))
 
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
-    model.train()
+    model.train().to(memory_format=torch.channels_last)
     step = 0
     with tqdm(total=steps, desc="training", unit="batch", mininterval=2) as bar:
         for _ in range(epochs):
@@ -134,22 +140,16 @@ def train(model: FCOS, scenes: Sequence[Scene], epochs: int, seed: int) -> FCOS:
                 if not torch.isfinite(loss):
                     raise DualResError(f"training diverged at step {step}: the loss is {loss.item()}.")
                 optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
                 nn.utils.clip_grad_norm_(model.parameters(), 10.0)
                 optimizer.step()
                 schedule.step()
                 step += 1
                 _follow(average, model, min(EMA_DECAY, step / (step + 10)))
-                bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
+                bar.set_postfix({k[:7]: f"{v.item():.2f}" for k, v in losses.items()}, refresh=False)
                 bar.update()
     set_size(average, HIGH_SIZE)
     return average
-
-
-def batch_counter(scenes: Sequence[Scene]) -> range:
-    """As many numbers as `batches` gives batches."""
-    shapes = [tuple(sorted(scene.image.shape[:2])) for scene in scenes]
-    return range(sum(shapes.count(shape) // BATCH for shape in set(shapes)))
 
 
 def _decay_groups(model: nn.Module) -> list[dict[str, Any]]:
@@ -210,14 +210,14 @@ def average_precision(model: FCOS, scenes: Sequence[Scene], size: int) -> float:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train, measure and write the weights."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--images", type=int, default=3000, help="training scenes to draw")
+    parser.add_argument("--epochs", type=int, default=24)
+    parser.add_argument("--images", type=int, default=1600, help="training scenes to draw")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=WEIGHTS_PATH.parent, help="folder for the two files")
     options = parser.parse_args(arguments)
     out = make_dir(options.out)
-    if options.epochs < 1 or options.images < 8 * BATCH:
-        raise DualResError(f"training needs at least 1 epoch and {8 * BATCH} images.")
+    if options.epochs < 1 or options.images < 2 * BATCH:
+        raise DualResError(f"training needs at least 1 epoch and {2 * BATCH} images.")
     began = time.perf_counter()
     torch.manual_seed(options.seed)
     scenes = list(generate_scenes(options.seed, "detector-train", options.images, os.cpu_count() or 1))
