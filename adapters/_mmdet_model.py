@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -112,17 +113,13 @@ class DualResDetector(RoutedDetector):
     # -- training --------------------------------------------------------------------------------------------
 
     def train(self, mode: bool = True) -> DualResDetector:
-        """The router alone trains; back in eval, its threshold is calibrated on the last training scores."""
+        """The router alone trains; the frozen detector stays in eval."""
         self.training = mode
         self.router.train(mode)
         if mode and self.norm_eval:
             for module in self.router.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()
-        recent = self.recent_scores[~self.recent_scores.isnan()]
-        if not mode and len(recent):
-            self.router.calibrate(recent.cpu())
-            self.score_quantiles.copy_(_as_quantiles(self.router.quantiles))
         return self
 
     def loss(self, batch_inputs: Tensor, batch_data_samples: Sequence[Any]) -> dict[str, Tensor]:
@@ -170,8 +167,12 @@ class DualResDetector(RoutedDetector):
         return temperature_at(int(self.step), int(steps), *self.temperature)
 
     def _collect(self, scores: Tensor) -> None:
+        """Calibrate the threshold on the last training scores of all processes."""
         scores = scores[-RECENT:].to(self.recent_scores)
         self.recent_scores.copy_(torch.cat([self.recent_scores, scores])[-RECENT:])
+        # At every step, not after training: the host writes its checkpoints whenever it likes.
+        self.router.calibrate(self.recent_scores[~self.recent_scores.isnan()].cpu())
+        self.score_quantiles.copy_(_as_quantiles(self.router.quantiles))
 
     def _note(self, rate: Tensor, scores: Tensor, penalty: Tensor, high: MMDetBatch, low: MMDetBatch) -> None:
         share = float(rate.detach())
@@ -186,7 +187,8 @@ class DualResDetector(RoutedDetector):
 
     def _router_gmacs(self) -> float:
         if not hasattr(self, "_gmacs_of_router"):
-            self._gmacs_of_router = self.router.gmacs()
+            # On a copy: counting would put the batch norms back to training with the rest.
+            self._gmacs_of_router = copy.deepcopy(self.router).gmacs()
         return self._gmacs_of_router
 
     # -- checkpoints -----------------------------------------------------------------------------------------

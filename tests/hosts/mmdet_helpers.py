@@ -236,7 +236,7 @@ train_cfg = dict(max_epochs={epochs}, val_interval=1, dynamic_intervals=None)
 custom_hooks = []
 param_scheduler = [dict(type='ConstantLR', factor=1.0)]
 optim_wrapper = dict(
-    _delete_=True, type='OptimWrapper', optimizer=dict(type='SGD', lr=0.02, momentum=0.8, nesterov=True))
+    _delete_=True, type='OptimWrapper', optimizer=dict(type='SGD', lr=2e-4, momentum=0.8, nesterov=True))
 auto_scale_lr = dict(enable=False, base_batch_size=8)
 default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=1, max_keep_ckpts=5))
 randomness = dict(seed=3)
