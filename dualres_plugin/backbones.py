@@ -1,7 +1,8 @@
 """Feature extractors for the router, by name, without any download.
 
 A name is `mobilenet_v3_large` (any torchvision classification model that has `.features`), `timm:NAME`,
-`tiny` (a small network of this project) or any of these followed by `@N`, which keeps the first N blocks only.
+`tiny` (a small network of this project), `demo` (the body of the demo's detector), or any
+of these followed by `@N`, which keeps the first N blocks only.
 """
 
 from __future__ import annotations
@@ -139,6 +140,10 @@ def build_backbone(name: str, pool: Sequence[int] | None = None) -> PooledStages
     base, _, keep = name.partition("@")
     if base == "tiny":
         blocks = _tiny_blocks()
+    elif base == "demo":
+        from dualres_plugin.demo.detector import DemoBackbone
+
+        blocks = DemoBackbone().stages()
     elif base.startswith("timm:"):
         blocks = _timm_blocks(base.removeprefix("timm:"))
     else:

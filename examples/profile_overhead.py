@@ -12,6 +12,7 @@ import argparse
 import statistics
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 from dualres_plugin.adapter import load_detector
@@ -32,7 +33,8 @@ def main() -> None:
     adapter = load_detector(args.detector)
     full = load_dataset(args.data, args.images)
     # One shape, so that both sides can fill their batches.
-    records = [r for r in full.records if r.size == full.records[0].size][: args.limit]
+    common, _ = Counter(r.size for r in full.records).most_common(1)[0]
+    records = [r for r in full.records if r.size == common][: args.limit]
     labelled = Dataset(full.name, records, full.categories)
     plain = Dataset(full.name, records, full.categories, labelled=False)
     settings = ProfileSettings(640, 0.5, batch=args.batch)

@@ -49,6 +49,10 @@ class DemoBackbone(nn.Module):
         self.stage5 = _stage(_WIDTHS[3], _WIDTHS[4], 1)
         self.fpn = FeaturePyramidNetwork(list(_WIDTHS[2:]), _PYRAMID)
 
+    def stages(self) -> list[nn.Module]:
+        """The stem and the stages in forward order, without the pyramid: what the demo's router looks through."""
+        return [self.stem, self.stage2, self.stage3, self.stage4, self.stage5]
+
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         x = self.stage2(self.stem(images))
         maps = OrderedDict[str, Tensor]()

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from torchvision.models.detection import FCOS
+
 from dualres_plugin.adapter import adapt
 from dualres_plugin.commands.learn import print_summary
 from dualres_plugin.dataset import load_dataset
@@ -17,9 +19,11 @@ from dualres_plugin.predicting import Predictor, save_predictions
 from dualres_plugin.profile import Profile
 from dualres_plugin.profiling import ProfileSettings, build_profile
 from dualres_plugin.report import write_evaluation
+from dualres_plugin.router import ResolutionRouter, RouterConfig
 from dualres_plugin.train_config import TrainConfig
 from dualres_plugin.training import train_router
 
+ROUTER_SIZE = 64
 TRAIN_SEED, VAL_SEED = 1, 2  # scenes that the detector never saw, and two sets that share none
 
 
@@ -48,7 +52,8 @@ def run_demo(out: Path, images: int, seed: int, echo: Callable[[str], None]) -> 
             ProfileSettings(HIGH_SIZE, LOW_SIZE / HIGH_SIZE, seed=seed),
             detector_name="demo detector",
         )
-    router = train_router(profiles["train"], TrainConfig(epochs=30, batch=32, seed=seed))
+    config = TrainConfig(train_backbone=False, seed=seed)
+    router = train_router(profiles["train"], config, router=demo_router(detector.detector))
     router.save(out / "router")
     result = evaluate(profiles["val"], router, seed=seed, progress=True)
     write_evaluation(
@@ -67,6 +72,16 @@ def run_demo(out: Path, images: int, seed: int, echo: Callable[[str], None]) -> 
     print_summary(result)
     echo(f"done in {time.perf_counter() - start:.0f} s; look at {out / 'report.html'} and {out / 'predict'}")
     return result
+
+
+def demo_router(detector: FCOS) -> ResolutionRouter:
+    """A router that looks through the detector's own body at thumbnail size; its head is still to be fitted."""
+    transform = detector.transform
+    config = RouterConfig("demo", ROUTER_SIZE, [1, 2, 3, 4], 0, tuple(transform.image_mean), tuple(transform.image_std))
+    router = ResolutionRouter(config)
+    for own, given in zip(router.backbone.blocks, detector.backbone.stages()):  # type: ignore[union-attr, arg-type]
+        own.load_state_dict(given.state_dict())
+    return router
 
 
 def save_some(predictor: Predictor, folder: Path, out: Path, count: int) -> None:
