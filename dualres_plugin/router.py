@@ -215,7 +215,7 @@ def own_backbone_router(adapter: HostAdapter[Any], input_size: int = 128) -> Res
     pool = sorted({*range(2, len(blocks), 2), len(blocks) - 1})
     config = RouterConfig(adapter.name, input_size, pool, 0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), description)
     router = ResolutionRouter(config)
-    for own, given in zip(router.backbone.blocks, blocks):  # type: ignore[union-attr, arg-type]
+    for own, given in zip(router.backbone.blocks, blocks):  # type: ignore[arg-type]
         own.load_state_dict(given.state_dict())
     return router
 

@@ -79,7 +79,7 @@ def demo_router(detector: FCOS) -> ResolutionRouter:
     transform = detector.transform
     config = RouterConfig("demo", ROUTER_SIZE, [1, 2, 3, 4], 0, tuple(transform.image_mean), tuple(transform.image_std))
     router = ResolutionRouter(config)
-    for own, given in zip(router.backbone.blocks, detector.backbone.stages()):  # type: ignore[union-attr, arg-type]
+    for own, given in zip(router.backbone.blocks, detector.backbone.stages()):  # type: ignore[arg-type]
         own.load_state_dict(given.state_dict())
     return router
 
