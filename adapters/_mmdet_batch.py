@@ -150,12 +150,17 @@ def loss_mode(detector: nn.Module) -> Iterator[None]:
     """Tell a detector in eval, but not its layers, that it trains.
 
     Query-based families build what their loss needs only then; dropout and batch norms have to stay in eval.
+    Many heads average their normaliser over all processes: the loss of one image must not depend on the images of
+    the others (nor wait for them, where counts differ), so for the moment there is only this process.
     """
+    is_initialized = torch.distributed.is_initialized
+    torch.distributed.is_initialized = lambda: False
     detector.training = True
     try:
         yield
     finally:
         detector.training = False
+        torch.distributed.is_initialized = is_initialized
 
 
 @contextmanager
