@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from dualres_plugin.adapter import Decide, HostAdapter, run_routed
 from dualres_plugin.errors import DualResError
 from dualres_plugin.flops import gmacs
+from dualres_plugin.images import SourceImage, iter_source
 from dualres_plugin.types import Decision, Detections, ImageDecision, RouterImages, Targets
 
 
@@ -146,19 +148,25 @@ class TorchvisionAdapter(HostAdapter[TorchvisionBatch]):
     def size_options(self, size: int) -> dict[str, Any]:
         return {"size": None if size == self.default_size else size}
 
-    def predict_source(self, wrapped: Any, source: Any, *, batch: int = 8, size: int | None = None, **_: Any) -> Any:
-        """Tensors (3, H, W), arrays, paths, a folder or a glob -> the detector's dicts, in order."""
-        from dualres_plugin.images import iter_source
+    def predict_source(self, wrapped: Any, source: Any, **kwargs: Any) -> Any:
+        """Tensors (3, H, W), arrays, paths, a folder or a glob -> the detector's dicts, in order.
 
-        wrapped.size = size
+        Args:
+            size: the high size in pixels.
+            batch: images per pass.
+        """
+        wrapped.size, batch = kwargs.pop("size", None), int(kwargs.pop("batch", 8))
+        if kwargs:
+            raise DualResError(f"torchvision's predict knows batch and size, not {sorted(kwargs)}.")
+        items = source if isinstance(source, (list, tuple)) else [source]
+        # Tensors go in as they are; everything else is read as pixels.
+        tensors = (
+            t for item in items for t in ([item] if isinstance(item, Tensor) else map(_tensor, iter_source(item)))
+        )
         results: list[dict[str, Tensor]] = []
-        pending: list[Tensor] = []
-        for item in iter_source(source):
-            pending.append(item.tensor())
-            if len(pending) == batch:
-                results += wrapped(pending)
-                pending = []
-        return results + (wrapped(pending) if pending else [])
+        while pending := list(islice(tensors, batch)):
+            results += wrapped(pending)
+        return results
 
     # -- profiling ------------------------------------------------------------------------------------------------
 
@@ -260,6 +268,10 @@ class _RememberedBackbone(nn.Module):
         if isinstance(self.features, Tensor):
             return self.features[i : i + 1]
         return type(self.features)((k, v[i : i + 1]) for k, v in self.features.items())
+
+
+def _tensor(image: SourceImage) -> Tensor:
+    return image.tensor()
 
 
 def _stacked(losses: list[Tensor]) -> Tensor:
