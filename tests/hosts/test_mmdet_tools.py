@@ -85,7 +85,7 @@ def test_benchmark(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     import runpy
 
     if not torch.cuda.is_available():
-        monkeypatch.setattr(torch.nn.Module, "cuda", lambda self, device=None: self)
+        monkeypatch.setattr("mmengine.model.BaseModel.cuda", lambda self, device=None: self)
         monkeypatch.setattr(torch.cuda, "synchronize", lambda device=None: None)
         monkeypatch.setattr("mmdet.utils.benchmark.get_max_cuda_memory", lambda device=None: 0)
     script = mim_folder() / "tools" / "analysis_tools" / "benchmark.py"
@@ -177,10 +177,13 @@ def test_the_command_line_names_a_config_and_its_options(project: Project) -> No
     from dualres_plugin.adapter import load_detector
     from dualres_plugin.errors import DualResError
 
-    adapter = load_detector(f"mmdet:{project.base},{project.plain},model.test_cfg.max_per_img=3")
+    adapter = load_detector(f"mmdet:{project.base},{project.plain},model.test_cfg.score_thr=0.99")
     assert isinstance(adapter, MMDetAdapter) and adapter.default_size == 128
     batch = adapter.collate(project.pictures[:2], 128)
-    assert [len(found) for found in adapter.detections(adapter.predict(batch), batch)] == [3, 3]
+    found = adapter.detections(adapter.predict(batch), batch)
+    assert all((f.scores > 0.99).all() for f in found)
+    plain = load_detector(f"mmdet:{project.base},{project.plain}")
+    assert all((f.scores <= 0.99).any() for f in plain.detections(plain.predict(batch), batch))
     assert list(adapter.class_names.values()) == ["person", "bicycle", "car"]
     with pytest.raises(DualResError, match=r"none\.py' does not exist"):
         load_detector(f"mmdet:{Path('none.py')}")
