@@ -62,7 +62,7 @@ def read_image(path: Path | str, size: tuple[int, int] | None = None) -> np.ndar
             pixels = _to_rgb(upright)
     except FileNotFoundError:
         raise UnreadableImageError(f"'{path}' does not exist.") from None
-    except UnidentifiedImageError:
+    except (UnidentifiedImageError, ImportError):  # Ultralytics makes PIL ask for a HEIF package in such a case
         raise UnreadableImageError(f"'{path}' is not an image that can be read.") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         if isinstance(error, UnreadableImageError):
@@ -96,7 +96,7 @@ def image_size(path: Path | str) -> tuple[int, int]:
         with Image.open(path) as image:
             w, h = image.size
             rotated = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, ImportError, Image.DecompressionBombError) as error:
         raise UnreadableImageError(f"'{path}' is not an image that can be read: {error}") from None
     return (w, h) if rotated else (h, w)
 

@@ -176,15 +176,17 @@ def swap(
     dualres swap runs/router --detector ultralytics:yolo11s.pt --images calib/ --out runs/router-s
     """
     from dualres_plugin.adapter import load_detector
+    from dualres_plugin.files import make_dir
+    from dualres_plugin.resize import check_scale
     from dualres_plugin.router import ResolutionRouter
     from dualres_plugin.swap import recalibrate
 
     adapter = on_device(load_detector(detector), device)
     size = high or adapter.default_size
     net = ResolutionRouter.from_pretrained(router)
-    count, cost = recalibrate(
-        net, adapter, images, size, low / size if low else adapter.default_scale, short_name(detector)
-    )
+    scale = check_scale(low / size if low else adapter.default_scale)
+    make_dir(out)  # an unwritable folder is found now, not after the calibration
+    count, cost = recalibrate(net, adapter, images, size, scale, short_name(detector))
     net.save(out)
     typer.echo(
         f"router in {out}, calibrated on {count} images for {short_name(detector)}: "

@@ -174,7 +174,7 @@ HOSTS = [
         plain_torchvision,
         size=320,
     ),
-    Host("torchvision-fcos", "torchvision", demo_model, plain_torchvision, size=320),
+    Host("torchvision-fcos", "torchvision", demo_model, plain_torchvision, size=256),
     Host("mmdet-yolox", "mmdet", mmdet_model, plain_mmdet, real=real_mmdet),
     Host("effdet-lite0", "effdet", effdet_bench, plain_effdet, size=256),
 ]
