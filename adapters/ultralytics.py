@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from dualres_plugin.adapters._ultralytics_loss import ImageLosses
 from dualres_plugin.adapters._ultralytics_routing import RoutedYolo, add_result_callbacks, attach, detach
 from torch import Tensor, nn
 
@@ -27,9 +28,9 @@ __all__ = ["RoutedYolo", "UltralyticsAdapter", "YoloBatch", "attach", "detach"]
 
 GREY = 114 / 255  # the host's letterbox colour
 CONF, IOU, MAX_DET = 0.001, 0.7, 300  # what `YOLO.val` and pycocotools users run with
-# Averaging over the pixels that shrink into one. At half size it makes no difference (YOLO11n, 320 from 640, 164
-# COCO val images: AP 31.8 with, 31.9 without, 31.7 by the host's own 320); at smaller ratios pixels would be dropped.
-ANTIALIAS = True
+# Down to half size two taps an axis see every pixel, and cost less than antialiasing (YOLO11n, 320 from 640, 164 COCO
+# val images: AP 31.75 antialiased, 31.86 not, 31.65 by the host's own 320). Below that pixels would be dropped.
+PLAIN_DOWN_TO = 0.5
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ class YoloBatch:
 
     def take(self, index: Tensor) -> YoloBatch:
         chosen = index.tolist()
+        if chosen == list(range(len(self.images))):
+            return self  # everything: no copy
         return replace(
             self,
             images=self.images[index],
@@ -78,7 +81,7 @@ class UltralyticsAdapter(HostAdapter[YoloBatch]):
         names = self.net.names
         self.class_names = dict(names) if isinstance(names, dict) else dict(enumerate(names))  # type: ignore[arg-type]
         self._ready: dict[bool, nn.Module] = {}
-        self._criteria: dict[bool, Any] = {}
+        self._criteria: dict[bool, ImageLosses] = {}
         self._macs: dict[tuple[tuple[int, int], bool], float] = {}
 
     @classmethod
@@ -105,7 +108,7 @@ class UltralyticsAdapter(HostAdapter[YoloBatch]):
     def resize(self, batch: YoloBatch, index: Tensor, scale: float) -> YoloBatch:
         part = batch.take(index)
         size = low_size(batch.high, scale, self.stride)
-        return replace(part, images=resize_images(part.images, size, antialias=ANTIALIAS), low=True)
+        return replace(part, images=resize_images(part.images, size, antialias=scale < PLAIN_DOWN_TO), low=True)
 
     def predict(self, batch: YoloBatch) -> Any:
         net = self.low_net if batch.low else self.net
@@ -219,16 +222,17 @@ class UltralyticsAdapter(HostAdapter[YoloBatch]):
         )
 
     def detections(self, raw: Any, batch: YoloBatch) -> list[Detections]:
+        import torchvision  # noqa: F401 - the host's NMS is thirty times as fast where it finds torchvision imported
         from ultralytics.utils.nms import non_max_suppression
         from ultralytics.utils.ops import scale_boxes as to_original
 
         assert batch.sizes is not None, "only batches made by collate know their original sizes"
-        y = self._in_high_pixels(decoded(raw), batch)
         # The host gives up on NMS after two seconds; a profile must not depend on how busy the machine is.
-        rows = non_max_suppression(y, CONF, IOU, max_det=MAX_DET, max_time_img=3600.0, end2end=self._end2end)
+        rows = non_max_suppression(decoded(raw), CONF, IOU, max_det=MAX_DET, max_time_img=3600.0, end2end=self._end2end)
+        ratio = axis_ratio(batch.high, batch.images.shape[-2:])  # NMS does not depend on the scale: only survivors
         found = []
         for row, size in zip(rows, batch.sizes):
-            boxes = to_original(batch.high, row[:, :4], size)
+            boxes = to_original(batch.high, scale_boxes(row[:, :4], ratio), size)
             found.append(Detections.from_arrays(boxes.cpu().numpy(), row[:, 4].cpu().numpy(), row[:, 5].cpu().numpy()))
         return found
 
@@ -259,30 +263,11 @@ class UltralyticsAdapter(HostAdapter[YoloBatch]):
             return self._ready_net(batch.low)(batch.images)
 
     def _losses(self, raw: Any, batch: YoloBatch) -> Tensor:
-        """The host's loss on one-image slices of the batch's predictions (it normalises over a batch)."""
         assert batch.targets is not None and batch.sizes is not None, "losses need targets"
-        predictions = raw[1]
-        if isinstance(predictions, dict) and "one2one" in predictions:
-            predictions = predictions["one2one"]  # fusing an end-to-end head removes the other branch
-        criterion = self._criterion(batch.low)
-        values = []
-        for i, (target, size) in enumerate(zip(batch.targets, batch.sizes)):
-            labels = _loss_targets(target.trainable, size, batch.high)
-            with torch.no_grad():
-                loss, _ = criterion.loss(_slice(predictions, i), labels)
-            values.append(loss.sum())
-        return torch.stack(values).float().cpu() if values else torch.zeros(0)
-
-    def _criterion(self, low: bool) -> Any:
-        low = low and self.low_detector is not None
+        low = batch.low and self.low_detector is not None
         if low not in self._criteria:
-            from ultralytics.utils import DEFAULT_CFG
-            from ultralytics.utils.loss import v8DetectionLoss
-
-            net: Any = self._ready_net(low)
-            net.args = DEFAULT_CFG  # a checkpoint keeps its training arguments as a dict; the loss wants attributes
-            self._criteria[low] = v8DetectionLoss(net)
-        return self._criteria[low]
+            self._criteria[low] = ImageLosses(self._ready_net(low))
+        return self._criteria[low](raw, batch.targets, batch.sizes)
 
 
 # -- helpers ---------------------------------------------------------------------------------------------------
@@ -360,26 +345,3 @@ def _content_range(image: Tensor, axis: int, length: int) -> tuple[int, int]:
 
 def _is_grey(pixels: Tensor) -> Tensor:
     return (pixels - GREY).abs() < 1e-3  # also holds in half precision
-
-
-def _loss_targets(target: Targets, size: tuple[int, int], shape: tuple[int, int]) -> dict[str, Tensor]:
-    """Original pixels -> the host's normalised xywh of the letterboxed input."""
-    gain = min(shape[0] / size[0], shape[1] / size[1])
-    pad_x, pad_y = ((side - round(original * gain)) / 2 for side, original in zip(shape[::-1], size[::-1]))
-    boxes = torch.from_numpy(target.boxes).float() * gain + torch.tensor([pad_x, pad_y, pad_x, pad_y])
-    xywh = torch.cat(((boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]), dim=1)
-    return {
-        "batch_idx": torch.zeros(len(target)),
-        "cls": torch.from_numpy(target.labels).float(),
-        "bboxes": xywh / torch.tensor([shape[1], shape[0], shape[1], shape[0]]),
-    }
-
-
-def _slice(value: Any, i: int) -> Any:
-    if isinstance(value, Tensor):
-        return value[i : i + 1]
-    if isinstance(value, dict):
-        return {k: _slice(v, i) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_slice(v, i) for v in value]
-    return value

@@ -64,9 +64,7 @@ def _values(values: Any, what: str) -> _Array:
         raise DualResError(f"{what} must be numbers, got {values!r}.") from None
     if not np.isfinite(array).all():
         position = int(np.flatnonzero(~np.isfinite(array))[0])
-        raise DualResError(
-            f"{what} of point {position + 1} is {array[position]}: remove it or measure again."
-        )
+        raise DualResError(f"{what} of point {position + 1} is {array[position]}: remove it or measure again.")
     return array
 
 
@@ -140,9 +138,7 @@ def evaluate_points(compute: Any, metric: Any, beta: Any = None) -> AUCPolicyRes
         notes.append(f"only {len(f)} points: the trapezoid between them misses part of the curve")
     unit = 1.0 if np.abs(m).max() <= 1 else 100.0
     if span < 0:
-        notes.append(
-            f"M1 - M0 is {span:.3g}: the dearest point is worse, so *smaller* values mean better choices"
-        )
+        notes.append(f"M1 - M0 is {span:.3g}: the dearest point is worse, so *smaller* values mean better choices")
     elif span < SMALL_SPAN * unit:
         notes.append(f"M1 - M0 is only {span:.3g}: noise in the metric is divided by it")
     if beta is not None:
@@ -164,9 +160,7 @@ def decimals_of(values: Any) -> int:
     return 9
 
 
-def rounding_band(
-    compute: Any, metric: Any, decimals: int, compute_decimals: int | None = None
-) -> tuple[float, float]:
+def rounding_band(compute: Any, metric: Any, decimals: int, compute_decimals: int | None = None) -> tuple[float, float]:
     """Every AUC-Policy that points published with so many decimals can stand for lies in this interval.
 
     A value printed as 53.3 is anything in [53.25, 53.35]. Over that box AUC-Policy is linear-fractional in
@@ -215,9 +209,7 @@ def _check_decimals(values: _Array, decimals: int, what: str) -> None:
     if not 0 <= decimals <= 15:
         raise DualResError(f"decimals of {what} must be 0 to 15, got {decimals}.")
     if not np.allclose(np.round(values, decimals), values, rtol=1e-12, atol=10.0 ** -(decimals + 4)):
-        raise DualResError(
-            f"{what} has values with more than {decimals} decimals: say how many were printed."
-        )
+        raise DualResError(f"{what} has values with more than {decimals} decimals: say how many were printed.")
 
 
 def _extreme(f: _Array, lowest: _Array, highest: _Array, half: float, sign: int) -> float:

@@ -89,9 +89,7 @@ def published_series(families: Iterable[str] | None = None, split: str = "val") 
     """
     metric, dataset = metric_and_dataset(split)
     known = {name.lower(): name for name in family_names(split)}
-    wanted = (
-        list(known.values()) if families is None else [_family(name, known, dataset) for name in families]
-    )
+    wanted = list(known.values()) if families is None else [_family(name, known, dataset) for name in families]
     series = [_family_series(name, metric, dataset) for name in wanted if name != DYNAMIC]
     if DYNAMIC in wanted:
         series += _dynamic_series(metric)
@@ -116,12 +114,8 @@ def _family(name: str, known: dict[str, str], dataset: str) -> str:
 
 
 def _family_series(family: str, metric: str, dataset: str) -> Series:
-    chosen = sorted(
-        (d for d in detectors() if d.family == family and d.metric_name == metric), key=lambda d: d.gmacs
-    )
-    points = tuple(
-        ParetoPoint(d.gmacs, d.ap, _short(d.name), None, d.reported, d.source.convention) for d in chosen
-    )
+    chosen = sorted((d for d in detectors() if d.family == family and d.metric_name == metric), key=lambda d: d.gmacs)
+    points = tuple(ParetoPoint(d.gmacs, d.ap, _short(d.name), None, d.reported, d.source.convention) for d in chosen)
     source = chosen[0].source
     verified = next((d.verified for d in chosen if d.verified != "yes"), "yes")
     return Series("detector", family, family, points, dataset, source.name, source.convention_note, verified)
@@ -165,9 +159,7 @@ def mix_series(low: str, high: str, split: str = "val") -> Series:
     if a.gmacs == b.gmacs:
         raise DualResError(f"'{low}' and '{high}' cost the same: a mix needs a cheap and a dear model.")
     shares = [i / (MIX_STEPS - 1) for i in range(MIX_STEPS)]
-    points = tuple(
-        ParetoPoint(a.gmacs + t * (b.gmacs - a.gmacs), a.ap + t * (b.ap - a.ap), beta=t) for t in shares
-    )
+    points = tuple(ParetoPoint(a.gmacs + t * (b.gmacs - a.gmacs), a.ap + t * (b.ap - a.ap), beta=t) for t in shares)
     source = f"computed from {a.name} and {b.name}"
     dearer = _short(b.name).removeprefix(f"{a.family}-")
     name = f"random mix {_short(a.name)} / {dearer}"
@@ -238,9 +230,7 @@ def _curve_points(points: Points, factor: float) -> tuple[ParetoPoint, ...]:
         for f, m, b in zip(points.compute, points.metric, betas)
     ]
     if not all(point.gmacs > 0 and isfinite(point.gmacs) and isfinite(point.ap) for point in made):
-        raise DualResError(
-            f"'{points.compute_name}' must be positive and '{points.metric_name}' a finite number."
-        )
+        raise DualResError(f"'{points.compute_name}' must be positive and '{points.metric_name}' a finite number.")
     return tuple(sorted(made, key=lambda point: point.gmacs))
 
 

@@ -136,9 +136,7 @@ def _json_rows(path: Path) -> list[dict[str, str]]:
     if isinstance(data, Mapping):
         data = data.get("points")
     if not isinstance(data, Sequence) or isinstance(data, str):
-        raise DualResError(
-            f"'{path}' has no list of points (`points` of a metrics.json, or a list of objects)."
-        )
+        raise DualResError(f"'{path}' has no list of points (`points` of a metrics.json, or a list of objects).")
     rows = []
     for item in data:
         if isinstance(item, Sequence) and not isinstance(item, str) and len(item) == 3:
@@ -196,9 +194,7 @@ def _points(rows: Sequence[Mapping[str, str]], f: str, m: str, b: str | None, pa
                 values.append(float(row[column].rstrip("%")))
             except (KeyError, ValueError):
                 cell = row.get(column, "nothing")
-                raise DualResError(
-                    f"'{path}', point {number}: '{cell}' in column '{column}' is no number."
-                ) from None
+                raise DualResError(f"'{path}', point {number}: '{cell}' in column '{column}' is no number.") from None
         return tuple(values)
 
     blank = b is None or all(not row.get(b, "").strip() for row in rows)

@@ -84,7 +84,7 @@ class Profile:
             )
         meta = read_json(path / META, "profile description")
         if not isinstance(meta, dict) or meta.get("kind") != "dualres-profile":
-            raise DualResError(f"'{path / META}' does not describe a profile (no \"kind\": \"dualres-profile\").")
+            raise DualResError(f'\'{path / META}\' does not describe a profile (no "kind": "dualres-profile").')
         if meta.get("format_version") != FORMAT_VERSION:
             raise DualResError(
                 f"profile '{path}' has format version {meta.get('format_version')!r}, this dualres-plugin reads "

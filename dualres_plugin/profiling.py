@@ -315,7 +315,7 @@ def _part(parts: Path, i: int) -> Path:
 def _write_part(path: Path, rows: list[dict[str, Any]], skipped: list[str]) -> None:
     table = to_table(rows).replace_schema_metadata({"skipped": json.dumps(skipped)})
     with atomic_write(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd", compression_level=1)
+        pq.write_table(table, temporary, compression="none")  # short-lived, and photos hardly shrink
 
 
 def _finish(out: Path, meta: dict[str, Any], dataset: Dataset, count: int) -> Profile:
@@ -331,7 +331,7 @@ def _finish(out: Path, meta: dict[str, Any], dataset: Dataset, count: int) -> Pr
     joined = joined.sort_by([("image_id", "ascending"), ("view", "ascending")])
     write_json(out / META, {**meta, "left_out": dataset.warnings() + skipped})
     with atomic_write(out / ROWS) as temporary:
-        pq.write_table(joined, temporary, compression="zstd", compression_level=3)
+        pq.write_table(joined, temporary, compression="zstd", compression_level=1)
     shutil.rmtree(out / PARTS)
     if skipped or dataset.dropped:
         logger.warning(

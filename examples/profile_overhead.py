@@ -3,13 +3,15 @@
     python examples/profile_overhead.py yolo11n.pt --data val.json --images val/ --limit 64
 
 "Alone" is `YOLO.predict` on the same files at the high and then at the low size, same batch size, as a user would run
-it. Profiling adds losses, thumbnails and files, and saves reading each photo twice.
+it. Profiling adds losses, thumbnails and files, and saves reading each photo twice. It also imports torchvision, with
+which the host's NMS is faster: the first line is Ultralytics alone, the others have it.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -38,27 +40,44 @@ def main() -> None:
     labelled = Dataset(full.name, records, full.categories)
     plain = Dataset(full.name, records, full.categories, labelled=False)
     settings = ProfileSettings(640, 0.5, batch=args.batch)
-    times: dict[str, list[float]] = {"passes alone": [], "profile, no losses": [], "profile": []}
+    paths = [str(r.path) for r in records]
+    times: dict[str, list[float]] = {
+        "passes alone": [],
+        "passes alone, with torchvision": [],
+        "profile, no losses": [],
+        "profile": [],
+    }
     for run in range(args.runs + 1):
         measured = {
-            "passes alone": _timed(lambda: _passes(adapter, [str(r.path) for r in records], args.batch)),
+            "passes alone": _timed(lambda: _plain_passes(adapter, paths, args.batch)),
+            "passes alone, with torchvision": _timed(lambda: _passes(adapter, paths, args.batch)),
             "profile, no losses": _timed(lambda: _profile(adapter, plain, settings)),
             "profile": _timed(lambda: _profile(adapter, labelled, settings)),
         }
         if run:  # the first is warm-up
             for name, value in measured.items():
                 times[name].append(value)
-    base = statistics.median(times["passes alone"])
     print(f"{len(records)} images of {records[0].size[1]}x{records[0].size[0]}, batch {args.batch}, {args.runs} runs")
     for name, values in times.items():
-        middle = statistics.median(values)
-        print(f"{name:20s} {middle:7.2f} s  ({min(values):.2f} to {max(values):.2f})  ratio {middle / base:.3f}")
+        ratio = statistics.median(value / base for value, base in zip(values, times["passes alone"]))
+        spread = f"({min(values):.2f} to {max(values):.2f})"
+        print(f"{name:30s} {statistics.median(values):7.2f} s  {spread}  ratio {ratio:.3f}")
 
 
 def _timed(action) -> float:
     start = time.perf_counter()
     action()
     return time.perf_counter() - start
+
+
+def _plain_passes(adapter, paths: list[str], batch: int) -> None:
+    """As in a process that imported Ultralytics alone."""
+    hidden = sys.modules.pop("torchvision", None)
+    try:
+        _passes(adapter, paths, batch)
+    finally:
+        if hidden is not None:
+            sys.modules["torchvision"] = hidden
 
 
 def _passes(adapter, paths: list[str], batch: int) -> None:

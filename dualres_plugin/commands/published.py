@@ -21,12 +21,8 @@ def register(app: typer.Typer) -> None:
 
 
 def auc(
-    points: Annotated[
-        Path, typer.Argument(metavar="POINTS", help="CSV with a header line, or a metrics.json.")
-    ],
-    compute: Annotated[
-        str | None, typer.Option(help="Compute column, if its name is not recognised.")
-    ] = None,
+    points: Annotated[Path, typer.Argument(metavar="POINTS", help="CSV with a header line, or a metrics.json.")],
+    compute: Annotated[str | None, typer.Option(help="Compute column, if its name is not recognised.")] = None,
     metric: Annotated[str | None, typer.Option(help="Metric column, if its name is not recognised.")] = None,
     by: Annotated[str | None, typer.Option(help="Column that names the method: one result for each.")] = None,
     decimals: Annotated[
@@ -104,9 +100,7 @@ def _record(name: str, points: Points, decimals: int | None, compute_decimals: i
     }
 
 
-def _records(
-    groups: dict[str, Points], decimals: int | None, compute_decimals: int | None
-) -> list[dict[str, Any]]:
+def _records(groups: dict[str, Points], decimals: int | None, compute_decimals: int | None) -> list[dict[str, Any]]:
     """One record per curve; a curve without a value holds `error`, unless it is the only one."""
     from dualres_plugin.errors import DualResError
 
@@ -154,9 +148,7 @@ def _json(records: list[dict[str, Any]]) -> str:
 
 
 def tables(
-    csv: Annotated[
-        Path | None, typer.Option(help="Also write the rows, with sources and notes, to this CSV.")
-    ] = None,
+    csv: Annotated[Path | None, typer.Option(help="Also write the rows, with sources and notes, to this CSV.")] = None,
     everything: Annotated[
         bool, typer.Option("--all", help="Add public points that the paper does not tabulate.")
     ] = False,
@@ -185,9 +177,7 @@ def pareto(
     out: Annotated[Path, typer.Option(help="Folder for the plots and the CSV.")] = Path("runs/pareto"),
     curve: Annotated[
         list[str] | None,
-        typer.Option(
-            help="Your own curve: PATH or NAME=PATH of a metrics.json, a CSV (beta, gmacs, ap) or a folder."
-        ),
+        typer.Option(help="Your own curve: PATH or NAME=PATH of a metrics.json, a CSV (beta, gmacs, ap) or a folder."),
     ] = None,
     families: Annotated[
         str | None, typer.Option(help="Only these families, separated by commas, in one plot; see --list.")
@@ -196,9 +186,7 @@ def pareto(
         list[str] | None, typer.Option(help="LOW,HIGH: random mix of two published models, such as D1,D2.")
     ] = None,
     split: Annotated[str, typer.Option(help="val (COCO val2017) or test (test-dev2017).")] = "val",
-    list_families: Annotated[
-        bool, typer.Option("--list", help="Print the families and their models.")
-    ] = False,
+    list_families: Annotated[bool, typer.Option("--list", help="Print the families and their models.")] = False,
 ) -> None:
     """The paper's Figures 3 and 4: AP against compute, published models and your own curves in one unit.
 
@@ -225,16 +213,12 @@ def pareto(
 
     make_dir(out)
     for figure in drawn:
-        _save(
-            plot_pareto(figure.series, figure.title, figure.subtitle, figure.zoom), out / f"{figure.name}.png"
-        )
+        _save(plot_pareto(figure.series, figure.title, figure.subtitle, figure.zoom), out / f"{figure.name}.png")
     unique = dict.fromkeys(one for figure in drawn for one in figure.series)
     write_text(out / "pareto.csv", csv_text(unique))
     typer.echo(f"saved {out / 'pareto.csv'}")
     if curve:
-        typer.echo(
-            "note: your curves are on your images; only on COCO are they comparable with the published points"
-        )
+        typer.echo("note: your curves are on your images; only on COCO are they comparable with the published points")
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -251,9 +235,7 @@ def _list(split: str) -> None:
 
     for family in family_names(split):
         found = published_series([family], split)
-        names = (
-            [one.name for one in found] if family == DYNAMIC else [point.label for point in found[0].points]
-        )
+        names = [one.name for one in found] if family == DYNAMIC else [point.label for point in found[0].points]
         typer.echo(f"{family:14} {', '.join(names)}")
 
 

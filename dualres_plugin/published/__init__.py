@@ -96,9 +96,7 @@ class Method:
         Raises:
             DualResError: If there are no points.
         """
-        return evaluate_points(
-            self.compute, self.metric, self.settings if self.setting_name == "beta" else None
-        )
+        return evaluate_points(self.compute, self.metric, self.settings if self.setting_name == "beta" else None)
 
     def band(self) -> tuple[float, float]:
         """The AUC-Policy values that the points, rounded as printed, can stand for."""
@@ -140,8 +138,7 @@ def _rows(name: str) -> list[dict[str, str]]:
 def sources() -> dict[str, Source]:
     """Every source by its name."""
     return {
-        row["source"]: Source(row["source"], row["convention"], row["convention_note"])
-        for row in _rows("sources.csv")
+        row["source"]: Source(row["source"], row["convention"], row["convention_note"]) for row in _rows("sources.csv")
     }
 
 

@@ -49,9 +49,7 @@ def figures(
     """
     own = [read_curve(text) for text in curves]
     if len({one.name for one in own}) < len(own):
-        raise DualResError(
-            f"two curves are named alike ({', '.join(one.name for one in own)}): use NAME=PATH."
-        )
+        raise DualResError(f"two curves are named alike ({', '.join(one.name for one in own)}): use NAME=PATH.")
     _, dataset = metric_and_dataset(split)
     below = f"AP on {dataset} as each source prints it; compute in multiply-adds, converted where needed"
     if own:
@@ -71,7 +69,5 @@ def figures(
             sized,
             (*published_series(None, split), *own),
         ),
-        FigureSpec(
-            "pareto_efficientdet", f"{title}: EfficientDet D0-D7, D1 / D2 mixed", below, efficientdet, ends
-        ),
+        FigureSpec("pareto_efficientdet", f"{title}: EfficientDet D0-D7, D1 / D2 mixed", below, efficientdet, ends),
     ]

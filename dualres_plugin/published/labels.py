@@ -60,8 +60,7 @@ def place_labels(ax: Axes, points: Sequence[tuple[float, float, str]], size: flo
             cost += LEADER_HITS * _leader_hits(pixels[index], candidates[index], others, markers, scale)
             chosen[int(index)] = int(np.argmin(cost))
     return [
-        _write(ax, points[i], candidates[i][chosen[i]], chosen[i], pixels[i], size, scale)
-        for i in range(len(points))
+        _write(ax, points[i], candidates[i][chosen[i]], chosen[i], pixels[i], size, scale) for i in range(len(points))
     ]
 
 
@@ -91,18 +90,11 @@ def _static_cost(ax: Axes, boxes: _Array, markers: _Array, lines: _Array) -> _Ar
     """Cost of each place before other labels are known: distance, edges, points, lines, legend, (K,)."""
     frame = ax.get_window_extent()
     cost = np.array([radius / 10 + 0.2 * (angle % 90 > 0) + 0.1 * (angle > 0) for radius, angle in _places()])
-    out = (
-        (boxes[:, 0] < frame.x0)
-        | (boxes[:, 2] > frame.x1)
-        | (boxes[:, 1] < frame.y0)
-        | (boxes[:, 3] > frame.y1)
-    )
+    out = (boxes[:, 0] < frame.x0) | (boxes[:, 2] > frame.x1) | (boxes[:, 1] < frame.y0) | (boxes[:, 3] > frame.y1)
     cost += OUTSIDE * out
     cost += ON_POINT * _inside(boxes, markers, 5).sum(1) + ON_LINE * _inside(boxes, lines, 0).sum(1)
     blocked = [child for child in (ax.get_legend(), *ax.child_axes) if child is not None]
-    frames = [
-        child.get_window_extent().extents for child in blocked if "secondary" not in str(type(child)).lower()
-    ]
+    frames = [child.get_window_extent().extents for child in blocked if "secondary" not in str(type(child)).lower()]
     return np.asarray(cost + OVERLAP * _overlaps(boxes, np.array(frames).reshape(-1, 4)))
 
 
@@ -116,12 +108,7 @@ def _inside(boxes: _Array, pixels: _Array, margin: float) -> NDArray[np.bool_]:
 def _overlaps(boxes: _Array, others: _Array) -> _Array:
     """How many of the other boxes each box overlaps, (K,); a hair's breadth apart counts as overlap."""
     a, b = boxes[:, None], others[None]
-    hit = (
-        (a[..., 0] < b[..., 2] + 3)
-        & (a[..., 2] > b[..., 0] - 3)
-        & (a[..., 1] < b[..., 3])
-        & (a[..., 3] > b[..., 1])
-    )
+    hit = (a[..., 0] < b[..., 2] + 3) & (a[..., 2] > b[..., 0] - 3) & (a[..., 1] < b[..., 3]) & (a[..., 3] > b[..., 1])
     return np.asarray(hit.sum(1), dtype=np.float64)
 
 

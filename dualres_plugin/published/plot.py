@@ -91,9 +91,7 @@ def _inset(ax: Axes, series: Sequence[Series], zoom: tuple[float, float]) -> Non
     shown = [(one.kind, p.ap) for one in series for p in one.points if zoom[0] <= p.gmacs <= zoom[1]]
     y = [ap for kind, ap in shown if kind != "curve"]
     low, high = min(y), max(y)
-    y += [
-        ap for _, ap in shown if 2 * low - high <= ap <= 2 * high - low
-    ]  # a curve on other images may be far off
+    y += [ap for _, ap in shown if 2 * low - high <= ap <= 2 * high - low]  # a curve on other images may be far off
     room, side = 0.18 * (max(y) - min(y)) + 0.1, 0.12 * (zoom[1] - zoom[0])
     inner.set(xlim=(zoom[0] - side, zoom[1] + side), ylim=(min(y) - room, max(y) + room))
     _style(inner)

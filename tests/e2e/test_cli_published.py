@@ -25,9 +25,7 @@ def run():
     runner = CliRunner()
 
     def invoke(*words: object) -> str:
-        result = runner.invoke(
-            app, [str(word) for word in words], env={"COLUMNS": "120"}, catch_exceptions=False
-        )
+        result = runner.invoke(app, [str(word) for word in words], env={"COLUMNS": "120"}, catch_exceptions=False)
         assert result.exit_code == 0, result.output
         return result.stdout
 
@@ -52,9 +50,7 @@ def test_auc_prints_value_band_and_notes(run, points: Path) -> None:
 
 def test_auc_json_and_plot(run, points: Path, tmp_path: Path) -> None:
     plot = tmp_path / "new" / "auc.png"
-    record = json.loads(
-        run("auc", points, "--json", "--decimals", 1, "--compute-decimals", 6, "--plot", plot)
-    )
+    record = json.loads(run("auc", points, "--json", "--decimals", 1, "--compute-decimals", 6, "--plot", plot))
     assert record["auc_policy"] == pytest.approx(0.61420, abs=1e-5)
     assert record["n_points"] == 4
     assert record["rounding_band"][0] > 0.5732
@@ -70,9 +66,7 @@ def test_auc_of_a_metrics_json_checks_its_end_points(run, tmp_path: Path) -> Non
 
 def test_auc_by_method_and_unusual_columns(run, tmp_path: Path) -> None:
     path = tmp_path / "all.csv"
-    path.write_text(
-        "method,size,quality of it\nA,1,0\nA,2,1\nA,3,1\nB,1,5\nlone,1,1\nB,2,6\n", encoding="utf-8"
-    )
+    path.write_text("method,size,quality of it\nA,1,0\nA,2,1\nA,3,1\nB,1,5\nlone,1,1\nB,2,6\n", encoding="utf-8")
     plot = tmp_path / "all.svg"
     records = json.loads(run("auc", path, "--by", "Method", "--compute", "SIZE", "--json", "--plot", plot))
     assert [record["name"] for record in records] == ["A", "B", "lone"]
@@ -139,9 +133,7 @@ def test_pareto_writes_plots_and_csv(run, tmp_path: Path) -> None:
 def test_pareto_families_and_list(run, tmp_path: Path) -> None:
     run("pareto", "--families", "yolo11, DynamicDet", "--mix", "YOLO11n,YOLO11s", "--out", tmp_path / "out")
     assert (tmp_path / "out" / "pareto.png").is_file()
-    families = {
-        row["family"] for row in csv.DictReader((tmp_path / "out" / "pareto.csv").open(encoding="utf-8"))
-    }
+    families = {row["family"] for row in csv.DictReader((tmp_path / "out" / "pareto.csv").open(encoding="utf-8"))}
     assert families == {"YOLO11", "DynamicDet", ""}
     assert "EfficientDet-D7" in run("pareto", "--list")
     with pytest.raises(DualResError, match="LOW,HIGH, got 'D1'"):

@@ -256,6 +256,22 @@ def test_the_loss_is_the_hosts_own() -> None:
         assert mine == pytest.approx(theirs, rel=2e-3)
 
 
+@pytest.mark.parametrize("count", [0, 1, 4])
+def test_the_loss_of_an_image_does_not_depend_on_its_batch(count: int) -> None:
+    """Real predictions, crowded and empty images side by side, tiny and overlapping objects."""
+    adapter = UltralyticsAdapter(real_yolo())
+    rng = np.random.default_rng(count)
+    targets = []
+    for n in (count, 0, 3 * count):
+        corners = rng.uniform(0, 90, (n, 2))
+        boxes = np.concatenate((corners, corners + rng.uniform(0.5, 60, (n, 2))), axis=1).astype(np.float32)
+        targets.append(Targets(boxes, rng.integers(0, 80, n)))
+    pictures = [photo(i, (128, 160)) for i in range(3)]
+    together = adapter.losses(adapter.collate(pictures, 160, targets))
+    alone = [float(adapter.losses(adapter.collate([p], 160, [t]))[0]) for p, t in zip(pictures, targets)]
+    assert together.tolist() == pytest.approx(alone, rel=1e-3)
+
+
 def test_the_low_loss_of_a_labelled_batch_uses_the_same_labels() -> None:
     adapter = UltralyticsAdapter(random_yolo())
     target = Targets(np.array([[10, 10, 70, 80]], np.float32), np.array([2]))

@@ -16,9 +16,7 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-@given(
-    st.lists(st.floats(-30, 30, width=32), min_size=1, max_size=50), st.floats(0.05, 5), st.integers(0, 99)
-)
+@given(st.lists(st.floats(-30, 30, width=32), min_size=1, max_size=50), st.floats(0.05, 5), st.integers(0, 99))
 def test_the_forward_value_is_exactly_0_or_1(scores: list[float], temperature: float, seed: int) -> None:
     gate = gumbel_gate(torch.tensor(scores), temperature, generator=generator(seed))
     assert set(gate.tolist()) <= {0.0, 1.0}
@@ -44,9 +42,7 @@ def test_the_hard_gate_is_where_the_soft_one_passes_a_half() -> None:
 
 @settings(max_examples=15)
 @given(st.floats(-3, 3), st.floats(0.1, 4))
-def test_the_mean_rate_is_the_sigmoid_of_the_score_at_any_temperature(
-    score: float, temperature: float
-) -> None:
+def test_the_mean_rate_is_the_sigmoid_of_the_score_at_any_temperature(score: float, temperature: float) -> None:
     n = 40_000
     rate = float(gumbel_gate(torch.full((n,), score), temperature, generator=generator()).mean())
     expected = 1 / (1 + math.exp(-score))
@@ -55,9 +51,7 @@ def test_the_mean_rate_is_the_sigmoid_of_the_score_at_any_temperature(
 
 def test_the_same_generator_draws_the_same_gates() -> None:
     scores = torch.zeros(64)
-    assert torch.equal(
-        gumbel_gate(scores, 1, generator=generator(3)), gumbel_gate(scores, 1, generator=generator(3))
-    )
+    assert torch.equal(gumbel_gate(scores, 1, generator=generator(3)), gumbel_gate(scores, 1, generator=generator(3)))
     assert not torch.equal(
         gumbel_gate(scores, 1, generator=generator(3)), gumbel_gate(scores, 1, generator=generator(4))
     )

@@ -38,11 +38,7 @@ def test_one_source_per_family() -> None:
 def test_dynamic_models_carry_beta_and_the_right_split() -> None:
     val = published_series(["DynamicDet"], "val")
     test = published_series(["DynamicDet"], "test")
-    assert (
-        [one.name for one in val]
-        == [one.name for one in test]
-        == ["Dy-YOLOv7", "Dy-YOLOv7-X", "Dy-YOLOv7-W6"]
-    )
+    assert [one.name for one in val] == [one.name for one in test] == ["Dy-YOLOv7", "Dy-YOLOv7-X", "Dy-YOLOv7-W6"]
     assert val[0].points[0].ap == 51.4 and test[0].points[0].ap == 52.1
     assert [point.beta for point in val[0].points] == [0.1, 0.5, 0.9, 1.0]
     assert val[0].points[0].gmacs == pytest.approx(56.2)
@@ -192,9 +188,7 @@ def test_one_figure_with_chosen_families_and_mixes() -> None:
 
 
 @pytest.mark.parametrize("index", [0, 1])
-def test_labels_of_the_figures_do_not_overlap(
-    index: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_labels_of_the_figures_do_not_overlap(index: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from dualres_plugin.published import plot
 
     calls = []

@@ -16,9 +16,7 @@ from tests.shared import require_shared
 BY_ID = {method.id: method for method in methods()}
 
 
-@pytest.mark.parametrize(
-    "row", [row for row in table_rows() if row.ours is not None], ids=lambda row: row.method.id
-)
+@pytest.mark.parametrize("row", [row for row in table_rows() if row.ours is not None], ids=lambda row: row.method.id)
 def test_every_row_of_the_papers_tables_is_reproduced(row) -> None:
     tolerance = 0.003 if row.method.name == "IMTA-MSDNet" else 0.001
     assert row.method.paper is not None
@@ -62,9 +60,7 @@ def test_text_says_what_is_missing_or_unverified() -> None:
     assert "none public" in line and "0.700" in line
     assert "no (from memory)" in next(line for line in text.splitlines() if line.startswith("ConvNet-AIG-50"))
     dy = next(line for line in text.splitlines() if line.startswith("Dy-YOLOv7 "))
-    assert re.search(
-        r"COCO test-dev2017 +4 +0\.614 +0\.6142 +\+0\.0002 +0\.573 \.\.\. 0\.655 +1\.80 +yes", dy
-    )
+    assert re.search(r"COCO test-dev2017 +4 +0\.614 +0\.6142 +\+0\.0002 +0\.573 \.\.\. 0\.655 +1\.80 +yes", dy)
     assert "DVT (DeiT-S) full sweep" not in text
     assert "DVT (DeiT-S) full sweep" in format_tables(table_rows(everything=True))
 
@@ -128,13 +124,9 @@ def test_packaged_facts_equal_the_collected_ones() -> None:
         for m in methods()
         for f, v in zip(m.compute, m.metric)
     ]
-    packaged += [
-        (d.name, d.reported, d.ap, d.metric_name, d.dataset, d.source.name, d.verified) for d in detectors()
-    ]
+    packaged += [(d.name, d.reported, d.ap, d.metric_name, d.dataset, d.source.name, d.verified) for d in detectors()]
     assert sorted(packaged) == wanted
-    reported = {
-        r["method"]: (number(r["reported_aucp"])) for r in rows if not r["table"].startswith("pareto")
-    }
+    reported = {r["method"]: (number(r["reported_aucp"])) for r in rows if not r["table"].startswith("pareto")}
     assert {m.name: m.paper for m in methods() if m.has_points} == reported
     settings = [number(r["beta"]) for r in rows if r["method"] == "ConvNet-AIG-50"]
     assert list(BY_ID["convnet-aig-50"].settings) == settings

@@ -185,9 +185,7 @@ def test_backbone_weights_of_a_whole_classifier_fit(tmp_path: Path) -> None:
     torch.manual_seed(1)
     model = mobilenet_v3_small(weights=None).eval()
     torch.save(model.state_dict(), tmp_path / "classifier.pth")
-    router = ResolutionRouter(
-        backbone="mobilenet_v3_small", input_size=32, weights=tmp_path / "classifier.pth"
-    ).eval()
+    router = ResolutionRouter(backbone="mobilenet_v3_small", input_size=32, weights=tmp_path / "classifier.pth").eval()
     image = torch.rand(1, 3, 32, 32)
     expected = model.features((image - router.mean) / router.std).mean(dim=(2, 3))
     assert torch.allclose(router.features(image), expected, atol=1e-5)
