@@ -14,12 +14,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from dualres_plugin.adapters import _ultralytics_export
 from dualres_plugin.adapters._ultralytics_loss import ImageLosses
 from dualres_plugin.adapters._ultralytics_routing import RoutedYolo, add_result_callbacks, attach, detach
 from torch import Tensor, nn
 
 from dualres_plugin.adapter import Decide, HostAdapter
 from dualres_plugin.errors import DualResError
+from dualres_plugin.exporting.plan import ExportPlan
 from dualres_plugin.flops import gmacs
 from dualres_plugin.resize import axis_ratio, low_size, resize_images, scale_boxes
 from dualres_plugin.types import Decision, Detections, RouterImages, Targets
@@ -209,9 +211,14 @@ class UltralyticsAdapter(HostAdapter[YoloBatch]):
         return h + (size - h) % self.stride, w + (size - w) % self.stride
 
     def collate(self, images: Sequence[np.ndarray], size: int, targets: Sequence[Targets] | None = None) -> YoloBatch:
+        return self._letterboxed(images, size, targets, auto=True)
+
+    def _letterboxed(
+        self, images: Sequence[np.ndarray], size: int, targets: Sequence[Targets] | None, auto: bool
+    ) -> YoloBatch:
         from ultralytics.data.augment import LetterBox
 
-        letterbox = LetterBox(size, auto=True, stride=self.stride)
+        letterbox = LetterBox(size, auto=auto, stride=self.stride)
         padded = np.stack([letterbox(image=np.ascontiguousarray(image)) for image in images])
         tensor = torch.from_numpy(padded).permute(0, 3, 1, 2).contiguous().float().div_(255)
         return YoloBatch(
@@ -246,6 +253,22 @@ class UltralyticsAdapter(HostAdapter[YoloBatch]):
             blank = torch.zeros(1, 3, *shape, device=next(net.parameters()).device)
             self._macs[shape, low] = gmacs(net, blank)
         return self._macs[shape, low]
+
+    # -- export -------------------------------------------------------------------------------------------------
+
+    def export_plan(self, size: int, scale: float, nms: bool = False) -> ExportPlan:
+        return _ultralytics_export.export_plan(self.net, scale, self.stride, scale < PLAIN_DOWN_TO, nms)
+
+    def export_branch(
+        self, shape: tuple[int, int], low: bool = False, *, dynamic: bool = False, nms: bool = False
+    ) -> nn.Module:
+        return _ultralytics_export.export_branch(self.low_net if low else self.net, dynamic, nms, shape)
+
+    def export_static(self, shape: tuple[int, int], low: bool, nms: bool, folder: Path) -> Path:
+        return _ultralytics_export.export_static(self.low_net if low else self.net, shape, nms, folder)
+
+    def export_batch(self, image: np.ndarray, size: int, static: bool) -> YoloBatch:
+        return self._letterboxed([image], size, None, auto=not static)
 
     def _ready_net(self, low: bool) -> nn.Module:
         """The network as the host itself runs it: a fused copy in the host's memory format."""

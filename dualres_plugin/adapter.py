@@ -11,7 +11,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, ClassVar, Generic, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 from torch import Tensor, nn
@@ -19,6 +20,9 @@ from torch import Tensor, nn
 from dualres_plugin.errors import DualResError
 from dualres_plugin.resize import low_size
 from dualres_plugin.types import Decision, Detections, RouterImages, Targets
+
+if TYPE_CHECKING:
+    from dualres_plugin.exporting.plan import ExportPlan
 
 Batch = TypeVar("Batch")
 ENTRY_POINT_GROUP = "dualres_plugin.adapters"
@@ -163,9 +167,38 @@ class HostAdapter(ABC, Generic[Batch]):
         """GMACs of one image whose network input is (height, width)."""
         raise DualResError(f"the {self.name} adapter cannot count compute.")
 
-    def export_branch(self, shape: tuple[int, int], low: bool = False) -> nn.Module:
-        """A traceable module (1, 3, H, W) RGB in [0, 1] -> decoded boxes, for ONNX."""
+    # -- export --------------------------------------------------------------------------------------------
+
+    def export_plan(self, size: int, scale: float, nms: bool = False) -> ExportPlan:
+        """How the detector goes into an ONNX graph: what the runtime does before and after it.
+
+        Args:
+            nms: the host's NMS is wanted inside the graph.
+        """
         raise DualResError(f"the {self.name} adapter cannot export yet.")
+
+    def export_branch(
+        self, shape: tuple[int, int], low: bool = False, *, dynamic: bool = False, nms: bool = False
+    ) -> nn.Module:
+        """A traceable module (1, 3, H, W) RGB in [0, 1] -> decoded boxes, in a layout of `runtime_format.Postprocess`.
+
+        Args:
+            shape: (height, width) that it will be traced with.
+            dynamic: the trace must hold for other sizes too.
+        """
+        raise DualResError(f"the {self.name} adapter cannot export yet.")
+
+    def export_static(self, shape: tuple[int, int], low: bool, nms: bool, folder: Path) -> Path | None:
+        """The same at one fixed shape as an ONNX file in `folder`, where the host has an exporter of its own."""
+        return None
+
+    def export_batch(self, image: np.ndarray, size: int, static: bool) -> Batch:
+        """What an exported graph gets for a photo, as a batch of the host's, to compare them.
+
+        Args:
+            static: padded to the full (size, size), which fixed graphs take.
+        """
+        return self.collate([image], size)
 
 
 def run_routed(

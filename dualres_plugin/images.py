@@ -6,15 +6,17 @@ import glob
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
-from torch import Tensor
 
 from dualres_plugin.errors import DualResError
-from dualres_plugin.types import RouterImages
+
+if TYPE_CHECKING:  # the exported runtime reads photos without torch
+    from torch import Tensor
+
+    from dualres_plugin.types import RouterImages
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 VIDEO_SUFFIXES = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"}
@@ -38,6 +40,8 @@ class SourceImage:
 
     def tensor(self) -> Tensor:
         """(3, H, W) RGB in [0, 1]."""
+        import torch
+
         return torch.from_numpy(np.ascontiguousarray(self.pixels)).permute(2, 0, 1).float().div_(255)
 
 
@@ -164,7 +168,7 @@ def expand_source(source: str | Path) -> list[Path]:
 def _one(item: Any, name: str, on_skip: Any) -> Iterator[SourceImage]:
     if isinstance(item, SourceImage):
         yield item
-    elif isinstance(item, Tensor):
+    elif hasattr(item, "detach"):  # a tensor
         yield SourceImage(name, (item.detach().cpu().permute(1, 2, 0).clamp(0, 1) * 255).round().byte().numpy())
     elif isinstance(item, np.ndarray):
         yield SourceImage(name, item)
@@ -201,5 +205,7 @@ def _frames(path: Path) -> Iterator[SourceImage]:
 
 def router_images_of(images: Sequence[np.ndarray]) -> RouterImages:
     """RGB uint8 arrays -> the router's input; the whole picture is content."""
+    from dualres_plugin.types import RouterImages
+
     tensors = [SourceImage("", image).tensor() for image in images]
     return RouterImages(tensors, [(0, 0, t.shape[2], t.shape[1]) for t in tensors])

@@ -211,6 +211,24 @@ class DualResWrapper:
             return lambda *args, **kwargs: value(*args, **self._with_size(kwargs))
         return value
 
+    # -- deployment --------------------------------------------------------------------------------------------
+
+    def export(self, out: Path | str, form: str = "cond", **options: Any) -> Path:
+        """Write detector, router and threshold as ONNX, checked against PyTorch on real photos.
+
+        Args:
+            out: the `.onnx` file; a folder for the form "pair".
+            form: "cond", "resize", "branches" or "pair", see `export.export_model`.
+            **options: `nms`, `images`, `photos` of `export.export_model`.
+
+        Returns:
+            What was written.
+        """
+        from dualres_plugin.export import export_model
+
+        options = {"high": self.high, "scale": self.scale, "threshold": self.threshold, **options}
+        return export_model(self.adapter, self.router, out, form=form, **options)
+
     # -- fitting -----------------------------------------------------------------------------------------------
 
     def fit(self, data: Any, images: Path | str | None = None, **options: Any) -> DualResWrapper:

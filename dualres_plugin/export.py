@@ -1,0 +1,203 @@
+"""A detector with its router as ONNX: one file (`cond`, `resize`, `branches`), or three with fixed shapes (`pair`)."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from dualres_plugin import __version__
+from dualres_plugin.adapter import HostAdapter
+from dualres_plugin.errors import DualResError
+from dualres_plugin.exporting.graph import require_onnx
+from dualres_plugin.files import atomic_write, make_dir
+from dualres_plugin.resize import check_scale
+from dualres_plugin.router import ResolutionRouter
+from dualres_plugin.runtime_engines import MANIFEST
+from dualres_plugin.runtime_format import FORMS, KEY, Card
+
+logger = logging.getLogger("dualres")
+WEIGHTS = "weights.bin"  # of a pair: read by both sizes
+
+
+def export_model(
+    adapter: HostAdapter[Any],
+    router: ResolutionRouter,
+    out: Path | str,
+    *,
+    form: str = "cond",
+    high: int | None = None,
+    scale: float | None = None,
+    threshold: float = 0.0,
+    nms: bool = False,
+    images: Path | str | None = None,
+    photos: int = 8,
+) -> Path:
+    """Write a detector with its router as ONNX, and check it against PyTorch on real photos, both routes.
+
+    Args:
+        adapter: of the detector.
+        router: decides the route inside the graph.
+        out: the `.onnx` file; for a pair the folder.
+        form: "cond" (an `If` picks the resolution), "resize" (the same without `If`), "branches" (the detector in
+            both branches, fixed shapes) or "pair" (router, high and low as three graphs with fixed shapes).
+        high: high size in pixels; None is the detector's own.
+        scale: low / high ratio; None is the adapter's own.
+        threshold: default of the graph's input of that name.
+        nms: put the host's NMS into the graph, where it has a module for that.
+        images: folder or glob of photos to check with; None takes one that comes with matplotlib.
+        photos: check with so many; 0 leaves the check out.
+
+    Returns:
+        The file, or the folder of a pair.
+
+    Raises:
+        DualResError: If the form does not suit the detector, onnx is missing, or the file computes anything else
+            than PyTorch. A file that fails its check is not written.
+    """
+    require_onnx()
+    out = Path(out)
+    _check_arguments(form, out, adapter, threshold)
+    size = int(high or adapter.default_size)
+    scale = check_scale(adapter.default_scale if scale is None else scale)
+    router = router.eval()
+    with TemporaryDirectory(prefix="dualres-export-") as folder:
+        made = Path(folder, "pair" if form == "pair" else "model.onnx")
+        card = _build(adapter, router, made, form, size, scale, threshold, nms, Path(folder))
+        if photos:
+            from dualres_plugin.exporting.parity import check_parity, sample_photos
+            from dualres_plugin.runtime import DualResSession
+
+            session = DualResSession(made, warm_up=False)
+            report = check_parity(session, adapter, router, sample_photos(images, photos))
+            del session
+            logger.info("checked against PyTorch: %s", report)
+            _write_card(made, replace(card, parity=report.to_dict()))
+        _put(made, out)
+    return out
+
+
+def _check_arguments(form: str, out: Path, adapter: HostAdapter[Any], threshold: float) -> None:
+    if form not in FORMS:
+        raise DualResError(f"unknown form '{form}': use {', '.join(FORMS)}.")
+    if form == "pair" and (out.is_file() or out.suffix == ".onnx"):
+        raise DualResError(f"a pair is three graphs in a folder: give a folder instead of '{out}'.")
+    if form != "pair" and (out.is_dir() or out.suffix != ".onnx"):
+        raise DualResError(f"cannot write '{out}': give a file name that ends in .onnx.")
+    if math.isnan(threshold):
+        raise DualResError("the threshold is not a number.")
+    if adapter.low_detector is not None and form in ("cond", "resize"):
+        raise DualResError(f"--form {form} holds one network; two (a low detector of its own) need branches or pair.")
+
+
+def _build(
+    adapter: HostAdapter[Any],
+    router: ResolutionRouter,
+    made: Path,
+    form: str,
+    size: int,
+    scale: float,
+    threshold: float,
+    nms: bool,
+    folder: Path,
+) -> Card:
+    from dualres_plugin.exporting import forms
+    from dualres_plugin.exporting.trace import trace
+
+    plan = adapter.export_plan(size, scale, nms)
+    fixed = form in ("branches", "pair")
+    if not fixed and not plan.dynamic:
+        raise DualResError(
+            f"this {adapter.name} detector is built for fixed sizes, so one traced network cannot serve both: "
+            "use --form branches or --form pair."
+        )
+    if fixed and plan.fit:
+        raise DualResError(f"{adapter.name} detectors scale photos of any shape in the graph: use cond or resize.")
+    side = router.config.input_size
+    parts = forms.Parts(plan, trace(router.cpu(), (side, side), False, "the router"), side, threshold, high=None)
+    shape = (size, size)
+    if fixed:
+        low_shape = adapter.low_shape(shape, scale)
+        high_graph, low_graph = (
+            _fixed_graph(adapter, at, low, nms, folder) for at, low in ((shape, False), (low_shape, True))
+        )
+        parts = replace(parts, high=high_graph, low=low_graph, shape=shape, low_shape=low_shape)
+    else:
+        branch = adapter.export_branch(shape, dynamic=True, nms=nms)
+        parts = replace(parts, high=trace(branch, shape, True, "the detector"))
+    card = Card(
+        form, adapter.name, size, scale, plan.stride, threshold, __version__, plan.preprocess, plan.postprocess,
+        static=parts.shape, low=parts.low_shape, quantiles=list(router.quantiles), names=adapter.class_names or {},
+    )  # fmt: skip
+    if form == "pair":
+        card = replace(card, files={name: f"{name}.onnx" for name in ("router", "high", "low")})
+        _save_pair(forms.pair(parts), made)
+    else:
+        require_onnx().save(getattr(forms, form)(parts), str(made))
+    _write_card(made, card)
+    return card
+
+
+def _fixed_graph(adapter: HostAdapter[Any], shape: tuple[int, int], low: bool, nms: bool, folder: Path) -> Any:
+    """By the host's own exporter where it has one, else traced."""
+    from dualres_plugin.exporting.trace import read_graph, trace
+
+    written = adapter.export_static(shape, low, nms, folder)
+    if written is not None:
+        return read_graph(written)
+    return trace(adapter.export_branch(shape, low, nms=nms), shape, False, f"the detector at {shape[0]}x{shape[1]}")
+
+
+# -- files -----------------------------------------------------------------------------------------------------
+
+
+def _save_pair(models: dict[str, Any], folder: Path) -> None:
+    """Three graphs; equal weights lie once in a file that all of them read."""
+    onnx = require_onnx()
+    make_dir(folder)
+    offsets: dict[bytes, int] = {}
+    blob = bytearray()
+    for name, model in models.items():
+        inputs = {i.name for i in model.graph.input}
+        for weight in model.graph.initializer:
+            raw = onnx.numpy_helper.to_array(weight).tobytes()
+            if len(raw) < 1024 or weight.name in inputs:
+                continue  # small ones, and constants that shape inference reads, stay inside
+            if raw not in offsets:
+                blob += b"\0" * (-len(blob) % 64)  # aligned, so that runtimes can map it
+                offsets[raw] = len(blob)
+                blob += raw
+            weight.ClearField("float_data")
+            weight.ClearField("int64_data")
+            weight.raw_data = raw
+            onnx.external_data_helper.set_external_data(weight, WEIGHTS, offsets[raw], len(raw))
+            weight.ClearField("raw_data")
+        (folder / f"{name}.onnx").write_bytes(model.SerializeToString())
+    (folder / WEIGHTS).write_bytes(bytes(blob))
+    for name in models:
+        onnx.checker.check_model(str(folder / f"{name}.onnx"))
+
+
+def _write_card(made: Path, card: Card) -> None:
+    if made.is_dir():
+        (made / MANIFEST).write_text(card.to_json() + "\n", encoding="utf-8")
+        return
+    onnx = require_onnx()
+    model = onnx.load(str(made))
+    onnx.helper.set_model_props(model, {KEY: card.to_json()})
+    onnx.save(model, str(made))
+
+
+def _put(made: Path, out: Path) -> None:
+    if made.is_dir():
+        from dualres_plugin.files import atomic_dir
+
+        with atomic_dir(out) as temporary:
+            for file in made.iterdir():
+                (temporary / file.name).write_bytes(file.read_bytes())
+        return
+    with atomic_write(out) as temporary:
+        temporary.write_bytes(made.read_bytes())

@@ -1,0 +1,1 @@
+"""Detectors with their router as ONNX files."""
