@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from dualres_plugin.commands import detect, learn, published
+from dualres_plugin.commands import deploy, detect, learn, published
 from dualres_plugin.errors import DualResError
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ def options(quiet: bool = typer.Option(False, "--quiet", "-q", help="Warnings on
 
 learn.register(app)
 detect.register(app)
+deploy.register(app)
 published.register(app)
 
 

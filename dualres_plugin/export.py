@@ -151,6 +151,20 @@ def _fixed_graph(adapter: HostAdapter[Any], shape: tuple[int, int], low: bool, n
     return trace(adapter.export_branch(shape, low, nms=nms), shape, False, f"the detector at {shape[0]}x{shape[1]}")
 
 
+def export_plain(adapter: HostAdapter[Any], folder: Path, high: int, scale: float) -> dict[str, Path]:
+    """`plain_high.onnx` and `plain_low.onnx`: the detector alone at each size, which a routed one is compared with."""
+    from dualres_plugin.exporting import forms
+
+    shape = (high, high)
+    files = {}
+    for name, at, low in (("plain_high", shape, False), ("plain_low", adapter.low_shape(shape, scale), True)):
+        with TemporaryDirectory(prefix="dualres-export-") as temporary:
+            graph = _fixed_graph(adapter, at, low, False, Path(temporary))
+        files[name] = folder / f"{name}.onnx"
+        require_onnx().save(forms.plain(graph, at), str(files[name]))
+    return files
+
+
 # -- files -----------------------------------------------------------------------------------------------------
 
 
