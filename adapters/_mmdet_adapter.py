@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from dualres_plugin.adapters import _mmdet_export
 from dualres_plugin.adapters._mmdet_batch import (
     MMDetBatch,
     constant,
@@ -26,6 +27,7 @@ from torch import Tensor, nn
 
 from dualres_plugin.adapter import Decide, HostAdapter
 from dualres_plugin.errors import DualResError
+from dualres_plugin.exporting.plan import ExportPlan
 from dualres_plugin.flops import gmacs
 from dualres_plugin.resize import low_size
 from dualres_plugin.types import Decision, Detections, RouterImages, Targets
@@ -168,6 +170,33 @@ class MMDetAdapter(HostAdapter[MMDetBatch]):
 
     def size_options(self, size: int) -> dict[str, Any]:
         return {"size": size}
+
+    def router_backbone(self) -> tuple[list[nn.Module], dict[str, Any]]:
+        from dualres_plugin.adapters._mmdet_backbone import backbone_of
+
+        return backbone_of(self.detector)
+
+    @classmethod
+    def build_backbone(cls, description: dict[str, Any]) -> list[nn.Module]:
+        from dualres_plugin.adapters._mmdet_backbone import build
+
+        return build(description)
+
+    # -- export ----------------------------------------------------------------------------------------------
+
+    def export_plan(self, size: int, scale: float, nms: bool = False) -> ExportPlan:
+        return _mmdet_export.export_plan(
+            self.detector, self.pipeline, self.stride, scale, ANTIALIAS, _mmdet_export.pads_to_size(self.pipeline)
+        )
+
+    def export_branch(
+        self, shape: tuple[int, int], low: bool = False, *, dynamic: bool = False, nms: bool = False
+    ) -> nn.Module:
+        return _mmdet_export.MMDetBranch(self.net(low))
+
+    def export_batch(self, image: np.ndarray, size: int, static: bool) -> MMDetBatch:
+        batch = self.collate([image], size)
+        return batch.padded((size, size), float(self.preprocessor.pad_value)) if static else batch
 
     # -- profiling -------------------------------------------------------------------------------------------
 

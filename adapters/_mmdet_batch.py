@@ -42,6 +42,14 @@ class MMDetBatch:
     def take(self, index: Tensor) -> MMDetBatch:
         return replace(self, inputs=self.inputs[index], samples=[self.samples[i] for i in index.tolist()])
 
+    def padded(self, size: Shape, value: float) -> MMDetBatch:
+        """The batch padded to a fixed (height, width), as exported graphs with fixed shapes take it."""
+        h, w = (wanted - side for wanted, side in zip(size, self.shape))
+        samples = [sample.clone() for sample in self.samples]
+        for sample in samples:
+            sample.set_metainfo({"batch_input_shape": size, "pad_shape": size})
+        return replace(self, inputs=F.pad(self.inputs, (0, w, 0, h), value=value), samples=samples)
+
     def resized(self, size: Shape, antialias: bool) -> MMDetBatch:
         """The batch at the low size (height, width), samples updated, nothing mutated."""
         samples = [resized_sample(sample, self.shape, size, self.targets) for sample in self.samples]

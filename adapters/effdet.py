@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from dualres_plugin.adapters import _effdet_export
 from dualres_plugin.adapters._effdet_batch import EffdetBatch, content_of, loss_targets
 from dualres_plugin.adapters._effdet_bench import (
     STRIDE,
@@ -24,10 +25,11 @@ from dualres_plugin.adapters._effdet_bench import (
     with_outputs,
 )
 from dualres_plugin.adapters._effdet_routed import RoutedEffdet
-from torch import Tensor
+from torch import Tensor, nn
 
 from dualres_plugin.adapter import Decide, HostAdapter
 from dualres_plugin.errors import DualResError
+from dualres_plugin.exporting.plan import ExportPlan
 from dualres_plugin.flops import gmacs
 from dualres_plugin.resize import axis_ratio, low_size, resize_images
 from dualres_plugin.types import Decision, Detections, RouterImages, Targets
@@ -299,6 +301,16 @@ class EffdetAdapter(HostAdapter[EffdetBatch]):
             raw = self._finished(with_outputs(bench, outputs)(batch.images, batch.info()), batch)
             losses = self._losses(outputs, batch) if with_losses else None
         return self.detections(raw, batch), losses
+
+    # -- export --------------------------------------------------------------------------------------------
+
+    def export_plan(self, size: int, scale: float, nms: bool = False) -> ExportPlan:
+        return _effdet_export.export_plan(self._base, self._fill_colour(), scale, self.stride)
+
+    def export_branch(self, shape: Shape, low: bool = False, *, dynamic: bool = False, nms: bool = False) -> nn.Module:
+        bench = self._sized(shape, low)
+        mean, std = self._norm(bench.anchors.boxes, low)
+        return _effdet_export.EffdetBranch(bench, mean, std).eval()
 
     def macs(self, shape: Shape, low: bool = False) -> float:
         """All convolutions, both heads on five levels: D0 to D2 come within 2 % of the published figures."""

@@ -15,10 +15,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from dualres_plugin.adapters import _torchvision_export
 from torch import Tensor, nn
 
 from dualres_plugin.adapter import Decide, HostAdapter, run_routed
 from dualres_plugin.errors import DualResError
+from dualres_plugin.exporting.plan import ExportPlan
 from dualres_plugin.flops import gmacs
 from dualres_plugin.images import SourceImage, iter_source
 from dualres_plugin.types import Decision, Detections, ImageDecision, RouterImages, Targets
@@ -215,6 +217,22 @@ class TorchvisionAdapter(HostAdapter[TorchvisionBatch]):
             noise = torch.rand(3, *shape, generator=torch.Generator().manual_seed(0))
             self._macs[shape, low] = gmacs(net, [noise.to(next(base.parameters()).device)])  # type: ignore[arg-type]
         return self._macs[shape, low]
+
+    # -- export ---------------------------------------------------------------------------------------------------
+
+    def export_plan(self, size: int, scale: float, nms: bool = False) -> ExportPlan:
+        """The model's own NMS is always inside."""
+        return _torchvision_export.export_plan(self._scaled(size, 1.0), self._scaled(size, scale), scale)
+
+    def export_branch(
+        self, shape: tuple[int, int], low: bool = False, *, dynamic: bool = False, nms: bool = False
+    ) -> nn.Module:
+        return _torchvision_export.ScaledDetector(
+            self.low_detector if low and self.low_detector is not None else self.detector
+        )
+
+    def _scaled(self, size: int, scale: float) -> nn.Module:
+        return at_size(self.detector, None if size == self.default_size else size, scale)
 
 
 class RoutedDict(dict[str, Tensor]):

@@ -112,14 +112,18 @@ def _build(
     if not fixed and not plan.dynamic:
         raise DualResError(
             f"this {adapter.name} detector is built for fixed sizes, so one traced network cannot serve both: "
-            "use --form branches or --form pair."
+            f"use --form branches{'' if plan.stretch else ' or --form pair'}."
         )
-    if fixed and plan.fit:
-        raise DualResError(f"{adapter.name} detectors scale photos of any shape in the graph: use cond or resize.")
+    if fixed and (plan.fit or (plan.stretch and form == "pair")):
+        other = "branches" if plan.stretch else "cond or resize"
+        raise DualResError(f"this {adapter.name} detector scales photos of any shape in the graph: use --form {other}.")
     side = router.config.input_size
     parts = forms.Parts(plan, trace(router.cpu(), (side, side), False, "the router"), side, threshold, high=None)
-    shape = (size, size)
-    if fixed:
+    shape = adapter.input_shape((size, size), size)
+    if plan.stretch:
+        graphs = [_fixed_graph(adapter, at, low, nms, folder) for at, low in zip(plan.stretch, (False, True))]
+        parts = replace(parts, high=graphs[0], low=graphs[1])
+    elif fixed:
         low_shape = adapter.low_shape(shape, scale)
         high_graph, low_graph = (
             _fixed_graph(adapter, at, low, nms, folder) for at, low in ((shape, False), (low_shape, True))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 from dualres_plugin.errors import DualResError
 from dualres_plugin.images import iter_source
 from dualres_plugin.runtime_boxes import select
-from dualres_plugin.runtime_engines import Engine, load_engine
+from dualres_plugin.runtime_engines import Engine, Found, load_engine
 from dualres_plugin.runtime_format import Card
 from dualres_plugin.runtime_image import Frame, make_frame
 
@@ -144,32 +144,30 @@ class DualResSession:
         conf: float | None = None,
         iou: float | None = None,
         threshold: float | None = None,
-    ) -> Iterable[SessionResult]:
+    ) -> Iterator[SessionResult]:
         """As `predict`, one photo after another with flat memory."""
-        how = self.card.postprocess
         limit = self.threshold if threshold is None else threshold
         for photo in photos:
             frame = make_frame(photo, self.card)
-            found, high, score = self.engine.run(frame.images, frame.content, limit)
-            chosen = select(found, how, how.conf if conf is None else conf, how.iou if iou is None else iou)
-            yield self._result(frame, chosen, high, score)
+            yield self._result(frame, self.engine.run(frame.images, frame.content, limit), conf, iou)
 
-    def predict_batch(self, photos: Sequence[np.ndarray], **options: Any) -> list[SessionResult]:
+    def predict_batch(
+        self,
+        photos: Sequence[np.ndarray],
+        *,
+        conf: float | None = None,
+        iou: float | None = None,
+        threshold: float | None = None,
+    ) -> list[SessionResult]:
         """As `predict`, split by route: every photo is scored, then all that go high run, then all that go low.
 
         An engine that compiles per shape changes its graph once a batch instead of once a photo. Forms with the
         router inside run photo by photo.
         """
-        how = self.card.postprocess
-        conf, iou = (options.pop(k, None) for k in ("conf", "iou"))
-        given = options.pop("threshold", None)
-        limit = self.threshold if given is None else given
+        limit = self.threshold if threshold is None else threshold
         frames = [make_frame(photo, self.card) for photo in photos]
         found = self.engine.run_batch([(f.images, f.content) for f in frames], limit)
-        return [
-            self._result(f, select(y, how, how.conf if conf is None else conf, how.iou if iou is None else iou), r, s)
-            for f, (y, r, s) in zip(frames, found)
-        ]
+        return [self._result(frame, one, conf, iou) for frame, one in zip(frames, found)]
 
     def run(
         self, images: np.ndarray, content: Sequence[int] | None = None, threshold: float | None = None
@@ -182,7 +180,12 @@ class DualResSession:
         limit = self.threshold if threshold is None else threshold
         return self.engine.run(images, content, limit)
 
-    def _result(self, frame: Frame, found: tuple[np.ndarray, ...], high: bool, score: float) -> SessionResult:
-        boxes, scores, labels = found
-        route = "high" if high else "low"
-        return SessionResult(frame.to_original(boxes), scores, labels, route, score, self.card.names)
+    def _result(self, frame: Frame, run: Found, conf: float | None, iou: float | None) -> SessionResult:
+        found, high, score = run
+        how = self.card.postprocess
+        edges = {"content": frame.edges, "frame": (0.0, 0.0, *map(float, frame.images.shape[:1:-1]))}.get(how.clip)
+        boxes, scores, labels = select(
+            found, how, how.conf if conf is None else conf, how.iou if iou is None else iou, edges
+        )
+        original = frame.to_original(boxes, how.clip == "photo")
+        return SessionResult(original, scores, labels, "high" if high else "low", score, self.card.names)

@@ -6,8 +6,6 @@ import numpy as np
 
 from dualres_plugin.runtime_format import Postprocess
 
-MAX_CANDIDATES = 30000  # the hosts' own limit before NMS
-
 
 def nms(boxes: np.ndarray, scores: np.ndarray, iou: float, limit: int) -> np.ndarray:
     """Greedy non-maximum suppression.
@@ -36,11 +34,14 @@ def nms(boxes: np.ndarray, scores: np.ndarray, iou: float, limit: int) -> np.nda
     return np.array(kept, dtype=np.int64)
 
 
-def select(found: np.ndarray, how: Postprocess, conf: float, iou: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def select(
+    found: np.ndarray, how: Postprocess, conf: float, iou: float, edges: tuple[float, ...] | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(N, 4) xyxy boxes in network pixels, (N,) scores and (N,) labels above `conf`, best first.
 
     Args:
         found: the graph's `detections`, in the layout that `how` tells.
+        edges: (x0, y0, x1, y1) that boxes are clipped to before NMS, for hosts that do so.
     """
     if how.layout == "rows":
         rows = found[0]
@@ -48,6 +49,11 @@ def select(found: np.ndarray, how: Postprocess, conf: float, iou: float) -> tupl
         boxes, scores, labels = rows[:, :4], rows[:, 4], rows[:, 5].astype(np.int64)
     else:
         boxes, scores, labels = _candidates(found[0], how, conf)
+    if edges is not None:
+        boxes = np.clip(boxes, np.array(edges[:2] * 2, boxes.dtype), np.array(edges[2:] * 2, boxes.dtype))
+    if how.drop_empty:
+        full = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+        boxes, scores, labels = boxes[full], scores[full], labels[full]
     if not how.nms:
         order = np.argsort(-scores, kind="stable")[: how.max_det]
     else:
@@ -66,8 +72,8 @@ def _candidates(anchors: np.ndarray, how: Postprocess, conf: float) -> tuple[np.
         anchor = np.nonzero(scores.max(axis=0) > conf)[0]
         label = scores[:, anchor].argmax(axis=0) if len(anchor) else np.zeros(0, dtype=np.int64)
         best = scores[label, anchor]
-    if len(best) > MAX_CANDIDATES:
-        top = np.argsort(-best, kind="stable")[:MAX_CANDIDATES]
+    if len(best) > how.candidates:
+        top = np.argsort(-best, kind="stable")[: how.candidates]
         anchor, label, best = anchor[top], label[top], best[top]
     boxes = anchors[:4, anchor].T
     if how.boxes == "xywh":

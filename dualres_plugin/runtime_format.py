@@ -26,6 +26,8 @@ class Preprocess:
         fill: padding colour, RGB in [0, 1].
         multiple: pad only up to the next multiple of this; 0 pads to the full square.
         resample: "cv2" or "pil", whose bilinear filter the host uses.
+        rounding: of the scaled photo's sides: "even" (Python's), "up" (halves go up) or "down".
+        gain: the factor back: "frame" (one, read off the padded frame) or "axis" (one for each side).
     """
 
     kind: str = "letterbox"
@@ -33,6 +35,8 @@ class Preprocess:
     fill: tuple[float, float, float] = (114 / 255, 114 / 255, 114 / 255)
     multiple: int = 0
     resample: str = "cv2"
+    rounding: str = "even"
+    gain: str = "frame"
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,9 @@ class Postprocess:
         max_det: detections per image.
         multi_label: an anchor may give a box for each class above `conf`; else for its best class only.
         offset: distance that NMS puts between the classes, in pixels; 0 is the largest coordinate + 1.
+        clip: boxes end at the edge of the "photo" (after NMS), of the "content" or the "frame" (before), or "none".
+        candidates: the best so many boxes go into NMS.
+        drop_empty: boxes without width or height do not go into it.
     """
 
     layout: str = "anchors"
@@ -58,6 +65,9 @@ class Postprocess:
     max_det: int = 300
     multi_label: bool = False
     offset: float = 7680.0
+    clip: str = "photo"
+    candidates: int = 30000
+    drop_empty: bool = False
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ from dualres_plugin.errors import DualResError
 from dualres_plugin.runtime_format import Card, Preprocess
 
 Shape = tuple[int, int]
+ROUNDING: dict[str, Callable[[float], int]] = {"even": round, "up": lambda x: int(x + 0.5), "down": int}
 
 
 @dataclass(frozen=True)
@@ -28,11 +30,19 @@ class Frame:
     original: Shape
     gain: tuple[float, float]
 
-    def to_original(self, boxes: np.ndarray) -> np.ndarray:
-        """(N, 4) xyxy in network pixels -> in photo pixels, clipped to the photo."""
+    @property
+    def edges(self) -> tuple[float, ...]:
+        """(x0, y0, x1, y1) of the photo in network pixels, before they were rounded."""
+        x0, y0 = self.content[:2]
+        return x0, y0, x0 + self.original[1] * self.gain[0], y0 + self.original[0] * self.gain[1]
+
+    def to_original(self, boxes: np.ndarray, clip: bool = True) -> np.ndarray:
+        """(N, 4) xyxy in network pixels -> in photo pixels."""
         h, w = self.original
         offset = np.array([self.content[0], self.content[1]] * 2, dtype=np.float32)
         moved = (boxes - offset) / np.array(self.gain * 2, dtype=np.float32)
+        if not clip:
+            return moved.astype(np.float32)
         return np.clip(moved, 0, np.array([w, h, w, h], dtype=np.float32)).astype(np.float32)
 
 
@@ -76,7 +86,8 @@ def letterbox_sizes(
     """(height, width) of the scaled photo and of the padded frame, and the (x, y) of the photo's corner."""
     box = static or (size, size)
     factor = min(box[0] / original[0], box[1] / original[1])
-    inner = max(1, round(original[0] * factor)), max(1, round(original[1] * factor))
+    rounded = ROUNDING[how.rounding]
+    inner = max(1, rounded(original[0] * factor)), max(1, rounded(original[1] * factor))
     spare = [box[0] - inner[0], box[1] - inner[1]]
     if how.multiple and not static:
         spare = [s % how.multiple for s in spare]
@@ -88,10 +99,11 @@ def letterbox_sizes(
 
 
 def _gain(original: Shape, inner: Shape, outer: Shape, how: Preprocess) -> tuple[float, float]:
-    if how.centre:  # Ultralytics: one factor, read off the padded shape
-        factor = min(outer[0] / original[0], outer[1] / original[1])
-        return factor, factor
-    return inner[1] / original[1], inner[0] / original[0]
+    if how.gain == "axis":
+        return inner[1] / original[1], inner[0] / original[0]
+    # Read off the padded shape, as Ultralytics does; where a frame is padded to its full size this is the scale used.
+    factor = min(outer[0] / original[0], outer[1] / original[1])
+    return factor, factor
 
 
 def resize(photo: np.ndarray, size: Shape, resample: str = "cv2") -> np.ndarray:

@@ -43,10 +43,9 @@ def cond(parts: Parts) -> Any:
     nodes, inputs = _start(parts)
     plan = parts.plan
     high, low = Nodes("high"), Nodes("low")
-    if plan.fit:
-        for branch, fit in zip((high, low), plan.fit):
-            fitted = front.fitted_sides(branch, front.side_lengths(branch, "images"), *fit)
-            front.resize(branch, "images", front.nchw(branch, fitted), plan.antialias, out=f"{branch.prefix}/frame")
+    if plan.scales_photos:
+        for branch, sides in zip((high, low), front.photo_sides(nodes, "images", plan)):
+            front.resize(branch, "images", front.nchw(branch, sides), plan.antialias, out=f"{branch.prefix}/frame")
     else:
         high.op("Identity", "images", out="high/frame")
         sides = front.low_sides(low, front.side_lengths(low, "images"), plan)
@@ -61,11 +60,11 @@ def resize(parts: Parts) -> Any:
     """The same without `If`: the route picks a size, and one `Resize` makes the frame."""
     nodes, inputs = _start(parts)
     plan = parts.plan
-    sides = front.side_lengths(nodes, "images")
-    if plan.fit:
-        high, low = (front.fitted_sides(nodes, sides, *fit) for fit in plan.fit)
+    if plan.scales_photos:
+        high, low = front.photo_sides(nodes, "images", plan)
     else:
-        high, low = sides, front.low_sides(nodes, sides, plan)
+        high = front.side_lengths(nodes, "images")
+        low = front.low_sides(nodes, high, plan)
     chosen = nodes.op("Where", "route", high, low)
     frame = front.resize(nodes, "images", front.nchw(nodes, chosen), plan.antialias, out="frame")
     return _finish(nodes, inputs, parts, frame)
@@ -98,10 +97,19 @@ def pair(parts: Parts) -> dict[str, Any]:
     return models
 
 
-def plain(graph: Any, shape: Shape | None) -> Any:
-    """The detector alone, for comparison: `images` -> `detections`."""
+def plain(graph: Any, shape: Shape | None, plan: ExportPlan | None = None, low: bool = False) -> Any:
+    """The detector alone, for comparison: `images` -> `detections`.
+
+    Args:
+        plan: of a detector whose graph scales the photos itself.
+        low: it scales them to the low size.
+    """
     nodes = Nodes("plain")
-    (found,) = nodes.add(graph, "net", {graph.input[0].name: "images"}).values()
+    frame = "images"
+    if plan and plan.scales_photos:
+        sides = front.photo_sides(nodes, "images", plan)[int(low)]
+        frame = front.resize(nodes, "images", front.nchw(nodes, sides), plan.antialias)
+    (found,) = nodes.add(graph, "net", {graph.input[0].name: frame}).values()
     nodes.op("Identity", found, out="detections")
     return make_model("plain", nodes.nodes, nodes.weights, [_image_input(nodes, shape)], _outputs(nodes)[:1])
 
@@ -127,7 +135,16 @@ def _finish(nodes: Nodes, inputs: list[Any], parts: Parts, frame: str) -> Any:
 
 def _fixed(nodes: Nodes, parts: Parts, name: str, images: str) -> str:
     """The detector at one of its two fixed sizes, boxes in pixels of `images`."""
-    assert parts.shape and parts.low_shape and parts.low is not None
+    assert parts.low is not None
+    layout = parts.plan.postprocess.layout
+    if parts.plan.stretch:
+        shape = parts.plan.stretch[0 if name == "high" else 1]
+        frame = front.resize(nodes, images, nodes.const([1, 3, *shape], np.int64), parts.plan.antialias)
+        graph = parts.high if name == "high" else parts.low
+        (found,) = nodes.add(graph, f"{name}_net", {graph.input[0].name: frame}).values()
+        ratio = front.box_ratio(nodes, front.side_lengths(nodes, images), nodes.const(shape, np.int64))
+        return front.scale_boxes(nodes, found, ratio, layout, out=f"{name}/scaled")
+    assert parts.shape and parts.low_shape
     if name == "high":
         (found,) = nodes.add(parts.high, "high_net", {parts.high.input[0].name: images}).values()
         return found
@@ -135,9 +152,7 @@ def _fixed(nodes: Nodes, parts: Parts, name: str, images: str) -> str:
     small = front.resize(nodes, images, sizes, parts.plan.antialias)
     (found,) = nodes.add(parts.low, "low_net", {parts.low.input[0].name: small}).values()
     y, x = (high / low for high, low in zip(parts.shape, parts.low_shape))
-    return front.scale_boxes(
-        nodes, found, nodes.const([x, y, x, y], np.float32), parts.plan.postprocess.layout, out="low/scaled"
-    )
+    return front.scale_boxes(nodes, found, nodes.const([x, y, x, y], np.float32), layout, out="low/scaled")
 
 
 def _padded(nodes: Nodes, found: str, parts: Parts) -> str:

@@ -83,6 +83,17 @@ def fitted_sides(nodes: Nodes, sides: str, shortest: int, longest: int) -> str:
     return nodes.op("Cast", nodes.op("Floor", nodes.op("Mul", exact, factor)), to=t.INT64)
 
 
+def photo_sides(nodes: Nodes, image: str, plan: ExportPlan) -> tuple[str, str]:
+    """(high, low) sides that a graph which scales photos itself gives them."""
+    if plan.stretch:
+        high, low = (nodes.const(sides, np.int64) for sides in plan.stretch)
+        return high, low
+    assert plan.fit
+    sides = side_lengths(nodes, image)
+    high, low = (fitted_sides(nodes, sides, *fit) for fit in plan.fit)
+    return high, low
+
+
 def nchw(nodes: Nodes, sides: str) -> str:
     """(height, width) -> (1, 3, height, width)."""
     return nodes.op("Concat", nodes.const([1, 3], np.int64), sides, axis=0)

@@ -19,6 +19,7 @@ class ExportPlan:
         antialias: the low input is averaged, not sampled.
         fit: ((shortest, longest) side at high, the same at low) where the graph itself scales the photo, by
             torchvision's rule; None where `images` comes in at the high size.
+        stretch: ((height, width) at high, the same at low) where the graph stretches the photo to these.
     """
 
     preprocess: Preprocess
@@ -28,3 +29,9 @@ class ExportPlan:
     dynamic: bool = True
     antialias: bool = False
     fit: tuple[tuple[int, int], tuple[int, int]] | None = None
+    stretch: tuple[tuple[int, int], tuple[int, int]] | None = None
+
+    @property
+    def scales_photos(self) -> bool:
+        """`images` is the photo as it is."""
+        return bool(self.fit or self.stretch)
