@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,10 @@ from dualres_plugin.router import ResolutionRouter, RouterConfig
 
 FORMAT_VERSION = 1
 TENSORS, META = "router.safetensors", "router.json"
+DEFAULT = "default"  # the name of the router that ships with the package
+DEFAULT_FOLDER = Path(__file__).parent / "default_router"
+
+logger = logging.getLogger("dualres")
 
 
 def save_router(router: ResolutionRouter, path: Path | str) -> Path:
@@ -40,12 +45,12 @@ def _meta(router: ResolutionRouter) -> dict[str, Any]:
 
 
 def load_router(path: Path | str, backbone: nn.Module | None = None) -> ResolutionRouter:
-    """Read a router folder.
+    """Read a router folder, or the shipped router by the name "default".
 
     Raises:
         DualResError: If files are missing, of another version, or tensors are missing, surplus or misshapen.
     """
-    path = Path(path)
+    path = DEFAULT_FOLDER if str(path) == DEFAULT else Path(path)
     if path.name in (TENSORS, META):
         path = path.parent
     if not path.is_dir():
@@ -65,6 +70,18 @@ def load_router(path: Path | str, backbone: nn.Module | None = None) -> Resoluti
         raise DualResError(f"'{path / META}' is incomplete or edited: {error}.") from None
     _load_tensors(router, path / TENSORS)
     return router.eval()
+
+
+def load_default_router() -> ResolutionRouter:
+    """The shipped router, with a message of what it is: for callers whose user named none."""
+    router = load_router(DEFAULT)
+    logger.warning(
+        "no router was named, so the default one decides. It was trained on %s and knows neither your detector nor "
+        "your photos. Fit your own: model.fit(data=..., images=...), or dualres profile and train. Without labels, "
+        "adapt its threshold: dualres swap default --detector ... --images ... --out ...",
+        router.info.get("summary", "COCO photos"),
+    )
+    return router
 
 
 def _from_meta(meta: dict[str, Any], backbone: nn.Module | None) -> ResolutionRouter:

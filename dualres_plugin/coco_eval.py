@@ -196,7 +196,18 @@ def evaluate_coco(profile: Profile, rows: np.ndarray, which: str, area: tuple[fl
 def _match(
     profile: Profile, rows: np.ndarray, which: str, area: tuple[float, float]
 ) -> dict[int, list[tuple[int, dict[str, Any]]]]:
-    """{category: [(image number, pycocotools' match record)]}."""
+    """{category: [(image number, pycocotools' match record)]}; remembered by the profile, for matching takes longest."""
+    key = (rows.tobytes(), which, area)
+    remembered: dict[Any, Any] = profile.__dict__.setdefault("_matches", {})
+    if key not in remembered:
+        remembered[key] = _match_now(profile, rows, which, area)
+    found: dict[int, list[tuple[int, dict[str, Any]]]] = remembered[key]
+    return found
+
+
+def _match_now(
+    profile: Profile, rows: np.ndarray, which: str, area: tuple[float, float]
+) -> dict[int, list[tuple[int, dict[str, Any]]]]:
     evaluator = evaluate_coco(profile, rows, which, area)
     by_category: dict[int, list[tuple[int, dict[str, Any]]]] = {}
     for record in evaluator.evalImgs:
@@ -257,7 +268,7 @@ def per_image_ap(profile: Profile, rows: np.ndarray, which: str, truth: dict[int
     """(n,) AP@[.5:.95] of each image alone, averaged over the categories that it shows; NaN without objects."""
     values = np.full(len(rows), np.nan)
     sums, counts = np.zeros(len(rows)), np.zeros(len(rows))
-    for records in _match(profile, rows, which, AREAS["all"]).values():
+    for records in _match(profile, np.asarray(rows), which, AREAS["all"]).values():
         for number, record in records:
             objects = int(np.sum(np.asarray(record["gtIgnore"]) == 0))
             if not objects:

@@ -174,21 +174,26 @@ def evaluate(
     permutations: int = 20,
     seed: int = 0,
     progress: bool = False,
+    other_sizes: Sequence[Profile] = (),
 ) -> Evaluation:
     """Evaluate a router on a labelled profile of images that trained, selected and calibrated nothing.
 
     Args:
         bootstrap: resamples of the images for the 95 % interval.
         permutations: random orders for the random baseline.
+        other_sizes: profiles of the same detector on the same images at sizes in between: what one fixed size gives
+            for the same compute.
 
     Raises:
-        DualResError: If the profile has no labels, or high and low have the same AP.
+        DualResError: If the profile has no labels, high and low have the same AP, or another profile does not belong.
     """
     rows = profile.originals
     scores = score_profile(router, profile, rows)
     result = evaluate_scores(
         profile, scores, router.gmacs(), bootstrap=bootstrap, permutations=permutations, seed=seed, progress=progress
     )
+    if other_sizes:
+        result.others.append(fixed_size_curve(profile, other_sizes, result))
     if router.quantiles:
         result.routed = _operating_point(profile, scores, router, result)
     return result
@@ -252,6 +257,27 @@ def evaluate_scores(
         others=[cascade],
         notes=_notes(mixed.n, ap_low, ap_high),
     )
+
+
+def fixed_size_curve(profile: Profile, others: Sequence[Profile], result: Evaluation) -> Curve:
+    """All images at one size, for each size that was profiled; `beta` is its compute between low's and high's.
+
+    Raises:
+        DualResError: If a profile is of another detector or other images.
+    """
+    points = {result.low_gmacs: result.ap_low, result.high_gmacs: result.ap_high}
+    images = profile.column("image_id")[profile.originals].tolist()
+    for other in others:
+        theirs = other.column("image_id")[other.originals].tolist()
+        if other.meta["detector"] != profile.meta["detector"] or theirs != images:
+            raise DualResError(
+                f"'{other.path}' is a profile of {other.meta['detector']} on {len(theirs)} images, not of "
+                f"{profile.meta['detector']} on the {len(images)} images of '{profile.path}'."
+            )
+        points.update(zip(other.gmacs, MixedAP(other).ends()))
+    gmacs = np.array(sorted(g for g in points if result.low_gmacs <= g <= result.high_gmacs))
+    beta = (gmacs - result.low_gmacs) / (result.high_gmacs - result.low_gmacs)
+    return Curve("fixed size", beta, gmacs, np.array([points[g] for g in gmacs]))
 
 
 def _auc(beta: np.ndarray, ap: np.ndarray) -> float:

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from dualres_plugin.modes import in_eval
+
 
 def gmacs(module: nn.Module, *inputs: Tensor) -> float:
     """Multiply-accumulates of one forward pass, in billions.
@@ -13,13 +15,8 @@ def gmacs(module: nn.Module, *inputs: Tensor) -> float:
     `torch.utils.flop_counter` counts convolutions and matrix products at 2 FLOPs per multiply-accumulate;
     this halves it.
     """
-    training = module.training
-    module.eval()
-    try:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            module(*inputs)
-    finally:
-        module.train(training)
+    with in_eval(module), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        module(*inputs)
     return float(counter.get_total_flops()) / 2e9
 
 

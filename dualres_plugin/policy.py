@@ -2,7 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, fields
+
 from dualres_plugin.errors import DualResError
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a user asks for: one of these, or nothing for half of the images at high.
+
+    Attributes:
+        target_high_rate: share of images at high.
+        threshold: score above which an image goes high.
+        gmacs, ms: mean compute or time per image.
+
+    Raises:
+        DualResError: If more than one is given.
+    """
+
+    target_high_rate: float | None = None
+    threshold: float | None = None
+    gmacs: float | None = None
+    ms: float | None = None
+
+    def __post_init__(self) -> None:
+        given = [f.name for f in fields(self) if getattr(self, f.name) is not None]
+        if len(given) > 1:
+            raise DualResError(f"give only one of the budgets, not {' and '.join(given)}.")
 
 
 def rate_for_budget(budget: float, router: float, low: float, high: float, unit: str = "GMACs") -> float:

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,14 @@ from dualres_plugin.drawing import draw
 from dualres_plugin.errors import DualResError
 from dualres_plugin.files import atomic_write, make_dir
 from dualres_plugin.images import VIDEO_SUFFIXES, SourceImage, expand_source, iter_source
-from dualres_plugin.policy import rate_for_budget
+from dualres_plugin.policy import Budget, rate_for_budget
 from dualres_plugin.router import ResolutionRouter
+from dualres_plugin.timing import measure_ms
 from dualres_plugin.types import Decision, Detections, ImageDecision
 from dualres_plugin.wrapper import Gate
 
 logger = logging.getLogger("dualres")
+TIMED_IMAGES = 8
 
 
 @dataclass(frozen=True)
@@ -122,29 +125,36 @@ class Predictor:
 
 
 def choose_threshold(
-    router: ResolutionRouter,
-    adapter: HostAdapter[Any],
-    size: int,
-    scale: float,
-    source: Any,
-    target_high_rate: float | None,
-    threshold: float | None,
-    gmacs: float | None,
+    router: ResolutionRouter, adapter: HostAdapter[Any], size: int, scale: float, source: Any, budget: Budget
 ) -> float:
-    """The threshold of whichever budget was given; 50 % at high by default.
+    """The threshold of a budget; 50 % at high by default.
 
-    A GMACs budget is turned into a rate with the cost of the source's first readable image.
+    A budget in GMACs is turned into a rate with the cost of the source's first readable image, one in milliseconds
+    with times measured on its first few.
     """
-    if threshold is not None:
-        return threshold
-    if gmacs is not None:
-        first = next(iter_source(source, on_skip=lambda message: None), None)
-        if first is None:
-            raise DualResError(f"source '{source}' holds no readable image.")
-        shape = adapter.input_shape(first.pixels.shape[:2], size)
+    if budget.threshold is not None:
+        return budget.threshold
+    rate = 0.5 if budget.target_high_rate is None else budget.target_high_rate
+    if budget.gmacs is not None:
+        shape = adapter.input_shape(_first_images(source, 1)[0].shape[:2], size)
         low = adapter.macs(adapter.low_shape(shape, scale), low=True)
-        target_high_rate = rate_for_budget(gmacs, router.gmacs(), low, adapter.macs(shape))
-    return router.threshold_for(0.5 if target_high_rate is None else target_high_rate)
+        rate = rate_for_budget(budget.gmacs, router.gmacs(), low, adapter.macs(shape))
+    if budget.ms is not None:
+        times = measure_ms(adapter.for_inference(), router, _first_images(source, TIMED_IMAGES), size, scale)
+        rate = rate_for_budget(budget.ms, times["t_router"], times["t_low"], times["t_high"], "ms")
+        logger.info(
+            "measured: router %.1f, low %.1f, high %.1f ms, so %.0f %% of the images may go high",
+            *times.values(),
+            100 * rate,
+        )
+    return router.threshold_for(rate)
+
+
+def _first_images(source: Any, count: int) -> list[np.ndarray]:
+    images = [image.pixels for image in islice(iter_source(source, on_skip=lambda message: None), count)]
+    if not images:
+        raise DualResError(f"source '{source}' holds no readable image.")
+    return images
 
 
 def save_predictions(

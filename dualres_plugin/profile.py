@@ -24,7 +24,7 @@ from dualres_plugin.types import Detections, Targets
 
 FORMAT_VERSION = 1
 META, ROWS, PARTS = "profile.json", "profile.parquet", "parts"
-THUMB_SIZE = 128
+THUMB_SIZE = 160
 MAX_DETECTIONS = 300  # stored per image: what detectors give at most; COCO looks at 100 per category
 
 _floats, _ints = pa.list_(pa.float32()), pa.list_(pa.int32())

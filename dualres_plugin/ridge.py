@@ -32,17 +32,28 @@ class Ridge:
 
 
 def fit_ridge(
-    features: np.ndarray, target: np.ndarray, groups: np.ndarray, strengths: Sequence[float] = STRENGTHS, seed: int = 0
+    features: np.ndarray,
+    target: np.ndarray,
+    groups: np.ndarray,
+    *,
+    weights: np.ndarray | None = None,
+    judged: np.ndarray | None = None,
+    strengths: Sequence[float] = STRENGTHS,
+    seed: int = 0,
 ) -> Ridge:
-    """Ridge regression; the strength is the one that ranks best in cross-validation over source images.
+    """Weighted ridge regression; the strength is the one that ranks best in cross-validation over source images.
 
     Args:
         features: (n, d), standardised.
         target: (n,).
         groups: (n,) source image of each row; a fold never splits one.
+        weights: (n,) how much each row counts; equal by default.
+        judged: (n,) bool, the rows on which strengths are compared; all by default.
         strengths: penalties to choose from.
-
+        seed: of the folds.
     """
+    weight = np.ones(len(target)) if weights is None else np.asarray(weights, dtype=np.float64)
+    compared = np.ones(len(target), dtype=bool) if judged is None else judged
     rng = np.random.default_rng(seed)
     names = rng.permutation(np.unique(groups))
     fold = {g: i % FOLDS for i, g in enumerate(names.tolist())}
@@ -52,19 +63,23 @@ def fit_ridge(
         out = fold_of == number
         if out.all():
             continue
-        weights, bias = _solve(features[~out], target[~out], strengths)
-        predicted[:, out] = weights @ features[out].T + bias[:, None]
-    quality = [spearman(p, target) for p in predicted]
+        maps, bias = _solve(features[~out], target[~out], weight[~out], strengths)
+        predicted[:, out] = maps @ features[out].T + bias[:, None]
+    quality = [spearman(p[compared], target[compared]) for p in predicted]
     best = int(np.argmax(quality))
-    weights, bias = _solve(features, target, strengths[best : best + 1])
-    return Ridge(weights[0], float(bias[0]), float(strengths[best]), float(quality[best]), predicted[best])
+    maps, bias = _solve(features, target, weight, strengths[best : best + 1])
+    return Ridge(maps[0], float(bias[0]), float(strengths[best]), float(quality[best]), predicted[best])
 
 
-def _solve(x: np.ndarray, y: np.ndarray, strengths: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+def _solve(
+    x: np.ndarray, y: np.ndarray, weight: np.ndarray, strengths: Sequence[float]
+) -> tuple[np.ndarray, np.ndarray]:
     """(L, d) weights and (L,) biases for every strength, from one decomposition."""
-    centre, level = x.mean(axis=0), y.mean()
-    values, vectors = np.linalg.eigh((x - centre).T @ (x - centre))
-    projected = vectors.T @ ((x - centre).T @ (y - level))
+    share = weight / weight.sum()
+    centre, level = share @ x, share @ y
+    scaled = (x - centre) * weight[:, None]
+    values, vectors = np.linalg.eigh(scaled.T @ (x - centre))
+    projected = vectors.T @ (scaled.T @ (y - level))
     shrunk = projected / (np.maximum(values, 0) + np.asarray(strengths)[:, None])
-    weights = shrunk @ vectors.T
-    return weights, level - weights @ centre
+    maps = shrunk @ vectors.T
+    return maps, level - maps @ centre

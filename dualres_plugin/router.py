@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from dualres_plugin.backbones import PooledStages, build_backbone, load_backbone_weights
 from dualres_plugin.errors import DualResError
 from dualres_plugin.flops import gmacs
+from dualres_plugin.modes import in_eval
 from dualres_plugin.types import Decision, RouterImages
 
 if TYPE_CHECKING:
@@ -99,13 +100,9 @@ class ResolutionRouter(nn.Module):
         self.info: dict[str, Any] = {}  # what it was trained on and how well it does; goes into router.json
 
     def _feature_width(self) -> int:
-        training = self.backbone.training
-        self.backbone.eval()
-        with torch.no_grad():
-            size = self.config.input_size
-            width = int(self.features(torch.zeros(1, 3, size, size)).shape[1])
-        self.backbone.train(training)
-        return width
+        size = self.config.input_size
+        with torch.no_grad(), in_eval(self.backbone):
+            return int(self.features(torch.zeros(1, 3, size, size)).shape[1])
 
     def features(self, thumbnails: Tensor) -> Tensor:
         """(B, 3, S, S) RGB in [0, 1] -> (B, C) pooled features."""
@@ -126,10 +123,8 @@ class ResolutionRouter(nn.Module):
         """(B,) scores of a host's batch, without gradients and with batch norm in eval."""
         if not len(batch.content):
             return torch.zeros(0)
-        training = self.training
-        self.eval()
-        scores: Tensor = self(self.thumbnails(batch))
-        self.train(training)
+        with in_eval(self):
+            scores: Tensor = self(self.thumbnails(batch))
         return scores
 
     def decide(self, batch: RouterImages, threshold: float) -> Decision:
@@ -211,8 +206,10 @@ def own_backbone_router(adapter: HostAdapter[Any], input_size: int = 128) -> Res
         DualResError: If the detector's adapter does not offer its backbone.
     """
     blocks, description = adapter.router_backbone()
-    # Early stages see texture and small things, late ones objects: the second, and then every other one.
-    pool = sorted({*range(2, len(blocks), 2), len(blocks) - 1})
+    # Early stages see texture and small things, late ones objects. A list of stages is pooled after each of them but
+    # the stem, a list of single layers (twice as long) at every other one.
+    step = 1 if len(blocks) <= 6 else 2
+    pool = sorted({*range(step, len(blocks), step), len(blocks) - 1})
     config = RouterConfig(adapter.name, input_size, pool, 0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), description)
     router = ResolutionRouter(config)
     for own, given in zip(router.backbone.blocks, blocks):  # type: ignore[arg-type]

@@ -19,9 +19,11 @@ class TrainConfig:
         objective: "rank" or "paper".
         gain: which gain `rank` learns (`gains.GAINS`); "auto" is "ap_objects" with labels, "agreement" without.
         backbone, weights, input_size, pool, hidden: the router, see `RouterConfig`; `weights` is a local file.
-            "detector:HOST:NAME" takes the backbone of a detector at thumbnail size.
+            "default" is the body of the shipped router, "detector:HOST:NAME" that of a detector at thumbnail size.
+            `input_size` null is what the body was made for, 128 where nothing says.
         train_backbone: False fits the head alone, by ridge regression on features computed once; None is True for
             random weights and False for a backbone that comes trained (a detector's, or with `weights`).
+        view_weight: how much an augmented view counts beside an original when a head is fitted to a frozen backbone.
         epochs, batch, lr, momentum, weight_decay, optimizer, warmup: as usual; "sgd" is Nesterov, "adamw" is AdamW.
         gamma, target_high_rate: γ and θ of Eq. 5 (objective "paper").
         temperature, temperature_end: the schedule of τ.
@@ -33,12 +35,13 @@ class TrainConfig:
 
     objective: str = "rank"
     gain: str = "auto"
-    backbone: str = "tiny"
+    backbone: str = "default"
     weights: str | None = None
-    input_size: int = 96
+    input_size: int | None = None
     pool: list[int] = field(default_factory=list)
     hidden: int = 0
     train_backbone: bool | None = None
+    view_weight: float = 0.3
     epochs: int = 12
     batch: int = 64
     lr: float = 2e-3
@@ -96,6 +99,8 @@ class TrainConfig:
             raise DualResError(f"holdout={self.holdout:g} must lie in [0, 1).")
         if not 0 <= self.target_high_rate <= 1:
             raise DualResError(f"target_high_rate={self.target_high_rate:g} must lie in [0, 1].")
+        if self.view_weight < 0:
+            raise DualResError(f"view_weight={self.view_weight:g} must not be negative.")
         if self.temperature <= 0 or self.temperature_end <= 0:
             raise DualResError("temperature and temperature_end must be above 0.")
         if self.epochs < 1 or self.batch < 1:
@@ -107,15 +112,18 @@ def _typed(name: str, kind: str, value: Any) -> Any:
     try:
         if kind == "float":
             return float(value)
-        if kind == "int" and int(value) == float(value):
+        if value is None and kind.endswith("| None"):
+            return None
+        if kind.startswith("int") and int(value) == float(value):
             return int(value)
         if kind == "list[int]" and not isinstance(value, str):
             return [int(v) for v in value]
-        if kind.startswith("bool") and (isinstance(value, bool) or (value is None and "None" in kind)):
+        if kind.startswith("bool") and isinstance(value, bool):
             return value
-        if kind.startswith("str") and (isinstance(value, (str, Path)) or (value is None and "None" in kind)):
-            return None if value is None else str(value)
+        if kind.startswith("str") and isinstance(value, (str, Path)):
+            return str(value)
     except (TypeError, ValueError):
         pass
     wanted = {"float": "a number", "int": "a whole number", "list[int]": "a list of whole numbers"}
-    raise DualResError(f"training setting {name}={value!r} is not {wanted.get(kind, 'of type ' + kind)}.")
+    base = kind.removesuffix(" | None")
+    raise DualResError(f"training setting {name}={value!r} is not {wanted.get(base, 'of type ' + base)}.")

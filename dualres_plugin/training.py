@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -76,15 +76,25 @@ def train_router(
 
 def _new_router(config: TrainConfig) -> ResolutionRouter:
     if config.backbone.startswith("detector:"):
-        return own_backbone_router(load_detector(config.backbone.removeprefix("detector:")), config.input_size)
-    architecture = RouterConfig(config.backbone, config.input_size, list(config.pool), config.hidden)
+        return own_backbone_router(load_detector(config.backbone.removeprefix("detector:")), config.input_size or 128)
+    if config.backbone == "default":
+        return default_body_router(config.input_size)
+    architecture = RouterConfig(config.backbone, config.input_size or 128, list(config.pool), config.hidden)
     return ResolutionRouter(architecture, weights=config.weights)
+
+
+def default_body_router(input_size: int | None = None) -> ResolutionRouter:
+    """The shipped router's body with a new head; `input_size` other than its own is allowed."""
+    shipped = ResolutionRouter.from_pretrained("default")
+    router = ResolutionRouter(replace(shipped.config, input_size=input_size or shipped.config.input_size))
+    router.backbone.load_state_dict(shipped.backbone.state_dict())
+    return router
 
 
 def _trains_backbone(config: TrainConfig, router: ResolutionRouter) -> bool:
     if config.train_backbone is not None:
         return config.train_backbone
-    comes_trained = bool(router.config.description) or config.weights is not None
+    comes_trained = bool(router.config.description) or config.weights is not None or config.backbone == "default"
     return config.objective == "paper" or not comes_trained
 
 
@@ -100,10 +110,18 @@ def _fit_head(router: ResolutionRouter, data: TrainingSet, config: TrainConfig, 
     if not known.any():
         raise DualResError("no image of the profile has a gain to learn from.")
     features = _features(router, data, config, progress)
-    mean, deviation = features.mean(axis=0), features.std(axis=0) + 1e-4
+    weights = np.where(data.original, 1.0, config.view_weight)
+    if not weights[known].any():
+        raise DualResError("view_weight: 0 leaves nothing to learn from: this profile has no labelled originals.")
+    plain = features[data.original] if data.original.any() else features
+    mean, deviation = plain.mean(axis=0), plain.std(axis=0) + 1e-4
     standard = (features - mean) / deviation
     target = data.gain.double().numpy()
-    fitted = fit_ridge(standard[known], target[known], data.group[known], seed=config.seed)
+    # Users send whole photos: strengths are compared on these where there are enough.
+    judged = data.original[known] if data.original[known].sum() >= 20 else None
+    fitted = fit_ridge(
+        standard[known], target[known], data.group[known], weights=weights[known], judged=judged, seed=config.seed
+    )
     linear = router.head[0]
     assert isinstance(linear, nn.Linear)
     raw = fitted.weights / deviation
@@ -133,9 +151,8 @@ def _split(data: TrainingSet, config: TrainConfig) -> tuple[np.ndarray, np.ndarr
     groups = rng.permutation(np.unique(data.group))
     held_groups = groups[: round(len(groups) * config.holdout)]
     held = np.isin(data.group, held_groups)
-    usable = ~torch.isnan(data.gain).numpy()
-    if config.objective == "paper":
-        usable &= ~torch.isnan(data.loss_high + data.loss_low).numpy()
+    needed = data.loss_high + data.loss_low if config.objective == "paper" else data.gain
+    usable = ~torch.isnan(needed).numpy()
     fit_rows = np.flatnonzero(~held & usable)
     if not len(fit_rows):
         raise DualResError("no image of the profile has a gain to learn from.")
@@ -224,6 +241,7 @@ class _Trainer:
         return torch.cat([self.router(self.data.thumbs[i].float() / 255) for i in torch.from_numpy(rows).split(128)])
 
     def _check(self, held: np.ndarray) -> dict[str, float]:
+        held = held[~torch.isnan(self.data.gain[held]).numpy()]
         if len(held) < 3:
             return {"spearman": float("nan")}
         return {"spearman": spearman(self.scores_of(held).numpy(), self.data.gain[held].numpy())}

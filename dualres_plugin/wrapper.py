@@ -70,7 +70,8 @@ class DualResWrapper:
 
     Args:
         detector: a `YOLO`, a torchvision detection model, or any object with an installed adapter.
-        router: a `ResolutionRouter` or the folder of one; None means that `fit` comes first.
+        router: a `ResolutionRouter`, the folder of one, or "default"; None is the default router, with a message,
+            unless `fit` comes first.
         low: the low size, as a ratio of the high one (0.5) or in pixels (320); None is half, or the size that
             `low_detector` was built for where its host knows one.
         high: the high size in pixels; None is the detector's own default.
@@ -125,16 +126,12 @@ class DualResWrapper:
 
     @property
     def router(self) -> ResolutionRouter:
-        """The router.
-
-        Raises:
-            DualResError: If there is none yet.
-        """
+        """The router; the shipped default, with a message, where none was given or fitted."""
         if self._router is None:
-            raise DualResError(
-                "this DualResWrapper has no router yet. Give one (DualResWrapper(detector, router='runs/router')), "
-                "or fit one on your images: model.fit(data='annotations.json', images='images/')."
-            )
+            from dualres_plugin.checkpoint import load_default_router
+
+            self.set_router(load_default_router())
+        assert self._router is not None
         return self._router
 
     def set_router(self, router: ResolutionRouter | Path | str) -> None:

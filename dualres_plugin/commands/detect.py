@@ -19,14 +19,17 @@ def register(app: typer.Typer) -> None:
 def predict(
     detector: Detector,
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="Image, folder, glob, list file (.txt) or video.")],
-    router: Annotated[str, typer.Option(help="Folder of a router.")],
     out: Annotated[Path, typer.Option(help="Where drawn images, detections.json and routes.csv go.")],
+    router: Annotated[str | None, typer.Option(help="Folder of a router; the shipped default if none.")] = None,
     target_high_rate: Annotated[float | None, typer.Option(help="Wanted share at high, 0 to 1 (default 0.5).")] = None,
     threshold: Annotated[float | None, typer.Option(help="Score above which an image goes high.")] = None,
     hold: Annotated[
         bool, typer.Option("--hold", help="Hold the target rate when the content drifts (streams, videos).")
     ] = False,
     gmacs: Annotated[float | None, typer.Option(help="Mean compute per image to spend, in GMACs.")] = None,
+    ms: Annotated[
+        float | None, typer.Option(help="Mean milliseconds per image to spend; times are measured on the first images.")
+    ] = None,
     high: Annotated[int | None, typer.Option(help="High size; the detector's own by default.")] = None,
     low: Annotated[int | None, typer.Option(help="Low size; half of high by default, or that of a pair.")] = None,
     conf: Annotated[float, typer.Option(help="Draw and list detections above this score.")] = 0.25,
@@ -43,23 +46,24 @@ def predict(
     dualres predict yolo11n.pt bus.jpg --router runs/router --gmacs 2.0 --out runs/bus
     """
     from dualres_plugin.adapter import load_detector
+    from dualres_plugin.checkpoint import load_default_router
     from dualres_plugin.controller import BudgetController
     from dualres_plugin.errors import DualResError
+    from dualres_plugin.policy import Budget
     from dualres_plugin.predicting import Predictor, choose_threshold, save_predictions
     from dualres_plugin.resize import check_scale
     from dualres_plugin.router import ResolutionRouter
 
-    if sum(v is not None for v in (target_high_rate, threshold, gmacs)) > 1:
-        raise DualResError("give only one of --target-high-rate, --threshold and --gmacs.")
+    budget = Budget(target_high_rate, threshold, gmacs, ms)
     adapter = on_device(load_detector(detector), device)
     size = high or adapter.default_size
     scale = check_scale(low / size if low else adapter.default_scale)
-    net = ResolutionRouter.from_pretrained(router)
-    limit = choose_threshold(net, adapter, size, scale, source, target_high_rate, threshold, gmacs)
+    net = ResolutionRouter.from_pretrained(router) if router else load_default_router()
+    limit = choose_threshold(net, adapter, size, scale, source, budget)
     controller = None
     if hold:
         if threshold is not None:
-            raise DualResError("--hold keeps a rate: give --target-high-rate or --gmacs, not --threshold.")
+            raise DualResError("--hold keeps a rate: give --target-high-rate, --gmacs or --ms, not --threshold.")
         controller = BudgetController(net.rate_of(limit), net.quantiles)
     predictor = Predictor(adapter, net, limit, size, scale, batch, controller)
     summary = save_predictions(predictor, source, out, conf, save, echo=typer.echo)

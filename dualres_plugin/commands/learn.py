@@ -40,7 +40,7 @@ def profile(
     split: Annotated[str, typer.Option(help="Split of a data.yaml.")] = "train",
     batch: Annotated[int, typer.Option(help="Images per pass.")] = 8,
     workers: Annotated[int, typer.Option(help="Threads that read images ahead.")] = 1,
-    thumbnail: Annotated[int, typer.Option(help="Side of the stored thumbnails: the router's largest input.")] = 128,
+    thumbnail: Annotated[int, typer.Option(help="Side of the stored thumbnails: the router's largest input.")] = 160,
     seed: Seed = 0,
     device: Device = "cpu",
 ) -> None:
@@ -81,7 +81,10 @@ def train(
     ] = None,
     backbone: Annotated[
         str | None,
-        typer.Option(help="detector:DETECTOR (its own, frozen), tiny, a torchvision classifier, or timm:NAME."),
+        typer.Option(
+            help="default (the shipped router's body), detector:DETECTOR (its own), tiny, lite, a torchvision "
+            "classifier, or timm:NAME."
+        ),
     ] = None,
     weights: Annotated[Path | None, typer.Option(help="Local file with backbone weights.")] = None,
     input_size: Annotated[int | None, typer.Option(help="Thumbnail side in pixels.")] = None,
@@ -96,7 +99,7 @@ def train(
     \b
     Examples:
     dualres train runs/train --backbone detector:yolo11n.pt --input-size 128 --out runs/router
-    dualres train runs/train --out runs/tiny
+    dualres train runs/train --out runs/router
     dualres train runs/train --config configs/paper.yaml --out runs/paper
     dualres train runs/yolo runs/frcnn --gain agreement --out runs/universal
     """
@@ -128,8 +131,15 @@ def train(
 
 def evaluate(
     profile: Annotated[Path, typer.Argument(metavar="PROFILE", help="A labelled profile of images not used to train.")],
-    router: Annotated[str, typer.Argument(metavar="ROUTER", help="Folder of a router.")],
+    router: Annotated[str, typer.Argument(metavar="ROUTER", help="Folder of a router, or: default.")],
     out: Annotated[Path, typer.Option(help="Where report.html, metrics.json, curve.csv and curve.png go.")],
+    sizes: Annotated[
+        list[Path] | None,
+        typer.Option(help="Profile of the same images at other sizes: adds what one fixed size gives. Repeatable."),
+    ] = None,
+    detector: Annotated[
+        str | None, typer.Option(help="Measure milliseconds with this detector and show them in the report.")
+    ] = None,
     bootstrap: Annotated[int, typer.Option(help="Resamples for the 95 % interval.")] = 200,
     permutations: Annotated[int, typer.Option(help="Random orders for the random baseline.")] = 20,
     seed: Seed = 0,
@@ -137,8 +147,9 @@ def evaluate(
     """Curve, AUC-Policy with interval, baselines and a report to look at.
 
     \b
-    Example:
+    Examples:
     dualres evaluate runs/val runs/router --out runs/report
+    dualres evaluate runs/val runs/router --sizes runs/val-512 --detector yolo11n.pt --out runs/report
     """
     from dualres_plugin.evaluation import evaluate as run
     from dualres_plugin.files import make_dir
@@ -148,20 +159,36 @@ def evaluate(
 
     make_dir(out)
     loaded, net = Profile.load(profile), ResolutionRouter.from_pretrained(router)
-    result = run(loaded, net, bootstrap=bootstrap, permutations=permutations, seed=seed, progress=True)
+    others = [Profile.load(p) for p in sizes or []]
+    timings = _timings(detector, net, loaded) if detector else None
+    result = run(
+        loaded, net, bootstrap=bootstrap, permutations=permutations, seed=seed, progress=True, other_sizes=others
+    )
     described: dict[str, Any] = {
         "command": f"dualres evaluate {profile} {router} --out {out} --seed {seed}",
         "profile": {k: loaded.meta[k] for k in ("host", "detector", "dataset", "high", "scale")},
         "router": {"backbone": net.config.backbone, "input_size": net.config.input_size, **net.info},
         "seed": seed,
     }
-    write_evaluation(out, result, loaded, title=f"{loaded.meta['detector']} on {loaded.meta['dataset']}", run=described)
+    title = f"{loaded.meta['detector']} on {loaded.meta['dataset']}"
+    write_evaluation(out, result, loaded, title=title, run=described, timings=timings)
     print_summary(result)
     typer.echo(f"look at {out / 'report.html'}")
 
 
+def _timings(detector: str, router: Any, profile: Any, images: int = 16) -> dict[str, float]:
+    """Milliseconds of router and passes on the first photos of a profile."""
+    from dualres_plugin.adapter import load_detector
+    from dualres_plugin.images import read_image
+    from dualres_plugin.timing import measure_ms
+
+    paths = [profile.table.column("path")[int(row)].as_py() for row in profile.originals[:images]]
+    adapter = load_detector(detector).for_inference()
+    return measure_ms(adapter, router, [read_image(p) for p in paths], int(profile.meta["high"]), profile.scale)
+
+
 def swap(
-    router: Annotated[str, typer.Argument(metavar="ROUTER", help="Folder of a trained router.")],
+    router: Annotated[str, typer.Argument(metavar="ROUTER", help="Folder of a trained router, or: default.")],
     detector: Annotated[str, typer.Option(help="The detector to plug it into, as HOST:NAME.")],
     images: Annotated[Path, typer.Option(help="Unlabelled images like those to come.")],
     out: Annotated[Path, typer.Option(help="Folder of the recalibrated router.")],

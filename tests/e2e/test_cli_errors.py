@@ -187,7 +187,7 @@ ERRORS: dict[str, tuple[Callable[[Any], tuple[object, ...]], str]] = {
             *("predict", x.detector, x.photos, "--router", x.router, "--gmacs", 1, "--threshold", 0),
             *("--out", x.out),
         ),
-        "give only one of",
+        "give only one of the budgets",
     ),
     "no images to swap on": (
         lambda x: ("swap", x.router, "--detector", x.detector, "--images", x.out / "none", "--out", x.out),

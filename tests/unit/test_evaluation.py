@@ -22,6 +22,7 @@ from dualres_plugin.evaluation import (
     descending,
     evaluate,
     evaluate_scores,
+    fixed_size_curve,
     score_profile,
     sweep,
 )
@@ -229,3 +230,30 @@ def test_a_stored_thumbnail_scores_like_the_photo(tmp_path: Path) -> None:
 def _shared(profile: Profile, mixed: MixedAP) -> None:
     global PROFILE, MIXED
     PROFILE, MIXED = profile, mixed
+
+
+# -- one fixed size ------------------------------------------------------------------------------------------
+
+
+def test_sizes_in_between_make_a_curve(profile: Profile) -> None:
+    """The same planted images, profiled as if at sizes in between."""
+    between = Profile(dict(profile.meta), profile.table, profile.path)
+    for name, value in (("gmacs_low", 0.4), ("gmacs_high", 0.7)):
+        at = between.table.schema.get_field_index(name)
+        low, high = profile.gmacs
+        column = np.full(len(profile), low + value * (high - low), np.float32)
+        between.table = between.table.set_column(at, between.table.schema.field(at), [column])
+    result = quick(profile, brightness(profile))
+    curve = fixed_size_curve(profile, [between], result)
+    assert curve.name == "fixed size" and curve.beta == pytest.approx([0, 0.4, 0.7, 1], abs=1e-5)
+    assert curve.ap == pytest.approx([result.ap_low, result.ap_low, result.ap_high, result.ap_high])
+
+
+def test_a_profile_of_something_else_is_no_size_in_between(profile: Profile) -> None:
+    other = Profile({**profile.meta, "detector": "other.pt"}, profile.table, profile.path)
+    result = quick(profile, brightness(profile))
+    with pytest.raises(DualResError, match="is a profile of other.pt on 40 images"):
+        fixed_size_curve(profile, [other], result)
+    fewer = Profile(profile.meta, profile.table.slice(1), profile.path)
+    with pytest.raises(DualResError, match="on 39 images, not of"):
+        fixed_size_curve(profile, [fewer], result)

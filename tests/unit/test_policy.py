@@ -7,7 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from dualres_plugin.errors import DualResError
-from dualres_plugin.policy import cost_at, rate_for_budget
+from dualres_plugin.policy import Budget, cost_at, rate_for_budget
 
 costs = st.floats(0.01, 100)
 
@@ -40,3 +40,9 @@ def test_impossible_budgets() -> None:
     for high in (0.8, 0.5):
         with pytest.raises(DualResError, match="routing can save nothing"):
             rate_for_budget(2, 0.1, 0.8, high)
+
+
+def test_one_budget_at_a_time() -> None:
+    assert Budget().ms is None and Budget(ms=12).ms == 12
+    with pytest.raises(DualResError, match="only one of the budgets, not target_high_rate and ms"):
+        Budget(target_high_rate=0.5, ms=12)

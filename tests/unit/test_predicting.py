@@ -16,8 +16,10 @@ from PIL import Image
 from dualres_plugin.drawing import draw
 from dualres_plugin.errors import DualResError
 from dualres_plugin.images import iter_source
+from dualres_plugin.policy import Budget
 from dualres_plugin.predicting import Predictor, Summary, choose_threshold, save_predictions
 from dualres_plugin.router import ResolutionRouter
+from dualres_plugin.timing import measure_ms
 from dualres_plugin.types import Detections
 from tests.fakes import FakeAdapter, photo, write_photos
 
@@ -161,11 +163,32 @@ def test_an_output_that_cannot_be_written(router: ResolutionRouter, tmp_path: Pa
         run(router, tmp_path / "in", tmp_path / "file" / "out")
 
 
+def test_a_budget_in_milliseconds(
+    router: ResolutionRouter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_photos(tmp_path, 3)
+    measured = measure_ms(FakeAdapter(), router, [photo(i) for i in range(2)], 64, 0.5, repeats=1)
+    assert set(measured) == {"t_router", "t_low", "t_high"} and all(v > 0 for v in measured.values())
+    seen: list[int] = []
+
+    def measure(adapter: Any, router: Any, images: Sequence[Any], size: int, scale: float) -> dict[str, float]:
+        seen.append(len(images))
+        return {"t_router": 1.0, "t_low": 10.0, "t_high": 30.0}
+
+    monkeypatch.setattr("dualres_plugin.predicting.measure_ms", measure)
+    caplog.set_level("INFO", "dualres")
+    got = choose_threshold(router, FakeAdapter(), 64, 0.5, str(tmp_path), Budget(ms=16))
+    assert got == pytest.approx(router.threshold_for(0.25)) and seen == [3]
+    assert "25 % of the images may go high" in caplog.text
+    with pytest.raises(DualResError, match="below the cheapest point, all low with the router: 11 ms"):
+        choose_threshold(router, FakeAdapter(), 64, 0.5, str(tmp_path), Budget(ms=9))
+
+
 def test_thresholds_of_every_budget(router: ResolutionRouter, tmp_path: Path) -> None:
     paths = write_photos(tmp_path, 3)
 
     def choose(rate: float | None = None, threshold: float | None = None, gmacs: float | None = None) -> float:
-        return choose_threshold(router, FakeAdapter(), 64, 0.5, str(tmp_path), rate, threshold, gmacs)
+        return choose_threshold(router, FakeAdapter(), 64, 0.5, str(tmp_path), Budget(rate, threshold, gmacs))
 
     assert choose() == router.threshold_for(0.5)
     assert choose(rate=0.2) == router.threshold_for(0.2)

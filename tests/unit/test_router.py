@@ -179,6 +179,15 @@ def test_a_shorter_backbone_costs_less_and_pools_more_blocks() -> None:
     assert both(image).shape == (2, sum(alone))
 
 
+def test_the_projects_own_bodies() -> None:
+    """One pooled block per stride; `lite` takes the tensors of EfficientNet-Lite0 in their order."""
+    image = torch.rand(2, 3, 160, 160)
+    assert build_backbone("plain", pool=[1, 2, 3, 4])(image).shape == (2, 24 + 48 + 96 + 160)
+    lite = build_backbone("lite", pool=[2, 3, 5, 7])
+    assert lite(image).shape == (2, 24 + 40 + 112 + 320)
+    assert sum(p.numel() for p in lite.parameters()) == 2_958_848, "Lite0's own count without conv_head and classifier"
+
+
 def test_backbone_weights_of_a_whole_classifier_fit(tmp_path: Path) -> None:
     from torchvision.models import mobilenet_v3_small
 
@@ -370,3 +379,35 @@ def test_config_and_keywords_agree() -> None:
     config = RouterConfig(backbone="tiny", input_size=48)
     assert ResolutionRouter(config).config == tiny(input_size=48).config
     assert ResolutionRouter(config, input_size=64).config.input_size == 64
+
+
+def test_scoring_and_counting_leave_frozen_parts_frozen() -> None:
+    router = tiny().train()
+    router.backbone.eval()
+    router.score(RouterImages(torch.rand(1, 3, 40, 40), [(0, 0, 40, 40)]))
+    router.gmacs()
+    assert router.training and not any(part.training for part in router.backbone.modules())
+
+
+# -- the shipped router -------------------------------------------------------------------------------------
+
+
+def test_the_shipped_router_is_small_calibrated_and_says_what_it_learned_from() -> None:
+    from dualres_plugin.checkpoint import DEFAULT_FOLDER
+
+    router = ResolutionRouter.from_pretrained("default")
+    assert sum(f.stat().st_size for f in DEFAULT_FOLDER.iterdir()) <= 4_000_000
+    assert router.gmacs() <= 0.08 and len(router.quantiles) == 101 and not router.training
+    assert "COCO" in router.info["summary"] and router.info["trained_on"]
+    assert router.threshold_for(0.2) > router.threshold_for(0.8)
+
+
+def test_a_busy_scene_scores_above_an_empty_one_by_the_shipped_router() -> None:
+    """Generated scenes, unlike anything it saw: many small objects gain more than a plain background."""
+    from dualres_plugin.demo.scenes import generate_scene
+    from dualres_plugin.images import router_images_of
+
+    router = ResolutionRouter.from_pretrained("default")
+    empty = [np.full((240, 320, 3), shade, np.uint8) for shade in (40, 120, 200)]
+    busy = [generate_scene(0, i).image for i in range(12)]
+    assert router.score(router_images_of(busy)).mean() > router.score(router_images_of(empty)).mean()

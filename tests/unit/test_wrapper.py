@@ -84,11 +84,14 @@ def test_sizes_as_a_ratio_or_in_pixels(router: ResolutionRouter) -> None:
             DualResWrapper(FakeAdapter(), router, low=low)
 
 
-def test_without_a_router_it_says_what_to_do() -> None:
+def test_without_a_router_the_shipped_one_decides_and_says_what_it_is(caplog: pytest.LogCaptureFixture) -> None:
     wrapper = DualResWrapper(FakeAdapter())
-    for use in (lambda: wrapper.predict("x"), lambda: wrapper.router, lambda: wrapper.names, lambda: wrapper.threshold):
-        with pytest.raises(DualResError, match=r"no router yet.*router='runs/router'.*model\.fit\("):
-            use()
+    assert not caplog.messages, "nothing is said before it is used: fit may come first"
+    shipped = ResolutionRouter.from_pretrained("default")
+    assert wrapper.threshold == shipped.threshold_for(0.5) and wrapper.router.quantiles == shipped.quantiles
+    (message,) = caplog.messages
+    for part in ("default", shipped.info["summary"], "model.fit(", "dualres swap default"):
+        assert part in message
 
 
 def test_an_uncalibrated_router_fails_at_once_unless_a_threshold_is_given() -> None:
