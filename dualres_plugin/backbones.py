@@ -1,8 +1,11 @@
 """Feature extractors for the router, by name, without any download.
 
-A name is `mobilenet_v3_large` (any torchvision classification model that has `.features`), `timm:NAME`,
-`tiny` and `plain` (small networks of this project; `plain` is the shipped router's), `lite` (the layout of EfficientNet-Lite0, for which weights are easily
-found), `demo` (the body of the demo's detector), or any of these followed by `@N`, which keeps the first N blocks only.
+A name is one of these, and `@N` behind it keeps the first N blocks only:
+- `plain` and `tiny`, small networks of this project; `plain` is the body of the shipped router
+- `lite`, the layout of EfficientNet-Lite0, for which weights are easily found
+- `demo`, the body of the demo's detector
+- `mobilenet_v3_large` or any other torchvision classifier that has `.features`
+- `timm:NAME`
 """
 
 from __future__ import annotations

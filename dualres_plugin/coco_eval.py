@@ -196,7 +196,7 @@ def evaluate_coco(profile: Profile, rows: np.ndarray, which: str, area: tuple[fl
 def _match(
     profile: Profile, rows: np.ndarray, which: str, area: tuple[float, float]
 ) -> dict[int, list[tuple[int, dict[str, Any]]]]:
-    """{category: [(image number, pycocotools' match record)]}; remembered by the profile, for matching takes longest."""
+    """{category: [(image number, pycocotools' match record)]}; the profile remembers them, matching takes longest."""
     key = (rows.tobytes(), which, area)
     remembered: dict[Any, Any] = profile.__dict__.setdefault("_matches", {})
     if key not in remembered:

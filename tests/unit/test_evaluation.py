@@ -252,7 +252,7 @@ def test_sizes_in_between_make_a_curve(profile: Profile) -> None:
 def test_a_profile_of_something_else_is_no_size_in_between(profile: Profile) -> None:
     other = Profile({**profile.meta, "detector": "other.pt"}, profile.table, profile.path)
     result = quick(profile, brightness(profile))
-    with pytest.raises(DualResError, match="is a profile of other.pt on 40 images"):
+    with pytest.raises(DualResError, match=r"is a profile of other\.pt on 40 images"):
         fixed_size_curve(profile, [other], result)
     fewer = Profile(profile.meta, profile.table.slice(1), profile.path)
     with pytest.raises(DualResError, match="on 39 images, not of"):
