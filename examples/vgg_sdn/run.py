@@ -1,0 +1,218 @@
+"""Train VGG-SDN on generated shapes, export it with nested `torch.cond`, and time it with and without exits.
+
+python examples/vgg_sdn/run.py --out runs/vgg_sdn
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from sdn import CondExits, EagerExits, VggSdn, make_images
+
+
+def train(width: float, images: int, epochs: int, seed: int) -> VggSdn:
+    """SDN's joint training: the losses of all seven classifiers, the early ones weighted less at first."""
+    torch.manual_seed(seed)
+    net = VggSdn(width).train()
+    x, y = make_images(images, seed)
+    steps = epochs * (len(x) // 64)
+    optimiser = torch.optim.AdamW(net.parameters(), lr=1e-3, weight_decay=1e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=steps)
+    for epoch in range(epochs):
+        weights = torch.linspace(0.15, 0.9, 6) * min(1.0, (epoch + 1) / max(1, epochs - 1))
+        order = torch.randperm(len(x))[: len(x) // 64 * 64].view(-1, 64)
+        total = 0.0
+        for rows in order:
+            losses = [F.cross_entropy(logits, y[rows]) for logits in net.all_logits(x[rows])]
+            loss = losses[-1] + sum(w * v for w, v in zip(weights, losses))
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+            total += float(losses[-1].detach())
+        print(f"epoch {epoch + 1}/{epochs}: loss of the last classifier {total / len(order):.3f}", flush=True)
+    return net.eval()
+
+
+def export(net: VggSdn, folder: Path) -> dict[str, Path]:
+    """`plain.onnx` without exits, and `exits.onnx` with nested `If`."""
+    import onnx
+
+    blank = torch.zeros(1, 3, 32, 32)
+    files = {name: folder / f"{name}.onnx" for name in ("plain", "exits")}
+    options: dict[str, Any] = {"dynamo": True, "opset_version": 18, "verbose": False}
+    torch.onnx.export(net, (blank,), input_names=["images"], **options).save(str(files["plain"]))
+    made = torch.onnx.export(CondExits(net), (blank, torch.tensor(0.9)), input_names=["images", "threshold"], **options)
+    made.save(str(files["exits"]))
+    for path in files.values():
+        model = onnx.load(str(path))
+        strip(model.graph)
+        onnx.checker.check_model(model)
+        onnx.save(model, str(path))
+    return files
+
+
+def strip(graph: Any) -> None:
+    """Drop the source positions that the exporter leaves on every node."""
+    for node in graph.node:
+        del node.metadata_props[:]
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                strip(attribute.g)
+
+
+def session(path: Path, threads: int, optimised: Path | None = None) -> Any:
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    if optimised:
+        options.optimized_model_filepath = str(optimised)
+    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def convolutions(path: Path, threads: int) -> collections.Counter[str]:
+    """Kinds of convolution in the graph that onnxruntime really runs, by where they are."""
+    import onnx
+
+    found: collections.Counter[str] = collections.Counter()
+
+    def count(graph: Any, depth: int) -> None:
+        for node in graph.node:
+            if "Conv" in node.op_type:
+                layout = "NCHWc" if "nchwc" in node.domain else "plain layout"
+                found[f"{layout}, {'inside an If' if depth else 'outside'}"] += 1
+            if node.op_type == "ReorderInput":
+                found["reorders"] += 1
+            for attribute in node.attribute:
+                if attribute.HasField("g"):
+                    count(attribute.g, depth + 1)
+
+    with tempfile.TemporaryDirectory() as folder:
+        optimised = Path(folder, "optimised.onnx")
+        session(path, threads, optimised)
+        count(onnx.load(str(optimised)).graph, 0)
+    return found
+
+
+def measure(cases: dict[str, Callable[[int], Any]], count: int) -> dict[str, list[float]]:
+    """Milliseconds per image, all cases on an image before the next one comes."""
+    times: dict[str, list[float]] = {name: [] for name in cases}
+    names = list(cases)
+    for i in range(-10, count):
+        for name in names[i % len(names) :] + names[: i % len(names)]:
+            start = time.perf_counter()
+            cases[name](max(i, 0))
+            if i >= 0:
+                times[name].append(1e3 * (time.perf_counter() - start))
+    return times
+
+
+def by_exit(times: list[float], taken: list[int]) -> float:
+    """Mean cost with each exit's median: a mean that other processes cannot disturb."""
+    total = 0.0
+    for leave in set(taken):
+        own = [t for t, e in zip(times, taken) if e == leave]
+        total += statistics.median(own) * len(own)
+    return total / len(times)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("runs/vgg_sdn"))
+    parser.add_argument("--width", type=float, default=0.5, help="multiplies VGG-16's channels")
+    parser.add_argument("--images", type=int, default=3000, help="generated training images")
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--threshold", type=float, default=0.9, help="confidence that lets an image leave")
+    parser.add_argument("--count", type=int, default=300, help="images to time")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(options.threads)
+    weights = options.out / "vgg_sdn.pt"
+    net = VggSdn(options.width).eval()
+    if weights.is_file():
+        net.load_state_dict(torch.load(weights, weights_only=True))
+    else:
+        net = train(options.width, options.images, options.epochs, options.seed)
+        torch.save(net.state_dict(), weights)
+    with torch.no_grad():
+        report(net, options)
+
+
+def report(net: VggSdn, options: argparse.Namespace) -> None:
+    """Accuracy, parity, Table 4 and where the time goes."""
+    files = export(net, options.out)
+    plain, exits = (session(files[name], options.threads) for name in ("plain", "exits"))
+    x, y = make_images(options.count, options.seed + 1)
+    arrays = [image[None].numpy() for image in x]
+    limit, never = (np.array(v, np.float32) for v in (options.threshold, 2.0))
+    eager = EagerExits(net, options.threshold)
+    answers = [eager(image[None]) for image in x]
+    taken = [leave for _, leave in answers]
+    for array, (logits, leave) in zip(arrays, answers):
+        found, at = exits.run(None, {"images": array, "threshold": limit})
+        sure = float(logits.softmax(1).max())
+        assert int(at[0]) == leave or abs(sure - options.threshold) < 1e-4, "ONNX and eager take different exits"
+        assert int(at[0]) != leave or np.allclose(found, logits.numpy(), atol=1e-3), "ONNX and eager logits differ"
+    whole = net(x)
+    right = [int(logits.argmax() == label) for (logits, _), label in zip(answers, y)]
+    times = measure(
+        {
+            "eager, no exits": lambda i: net(x[i : i + 1]),
+            "eager, exits": lambda i: eager(x[i : i + 1]),
+            "ONNX, no exits": lambda i: plain.run(None, {"images": arrays[i]}),
+            "ONNX, exits": lambda i: exits.run(None, {"images": arrays[i], "threshold": limit}),
+            "ONNX, exits never taken": lambda i: exits.run(None, {"images": arrays[i], "threshold": never}),
+        },
+        options.count,
+    )
+    cost = {name: by_exit(t, taken) if name.endswith(", exits") else statistics.median(t) for name, t in times.items()}
+    shares = [taken.count(i) / len(taken) for i in range(7)]
+    lines = [
+        f"generated shapes, 10 classes, {options.count} images, width {options.width}, {options.threads} threads",
+        f"accuracy without exits {float((whole.argmax(1) == y).float().mean()):.3f}, with {np.mean(right):.3f}; "
+        f"images leaving at exits 1 to 6 and the end: {' '.join(f'{s:.0%}' for s in shares)}",
+        "",
+        f"{'ms per image':22s}{'no exits':>12s}{'exits':>12s}{'speed-up':>12s}",
+    ]
+    for kind in ("eager", "ONNX"):
+        a, b = cost[f"{kind}, no exits"], cost[f"{kind}, exits"]
+        lines.append(f"{kind:22s}{a:12.3f}{b:12.3f}{a / b:11.2f}x")
+    ratio = [cost[f"eager, {k}"] / cost[f"ONNX, {k}"] for k in ("no exits", "exits")]
+    lines.append(f"{'ONNX over eager':22s}{ratio[0]:11.2f}x{ratio[1]:11.2f}x")
+    overhead = cost["ONNX, exits never taken"] / cost["ONNX, no exits"]
+    lines += [
+        "",
+        f"no exit taken, six nested branches: {cost['ONNX, exits never taken']:.3f} ms, {overhead:.2f} x plain ONNX",
+        *(
+            f"convolutions that onnxruntime runs in {name}.onnx: {dict(convolutions(path, options.threads))}"
+            for name, path in files.items()
+        ),
+        f"file sizes: plain {files['plain'].stat().st_size / 1e6:.2f} MB, exits {_size(files['exits']):.2f} MB",
+    ]
+    text = "\n".join(lines)
+    (options.out / "table4.txt").write_text(text + "\n")
+    (options.out / "table4.json").write_text(json.dumps({"ms": cost, "shares": shares}, indent=2))
+    print(text)
+
+
+def _size(path: Path) -> float:
+    return path.stat().st_size / 1e6
+
+
+if __name__ == "__main__":
+    main()
