@@ -42,7 +42,11 @@ def load_engine(path: Path, engine: str, threads: int | None, providers: Sequenc
     if path.is_dir() or path.suffix == ".json":
         manifest = path / MANIFEST if path.is_dir() else path
         card = _read_manifest(manifest)
-        graphs = {name: _graph(manifest.parent / file, engine, threads, providers) for name, file in card.files.items()}
+        # OpenVINO takes the antialiased resize of the thumbnail for a plain one: the router stays with onnxruntime.
+        graphs = {
+            name: _graph(manifest.parent / file, "onnxruntime" if name == "router" else engine, threads, providers)
+            for name, file in card.files.items()
+        }
         return PairEngine(card, graphs)
     if engine != "onnxruntime":
         raise DualResError(f"'{path}' is one file with dynamic shapes: {engine} takes a pair (export --form pair).")
