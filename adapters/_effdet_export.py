@@ -16,7 +16,7 @@ IOU = 0.5  # fixed in the host's `generate_detections`
 def export_plan(bench: Any, fill: tuple[int, int, int], scale: float, stride: int) -> ExportPlan:
     """How a network goes into a graph: PIL's bilinear filter, padding at the bottom right, 5000 candidates out."""
     r, g, b = (value / 255 for value in fill)
-    pre = Preprocess(centre=False, fill=(r, g, b), resample="pil", rounding="down")
+    pre = Preprocess(centre=False, fill=(r, g, b), resample="pil", rounding="down", gain="frame")
     post = Postprocess(
         layout="rows", conf=0.0, iou=IOU, max_det=int(bench.max_det_per_image), offset=0.0, clip="content"
     )

@@ -46,7 +46,7 @@ def export_plan(
     cfg = head.test_cfg
     yolox = type(head).__name__ == "YOLOXHead"
     pre = Preprocess(
-        centre=False, fill=_padding(pipeline, preprocessor), multiple=0 if fixed else stride, rounding="up", gain="axis"
+        centre=False, fill=_padding(pipeline, preprocessor), multiple=0 if fixed else stride, rounding="up"
     )
     post = Postprocess(
         boxes="xyxy", conf=float(cfg.get("score_thr", 0.0)), iou=float(cfg.nms.iou_threshold),

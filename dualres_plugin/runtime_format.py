@@ -27,7 +27,7 @@ class Preprocess:
         multiple: pad only up to the next multiple of this; 0 pads to the full square.
         resample: "cv2" or "pil", whose bilinear filter the host uses.
         rounding: of the scaled photo's sides: "even" (Python's), "up" (halves go up) or "down".
-        gain: the factor back: "frame" (one, read off the padded frame) or "axis" (one for each side).
+        gain: the factor back: "axis" (one for each side, of the rounded sizes) or "frame" (one, of the whole frame).
     """
 
     kind: str = "letterbox"
@@ -36,7 +36,7 @@ class Preprocess:
     multiple: int = 0
     resample: str = "cv2"
     rounding: str = "even"
-    gain: str = "frame"
+    gain: str = "axis"
 
 
 @dataclass(frozen=True)

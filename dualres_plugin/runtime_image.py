@@ -101,7 +101,6 @@ def letterbox_sizes(
 def _gain(original: Shape, inner: Shape, outer: Shape, how: Preprocess) -> tuple[float, float]:
     if how.gain == "axis":
         return inner[1] / original[1], inner[0] / original[0]
-    # Read off the padded shape, as Ultralytics does; where a frame is padded to its full size this is the scale used.
     factor = min(outer[0] / original[0], outer[1] / original[1])
     return factor, factor
 

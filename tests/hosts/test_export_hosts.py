@@ -109,7 +109,7 @@ def test_two_networks_export_with_fixed_shapes_only(router: ResolutionRouter, tm
     both = adapt(make_bench(256, num_classes=3), make_bench(128, num_classes=3))
     with pytest.raises(DualResError, match="branches or pair"):
         export_model(both, router, tmp_path / "m.onnx", form="cond")
-    folder = export_model(both, router, tmp_path / "pair", form="pair", threshold=0.0)
+    folder = export_model(both, router, tmp_path / "pair", form="pair", threshold=0.0, photos=1)
     assert DualResSession(folder).card.low == (128, 128)
 
 

@@ -80,8 +80,7 @@ def test_boxes_come_back_to_the_photo(h: int, w: int) -> None:
     frame = make_frame(np.zeros((h, w, 3), np.uint8), replace(CARD, high=320))
     x0, y0, x1, y1 = frame.content
     whole = frame.to_original(np.array([[x0, y0, x1, y1]], np.float32))
-    slack = 1.5 * max(h, w) / 320 + 0.01  # the frame has whole pixels
-    assert np.allclose(whole, [[0, 0, w, h]], atol=slack)
+    assert np.allclose(whole, [[0, 0, w, h]], atol=0.01)
 
 
 def test_without_opencv_a_photo_differs_by_one_grey_level_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
