@@ -17,6 +17,7 @@ help:
 	@echo "make format         ruff format and fixes"
 	@echo "make static-checks  ruff and mypy"
 	@echo "make mmcv           compile mmcv with its ops (replaces mmcv-lite)"
+	@echo "make docs           build the documentation into site/, broken links are errors"
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -30,6 +31,10 @@ $(VENV)/.core: pyproject.toml | $(BIN)/python
 $(VENV)/.dev: pyproject.toml $(VENV)/.core
 	$(PIP) install -q "setuptools<82" wheel
 	$(PIP) install -q -e ".[all,dev]"
+	@touch $@
+
+$(VENV)/.docs: pyproject.toml $(VENV)/.core
+	$(PIP) install -q -e ".[docs]"
 	@touch $@
 
 demo: $(VENV)/.core
@@ -51,8 +56,11 @@ static-checks: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
 mmcv: $(VENV)/.dev
 	bash scripts/build_mmcv.sh $(BIN)/python
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) build dist site *.egg-info
