@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from dualres_plugin.errors import DualResError
@@ -28,7 +28,8 @@ def save_router(router: ResolutionRouter, path: Path | str) -> Path:
     if path.is_file():
         raise DualResError(f"cannot save a router to '{path}': that is a file. A router is a folder.")
     with atomic_dir(path) as folder:
-        save_file({k: v.contiguous().cpu() for k, v in router.state_dict().items()}, str(folder / TENSORS))
+        # As bytes: `save_file` leaves a file that only its owner can read.
+        (folder / TENSORS).write_bytes(save({k: v.contiguous().cpu() for k, v in router.state_dict().items()}))
         write_json(folder / META, _meta(router))
     return path
 
