@@ -106,7 +106,7 @@ def auc_policy(compute: Any, metric: Any) -> float:
     Raises:
         DualResError: Fewer than two points, lengths that differ, NaN, end points of equal compute or metric.
 
-    Example:
+    Examples:
         >>> round(auc_policy([112.4, 143.2, 174.0, 181.7], [52.1, 53.3, 53.8, 53.9]), 4)  # Dy-YOLOv7
         0.6142
     """
@@ -183,7 +183,7 @@ def rounding_band(compute: Any, metric: Any, decimals: int, compute_decimals: in
     Raises:
         DualResError: As `auc_policy`, or values that show more decimals than stated.
 
-    Example:
+    Examples:
         >>> low, high = rounding_band([112.4, 143.2, 174.0, 181.7], [52.1, 53.3, 53.8, 53.9], decimals=1)
         >>> f"{low:.3f} {high:.3f}"
         '0.573 0.655'
@@ -236,7 +236,7 @@ def _extreme(f: _Array, lowest: _Array, highest: _Array, half: float, sign: int)
 class AUCPolicy:
     """AUC-Policy as a metric object in the manner of torchmetrics: update, compute, reset, plot.
 
-    Example:
+    Examples:
         >>> metric = AUCPolicy()
         >>> metric.update([112.4, 181.7], [52.1, 53.9])
         >>> metric.update(compute=143.2, metric=53.3)

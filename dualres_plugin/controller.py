@@ -28,8 +28,8 @@ class ControllerState:
     Attributes:
         images, high: counts so far.
         rate: share of all images at high.
-        recent_rate: share of the last `window` images at high.
-        fixed_rate: share of the last `window` images that the calibrated threshold alone would have sent high.
+        recent_rate: share of the last 2 x `window` images at high.
+        fixed_rate: share of the last 2 x `window` images that the calibrated threshold alone would have sent high.
         threshold: in force for the next image.
         target: wanted share.
         drifting: `fixed_rate` has left the band around the target.
@@ -51,14 +51,15 @@ class BudgetController:
     Args:
         target_high_rate: wanted share, 0 to 1.
         quantiles: the router's calibration (`router.quantiles`), used until the window has filled.
-        window: how many recent scores set the threshold: shorter follows faster and is noisier.
+        window: how many recent scores set the threshold: shorter follows faster and is noisier. Drift is judged, and
+            recent rates are given, over twice as many images.
         band: how far the calibrated threshold's own rate may leave the target before a warning.
 
     Raises:
         DualResError: If the rate is outside [0, 1] or there is no calibration.
     """
 
-    def __init__(self, target_high_rate: float, quantiles: Sequence[float], window: int = 64, band: float = 0.15):
+    def __init__(self, target_high_rate: float, quantiles: Sequence[float], window: int = 32, band: float = 0.15):
         if not 0.0 <= target_high_rate <= 1.0:
             raise DualResError(f"target_high_rate={target_high_rate:g} must lie between 0 and 1.")
         if not len(quantiles):
@@ -70,8 +71,8 @@ class BudgetController:
         self._calibrated = float(np.interp(1 - self.target, levels, quantiles))
         # Scores as the calibration has them, evenly spread; real ones push them out.
         self._scores = deque(np.interp(_spread(self.window), levels, quantiles).tolist(), maxlen=self.window)
-        self._routes: deque[bool] = deque(maxlen=self.window)
-        self._fixed: deque[bool] = deque(maxlen=self.window)
+        self._routes: deque[bool] = deque(maxlen=2 * self.window)
+        self._fixed: deque[bool] = deque(maxlen=2 * self.window)
         self._images = self._high = 0
         self._warned = False
 
@@ -128,7 +129,7 @@ class BudgetController:
     @property
     def state(self) -> ControllerState:
         fixed = float(np.mean(self._fixed)) if self._fixed else self.target
-        full = len(self._fixed) == self.window
+        full = len(self._fixed) == self._fixed.maxlen
         return ControllerState(
             images=self._images,
             high=self._high,

@@ -61,7 +61,7 @@ class DualResSession:
     Raises:
         DualResError: If the file is damaged or not a DualRes model, or a package is missing.
 
-    Example:
+    Examples:
         >>> session = DualResSession("yolo11n_dualres.onnx", target_high_rate=0.3)  # doctest: +SKIP
         >>> session.predict("bus.jpg")[0].route  # doctest: +SKIP
         'low'

@@ -84,7 +84,7 @@ class DualResWrapper:
     Raises:
         DualResError: If the detector has no adapter, the router does not load, or a size or rate is impossible.
 
-    Example:
+    Examples:
         >>> model = DualResWrapper(YOLO("yolov6n.pt"), router="runs/router", low=0.5)  # doctest: +SKIP
         >>> model.predict("bus.jpg")[0].dualres.route  # doctest: +SKIP
         'low'

@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("scenes", nargs="+", help="folders of photos, in the order of the stream")
     parser.add_argument("--router", default="default")
     parser.add_argument("--target", type=float, default=0.3, help="wanted share at high")
-    parser.add_argument("--window", type=int, default=64, help="scores that the controller remembers")
+    parser.add_argument("--window", type=int, default=32, help="scores that the controller remembers")
     parser.add_argument("--plot", type=Path, default=Path("controller.png"))
     args = parser.parse_args()
 
@@ -57,9 +57,10 @@ def _plot(path: Path, held: np.ndarray, alone: np.ndarray, borders: list[int], a
     figure, axis = plt.subplots(figsize=(9, 4))
     kernel = np.ones(args.window) / args.window
     for values, name in ((held, "controller"), (alone, "fixed threshold")):
-        axis.plot(np.convolve(values, kernel, mode="valid"), label=name)
+        share = np.convolve(values, kernel, mode="valid")
+        axis.plot(np.arange(len(share)) + args.window, share, label=name)
     axis.axhline(args.target, color="grey", linestyle=":", label="target")
-    for end in borders[1:]:
+    for end in borders[1:-1]:
         axis.axvline(end, color="lightgrey")
     axis.set(xlabel="image", ylabel=f"share at high, last {args.window}", ylim=(0, 1))
     axis.legend()
