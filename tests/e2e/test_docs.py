@@ -351,6 +351,16 @@ def test_gains_commands_and_hosts_are_documented() -> None:
         assert (ROOT / "docs" / "quickstart" / f"{name.removesuffix('-pair')}.md").is_file(), name
 
 
+def test_the_window_of_the_controller_is_as_documented() -> None:
+    from dualres_plugin.controller import BudgetController
+
+    defaults = {name: p.default for name, p in inspect.signature(BudgetController).parameters.items()}
+    streams = (ROOT / "docs" / "streams.md").read_text()
+    assert f"The last {defaults['window']} scores" in streams
+    assert f"window={defaults['window']}, band={defaults['band']}" in streams
+    assert set(re.findall(r"last (\d+) images", streams)) == {str(2 * defaults["window"])}
+
+
 def test_keys_of_the_mmdet_config_exist() -> None:
     from dualres_plugin.adapters._mmdet_settings import SETTINGS
 
