@@ -73,8 +73,8 @@ class Models:
 def run_bench(adapter: HostAdapter[Any], router: ResolutionRouter, out: Path, settings: BenchSettings) -> BenchResult:
     """Export, measure and write `table.txt`, `times.csv`, `bench.json` and `bench.png` into a folder.
 
-    Every photo goes through every case before the next photo comes, in rotating order, so that a busy moment of the
-    machine hits all cases alike.
+    Every photo goes through every case before the next photo comes, in random order, so that a busy moment of the
+    machine, and what the case before left in the caches, hit all cases alike.
 
     Raises:
         DualResError: If a form does not suit the detector, or no photo can be read.
@@ -138,7 +138,7 @@ def _measure(
     share = float(np.mean([s > middle for s in scores]))
     eager = Eager(adapter, router, settings)
     timings: dict[str, Timing] = {}
-    order = 0
+    order = np.random.default_rng(0)
     for turn in range(settings.rounds):
         for number in tqdm(range(-WARM_UP if not turn else 0, len(photos)), desc="bench", unit="img"):
             photo = photos[max(number, 0)]
@@ -146,9 +146,7 @@ def _measure(
             is_high = scores[max(number, 0)] > middle
             cases = _cases(frame, plain, alone, sessions, middle, card.low)
             cases.update(eager.cases(photo, middle))
-            names = list(cases)
-            order += 1
-            for name in names[order % len(names) :] + names[: order % len(names)]:
+            for name in order.permutation(list(cases)):
                 start = time.perf_counter()
                 cases[name]()
                 spent = 1e3 * (time.perf_counter() - start)

@@ -120,6 +120,8 @@ class OrtGraph:
         self.path = path
         options = ort.SessionOptions()
         options.log_severity_level = 3
+        # Between photos the session resizes, sorts and waits in Python: its threads must not burn the cores meanwhile.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         if threads:
             options.intra_op_num_threads = threads
         try:

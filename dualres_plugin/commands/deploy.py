@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -87,6 +88,8 @@ def bench(
     Example:
     dualres bench yolo11n.pt --router runs/router --images photos/ --out runs/bench
     """
+    # Read when torch is loaded: its idle threads must not spin while another case is timed.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from dualres_plugin.adapter import load_detector
     from dualres_plugin.bench import BenchSettings, run_bench
     from dualres_plugin.router import ResolutionRouter
