@@ -20,18 +20,20 @@ import torch
 import torch.nn.functional as F
 from sdn import CondExits, EagerExits, VggSdn, make_images
 
+BATCH = 32
+
 
 def train(width: float, images: int, epochs: int, seed: int) -> VggSdn:
-    """SDN's joint training: the losses of all seven classifiers, the early ones weighted less at first."""
+    """SDN's joint training: the losses of all seven classifiers, the early ones weighted less."""
     torch.manual_seed(seed)
     net = VggSdn(width).train()
     x, y = make_images(images, seed)
-    steps = epochs * (len(x) // 64)
+    steps = epochs * (len(x) // BATCH)
     optimiser = torch.optim.AdamW(net.parameters(), lr=1e-3, weight_decay=1e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 1e-3, total_steps=steps)
     for epoch in range(epochs):
-        weights = torch.linspace(0.15, 0.9, 6) * min(1.0, (epoch + 1) / max(1, epochs - 1))
-        order = torch.randperm(len(x))[: len(x) // 64 * 64].view(-1, 64)
+        weights = torch.linspace(0.3, 0.9, 6)
+        order = torch.randperm(len(x))[: len(x) // BATCH * BATCH].view(-1, BATCH)
         total = 0.0
         for rows in order:
             losses = [F.cross_entropy(logits, y[rows]) for logits in net.all_logits(x[rows])]

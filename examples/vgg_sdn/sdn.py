@@ -137,14 +137,16 @@ def make_images(count: int, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def _draw(label: int, random: np.random.Generator) -> np.ndarray:
-    ground, ink = random.integers(0, 256, 3), random.integers(0, 256, 3)
+    ground, ink = random.integers(0, 90, 3), random.integers(160, 256, 3)
+    if random.random() < 0.5:
+        ground, ink = ink, ground
     hard = random.random() ** 1.5  # most are easy
-    ink = (ink * (1 - 0.7 * hard) + ground * 0.7 * hard).astype(int)
+    ink = (ink * (1 - 0.6 * hard) + ground * 0.6 * hard).astype(int)
     image = Image.new("RGB", (64, 64), tuple(map(int, ground)))
     draw = ImageDraw.Draw(image)
-    size = random.uniform(14, 27) * (1 - 0.4 * hard)
-    cx, cy = random.uniform(size, 64 - size, 2)
-    turn = random.uniform(0, 2 * np.pi)
+    size = random.uniform(20, 28) * (1 - 0.3 * hard)
+    cx, cy = 32 + random.uniform(-6, 6, 2)
+    turn = random.uniform(-0.3, 0.3)
     corners = {2: 3, 3: 4, 4: 5, 5: 6}
     box = (cx - size, cy - size, cx + size, cy + size)
     colour = tuple(map(int, ink))
@@ -166,7 +168,7 @@ def _draw(label: int, random: np.random.Generator) -> np.ndarray:
             ox, oy = -np.sin(angle) * shift, np.cos(angle) * shift
             draw.line((cx - dx + ox, cy - dy + oy, cx + dx + ox, cy + dy + oy), fill=colour, width=5)
     image = image.filter(ImageFilter.GaussianBlur(1 + hard)).resize((32, 32), Image.Resampling.BILINEAR)
-    noisy = np.asarray(image, dtype=np.float32) + random.normal(0, 5 + 25 * hard, (32, 32, 3))
+    noisy = np.asarray(image, dtype=np.float32) + random.normal(0, 3 + 20 * hard, (32, 32, 3))
     return np.clip(noisy, 0, 255).astype(np.uint8)
 
 
