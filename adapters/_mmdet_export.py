@@ -48,8 +48,9 @@ def export_plan(
     pre = Preprocess(
         centre=False, fill=_padding(pipeline, preprocessor), multiple=0 if fixed else stride, rounding="up"
     )
+    least = float(cfg.get("score_thr", 0.0))
     post = Postprocess(
-        boxes="xyxy", conf=float(cfg.get("score_thr", 0.0)), iou=float(cfg.nms.iou_threshold),
+        boxes="xyxy", conf=least, floor=least, iou=float(cfg.nms.iou_threshold),
         max_det=int(cfg.get("max_per_img", 2**31 - 1)), multi_label=not yolox, offset=0.0,
         clip="none" if yolox else "frame", drop_empty=cfg.get("min_bbox_size", -1) >= 0,
     )  # fmt: skip

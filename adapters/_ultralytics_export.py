@@ -22,7 +22,13 @@ def export_plan(net: Any, scale: float, stride: int, antialias: bool, nms: bool)
     """How a network goes into a graph: the host's letterbox, its decoded boxes and its NMS."""
     rows = nms or bool(getattr(net, "end2end", False))
     post = Postprocess(
-        layout="rows" if rows else "anchors", boxes="xywh", nms=not rows, conf=CONF, iou=IOU, max_det=MAX_DET
+        layout="rows" if rows else "anchors",
+        boxes="xywh",
+        nms=not rows,
+        conf=CONF,
+        iou=IOU,
+        max_det=MAX_DET,
+        floor=CONF if nms else 0.0,
     )
     dynamic = type(net.model[-1]).__name__ != "RTDETRDecoder"  # its anchors stay at the traced size
     return ExportPlan(Preprocess(multiple=stride), post, scale, stride, dynamic, antialias)

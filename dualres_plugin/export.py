@@ -75,6 +75,8 @@ def export_model(
             report = check_parity(session, adapter, router, sample_photos(images, photos))
             del session
             logger.info("checked against PyTorch: %s", report)
+            if not report.detections:
+                logger.warning("the detector found nothing in these photos, so no box was compared: give others.")
             _write_card(made, replace(card, parity=report.to_dict()))
         _put(made, out)
     return out

@@ -54,6 +54,7 @@ class Postprocess:
         offset: distance that NMS puts between the classes, in pixels; 0 is the largest coordinate + 1.
         clip: boxes end at the edge of the "photo" (after NMS), of the "content" or the "frame" (before), or "none".
         candidates: the best so many boxes go into NMS.
+        floor: the graph, or the host, gives nothing below this score.
         drop_empty: boxes without width or height do not go into it.
     """
 
@@ -67,6 +68,7 @@ class Postprocess:
     offset: float = 7680.0
     clip: str = "photo"
     candidates: int = 30000
+    floor: float = 0.0
     drop_empty: bool = False
 
 

@@ -71,7 +71,7 @@ def check_parity(
         score = float(router.score(_on_device(adapter.router_images(batch), router))[0])
         for high in (True, False):
             limit = float("-inf") if high else float("inf")
-            conf = session.card.postprocess.conf if session.card.postprocess.conf > FLOOR else FLOOR
+            conf = max(FLOOR, session.card.postprocess.floor)
             expected = _eager(adapter, batch, session.card.scale, high)
             result = session.predict(photo, threshold=limit, conf=conf / 2)[0]
             gain = max(make_frame(photo, session.card).gain)
@@ -130,7 +130,7 @@ def _compare(report: Parity, expected: Detections, found: Detections, gain: floa
             report.box = max(report.box, float(apart.min()))
             nearest = np.abs(other.scores[same] - score)[apart.argmin()]
             report.score = max(report.score, float(nearest))
-        report.detections += len(one) if side == "file" else 0
+            report.detections += side == "file"
 
 
 def sample_photos(images: Path | str | None, limit: int) -> list[np.ndarray]:

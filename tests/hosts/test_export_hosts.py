@@ -20,7 +20,7 @@ from dualres_plugin.images import router_images_of
 from dualres_plugin.router import ResolutionRouter
 from dualres_plugin.runtime import DualResSession
 from tests.contract.hosts import HOSTS, Host, pictures, require
-from tests.hosts.yolo_helpers import lively_router
+from tests.hosts.yolo_helpers import lively_router, val_photos
 
 SIZES = [(96, 128), (150, 90), (300, 301), (64, 64)]
 FORMS = {"effdet-lite0": "branches", "torchvision-ssdlite": "branches"}  # its sizes are built in
@@ -73,7 +73,7 @@ def router(photos: list[np.ndarray]) -> ResolutionRouter:
     return lively_router(photos)
 
 
-@pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.name)
+@pytest.mark.parametrize("host", [h for h in HOSTS if h.name != "mmdet-yolox"], ids=lambda host: host.name)
 def test_the_file_agrees_with_pytorch(
     host: Host, photos: list[np.ndarray], router: ResolutionRouter, tmp_path: Path
 ) -> None:
@@ -120,6 +120,17 @@ def test_other_mmdet_families_say_what_to_do(router: ResolutionRouter, tmp_path:
     adapter = adapt(family_detector("faster_rcnn"))
     with pytest.raises(DualResError, match="YOLOX and RTMDet"):
         export_model(adapter, router, tmp_path / "m.onnx")
+
+
+@pytest.mark.shared
+def test_yolox_with_real_weights(router: ResolutionRouter, tmp_path: Path) -> None:
+    host = next(h for h in HOSTS if h.name == "mmdet-yolox")
+    require(host)
+    assert host.real
+    adapter, size = host.real()
+    out = tmp_path / "model.onnx"
+    export_model(adapter, router, out, high=size // 2, threshold=0.0, images=val_photos(1)[0].parent, photos=3)
+    assert DualResSession(out).card.parity["detections"] > 10
 
 
 def test_rtmdet(photos: list[np.ndarray], router: ResolutionRouter, tmp_path: Path) -> None:
