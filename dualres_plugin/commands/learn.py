@@ -34,8 +34,10 @@ def profile(
         str | None, typer.Option(help="COCO annotations (.json) or an Ultralytics data.yaml; none: no labels.")
     ] = None,
     images: Annotated[Path | None, typer.Option(help="Image folder (not needed with a data.yaml).")] = None,
-    high: Annotated[int, typer.Option(help="High size in pixels, as the host counts it.")] = 640,
-    low: Annotated[int, typer.Option(help="Low size in pixels.")] = 320,
+    high: Annotated[
+        int | None, typer.Option(help="High size in pixels, as the host counts it; the detector's own by default.")
+    ] = None,
+    low: Annotated[int | None, typer.Option(help="Low size; half of high by default, or that of a pair.")] = None,
     views: Annotated[int, typer.Option(help="Views per image: 1 the image alone, more adds crops and mosaics.")] = 1,
     split: Annotated[str, typer.Option(help="Split of a data.yaml.")] = "train",
     batch: Annotated[int, typer.Option(help="Images per pass.")] = 8,
@@ -59,12 +61,15 @@ def profile(
     from dualres_plugin.dataset import load_dataset
     from dualres_plugin.errors import DualResError
     from dualres_plugin.profiling import ProfileSettings, build_profile
+    from dualres_plugin.resize import check_scale
 
-    if low >= high:
+    if low and high and low >= high:
         raise DualResError(f"--low {low} must be smaller than --high {high}.")
     dataset = load_dataset(data, images, split)
     adapter = on_device(load_detector(detector), device)
-    settings = ProfileSettings(high, low / high, views, batch, seed, thumbnail)
+    size = high or adapter.default_size
+    scale = check_scale(low / size if low else adapter.default_scale)
+    settings = ProfileSettings(size, scale, views, batch, seed, thumbnail)
     made = build_profile(adapter, dataset, out, settings, detector_name=short_name(detector), workers=workers)
     low_gmacs, high_gmacs = made.gmacs
     typer.echo(
