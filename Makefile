@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # One version for everybody, so that figures can be compared; others are allowed by pyproject.toml.
 TORCH ?= torch==2.14.1 torchvision==0.29.1
+# Test files run side by side, one thread each: torch's threads wait for each other and gain little here.
+WORKERS ?= 2
 export YOLO_OFFLINE ?= 1
 export YOLO_AUTOINSTALL ?= 0
 
@@ -43,7 +45,7 @@ demo: $(VENV)/.core
 test: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 test-fast: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/unit
