@@ -229,7 +229,7 @@ class UltralyticsAdapter(HostAdapter[YoloBatch]):
         )
 
     def detections(self, raw: Any, batch: YoloBatch) -> list[Detections]:
-        import torchvision  # noqa: F401 - the host's NMS is thirty times as fast where it finds torchvision imported
+        import torchvision  # noqa: F401 - the host's NMS is much faster where it finds torchvision imported
         from ultralytics.utils.nms import non_max_suppression
         from ultralytics.utils.ops import scale_boxes as to_original
 

@@ -291,12 +291,10 @@ def test_nothing_is_downloaded_without_being_asked(tmp_path: Path) -> None:
 def test_the_demo_detector_finds_what_the_scenes_show(tmp_path: Path) -> None:
     from dualres_plugin.coco_eval import MixedAP
     from dualres_plugin.dataset import load_dataset
-    from dualres_plugin.demo.detector import HIGH_SIZE, LOW_SIZE, WEIGHTS_PATH
+    from dualres_plugin.demo.detector import HIGH_SIZE, LOW_SIZE
     from dualres_plugin.demo.scenes import write_coco as write_scenes
     from dualres_plugin.profiling import ProfileSettings, build_profile
 
-    if not WEIGHTS_PATH.is_file():
-        pytest.skip("the demo detector's weights are not in the package yet")
     annotations, images = write_scenes(tmp_path / "scenes", "val", 16, seed=11)
     settings = ProfileSettings(HIGH_SIZE, LOW_SIZE / HIGH_SIZE)
     dataset = load_dataset(annotations, images)
