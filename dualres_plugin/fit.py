@@ -8,9 +8,8 @@ from typing import Any
 
 from dualres_plugin.adapter import HostAdapter
 from dualres_plugin.dataset import load_dataset
-from dualres_plugin.errors import DualResError
 from dualres_plugin.profiling import ProfileSettings, build_profile
-from dualres_plugin.router import ResolutionRouter, own_backbone_router
+from dualres_plugin.router import ResolutionRouter
 from dualres_plugin.train_config import TrainConfig
 from dualres_plugin.training import train_router
 
@@ -31,7 +30,7 @@ def fit_router(
     workers: int = 1,
     progress: bool = True,
 ) -> ResolutionRouter:
-    """Train a router for a detector on a dataset.
+    """Train a router for a detector on a dataset: `dualres profile` and `dualres train` in one call.
 
     Args:
         data: COCO annotations, an Ultralytics `data.yaml`, or None to learn without labels.
@@ -54,18 +53,7 @@ def fit_router(
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(out) if out is not None else Path(temporary)
         profile = build_profile(adapter, dataset, folder / "profile", settings, workers=workers, progress=progress)
-        router = train_router(profile, train, router=_starting_router(adapter, train), progress=progress)
+        router = train_router(profile, train, progress=progress)
         if out is not None:
             router.save(folder / "router")
     return router
-
-
-def _starting_router(adapter: HostAdapter[Any], config: TrainConfig) -> ResolutionRouter | None:
-    """The detector's own backbone where the host offers it and the config names no other."""
-    named = TrainConfig()
-    if (config.backbone, config.weights, config.objective) != (named.backbone, named.weights, named.objective):
-        return None
-    try:
-        return own_backbone_router(adapter)
-    except DualResError:
-        return None

@@ -175,6 +175,17 @@ def test_fit_makes_the_wrapper_ready_and_keeps_what_it_made(tmp_path: Path) -> N
     assert again.router.quantiles == wrapper.router.quantiles
 
 
+def test_fit_is_profile_and_train_in_one_call(tmp_path: Path) -> None:
+    from dualres_plugin.profile import Profile
+    from dualres_plugin.training import train_router
+
+    data, images = write_coco(tmp_path / "set", 12)
+    wrapper = DualResWrapper(FakeAdapter()).fit(data, images, views=2, out=tmp_path / "out", progress=False)
+    alone = train_router(Profile.load(tmp_path / "out" / "profile"), progress=False)
+    assert wrapper.router.config == alone.config
+    assert wrapper.router.quantiles == pytest.approx(alone.quantiles)
+
+
 def test_fit_without_labels(tmp_path: Path) -> None:
     from dualres_plugin.train_config import TrainConfig
 
