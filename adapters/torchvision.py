@@ -10,12 +10,13 @@ import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from dualres_plugin.adapters import _torchvision_export
+from dualres_plugin.adapters._torchvision_models import build_model, label_names
+from dualres_plugin.adapters._torchvision_sizes import RememberedBackbone, at_size, default_size, with_transform
 from torch import Tensor, nn
 
 from dualres_plugin.adapter import Decide, HostAdapter, run_routed
@@ -58,10 +59,10 @@ class TorchvisionAdapter(HostAdapter[TorchvisionBatch]):
         super().__init__(detector, low_detector)
         transform = detector.transform
         self.stride = int(transform.size_divisible)
-        self.default_size = _default_size(detector)
-        if low_detector is not None and _default_size(low_detector) < self.default_size:
-            self.default_scale = _default_size(low_detector) / self.default_size
-        self.class_names, self.label_ids = _labels(detector)
+        self.default_size = default_size(detector)
+        if low_detector is not None and default_size(low_detector) < self.default_size:
+            self.default_scale = default_size(low_detector) / self.default_size
+        self.class_names, self.label_ids = label_names(detector)
         self._nets: dict[tuple[int | None, float], nn.Module] = {}
         self._macs: dict[tuple[tuple[int, int], bool], float] = {}
 
@@ -199,7 +200,7 @@ class TorchvisionAdapter(HostAdapter[TorchvisionBatch]):
             return self.detections(self.predict(batch), batch), None
         net = copy.copy(self._net(batch))
         net._modules = dict(net._modules)
-        memory = _RememberedBackbone(net.backbone)  # type: ignore[arg-type]
+        memory = RememberedBackbone(net.backbone)  # type: ignore[arg-type]
         net._modules["backbone"] = memory
         with torch.no_grad():
             found = self.detections(net(batch.images), batch)
@@ -212,7 +213,7 @@ class TorchvisionAdapter(HostAdapter[TorchvisionBatch]):
     def macs(self, shape: tuple[int, int], low: bool = False) -> float:
         if (shape, low) not in self._macs:
             base = self.low_detector if low and self.low_detector is not None else self.detector
-            net = _with_transform(base, min_size=(min(shape),), max_size=max(shape), fixed_size=None)
+            net = with_transform(base, min_size=(min(shape),), max_size=max(shape), fixed_size=None)
             # Noise, not zeros: a two-stage model's second stage costs by the proposals it finds.
             noise = torch.rand(3, *shape, generator=torch.Generator().manual_seed(0))
             self._macs[shape, low] = gmacs(net, [noise.to(next(base.parameters()).device)])  # type: ignore[arg-type]
@@ -266,128 +267,9 @@ class RoutedTorchvision(nn.Module):
         return results
 
 
-class _RememberedBackbone(nn.Module):
-    """Computes the features of a batch once; later calls return those of one image."""
-
-    def __init__(self, backbone: nn.Module):
-        super().__init__()
-        self.backbone = backbone
-        self.features: Any = None
-        self.shape = torch.Size()
-        self.image: int | None = None
-
-    def forward(self, x: Tensor) -> Any:
-        if self.image is None:
-            self.features, self.shape = self.backbone(x), x.shape[-2:]
-            return self.features
-        i = self.image
-        if x.shape[-2:] != self.shape:  # alone, this image has less padding than in its batch
-            return self.backbone(x)
-        if isinstance(self.features, Tensor):
-            return self.features[i : i + 1]
-        return type(self.features)((k, v[i : i + 1]) for k, v in self.features.items())
-
-
 def _tensor(image: SourceImage) -> Tensor:
     return image.tensor()
 
 
 def _stacked(losses: list[Tensor]) -> Tensor:
     return torch.stack(losses) if losses else torch.zeros(0)
-
-
-def at_size(detector: nn.Module, size: int | None, scale: float) -> nn.Module:
-    """The detector with its transform at another size; every parameter is shared.
-
-    Args:
-        size: short side in pixels; the longest allowed side follows in proportion. None keeps the detector's own.
-        scale: low / high ratio on top.
-    """
-    if size is None and scale == 1.0:
-        return detector
-    t: Any = detector.transform
-    if t.fixed_size is not None:
-        ratio = scale * (size / t.fixed_size[0] if size else 1.0)
-        w, h = (max(t.size_divisible, round(side * ratio)) for side in t.fixed_size)
-        return _with_transform(detector, min_size=t.min_size, max_size=t.max_size, fixed_size=(w, h))
-    ratio = scale * (size / t.min_size[-1] if size else 1.0)
-    shortest, longest = round(t.min_size[-1] * ratio), round(t.max_size * ratio)
-    return _with_transform(detector, min_size=(shortest,), max_size=longest, fixed_size=None)
-
-
-def _with_transform(detector: nn.Module, **settings: Any) -> nn.Module:
-    net = copy.copy(detector)
-    net._modules = dict(detector._modules)
-    transform = copy.copy(detector.transform)
-    for key, value in settings.items():
-        setattr(transform, key, value)
-    net._modules["transform"] = transform  # type: ignore[assignment]
-    return net.eval()
-
-
-def _default_size(detector: Any) -> int:
-    transform = detector.transform
-    return int(transform.fixed_size[0] if transform.fixed_size else transform.min_size[-1])
-
-
-def _labels(detector: nn.Module) -> tuple[dict[int, str] | None, list[int]]:
-    """Class names by label where they are known (COCO's 91), and all labels but background."""
-    d: Any = detector
-    if hasattr(d, "roi_heads"):
-        count = d.roi_heads.box_predictor.cls_score.out_features
-    else:
-        head = d.head.classification_head
-        count = getattr(head, "num_classes", None) or getattr(head, "num_columns", None)
-    names: dict[int, str] | None = getattr(d, "class_names", None)
-    if names is None and count == 91:
-        from torchvision.models.detection import FasterRCNN_MobileNet_V3_Large_320_FPN_Weights as Weights
-
-        listed = Weights.DEFAULT.meta["categories"]
-        names = {i: n for i, n in enumerate(listed) if n not in ("__background__", "N/A")}
-    return names, list(range(1, int(count)))
-
-
-def build_model(name: str, weights: str | None = None, num_classes: str | None = None, **rest: str) -> nn.Module:
-    """A torchvision detection model by name, with weights from a local file.
-
-    Raises:
-        DualResError: If the name or an option is unknown, or the weights are missing or do not fit.
-    """
-    from torchvision.models import detection, get_model, list_models
-
-    known = list_models(module=detection)
-    if name not in known:
-        raise DualResError(f"unknown torchvision detector '{name}'. Known: {', '.join(known)}.")
-    if rest:
-        raise DualResError(f"torchvision:{name}: unknown option(s) {sorted(rest)}; use weights=FILE, num_classes=N.")
-    if num_classes is not None and not num_classes.isdigit():
-        raise DualResError(f"torchvision:{name}: num_classes={num_classes} is not a number.")
-    classes: dict[str, Any] = {"num_classes": int(num_classes)} if num_classes else {}
-    if weights in ("DEFAULT", "default"):
-        return get_model(name, weights="DEFAULT").eval()
-    model = get_model(name, weights=None, weights_backbone=None, **classes).eval()
-    if weights is None:
-        raise DualResError(
-            f"torchvision:{name} would have random weights. Add ',weights=FILE.pth' (or ',weights=DEFAULT' to download "
-            "torchvision's COCO weights)."
-        )
-    _load_weights(model, Path(weights))
-    return model
-
-
-def _load_weights(model: nn.Module, path: Path) -> None:
-    if not path.is_file():
-        raise DualResError(f"detector weights '{path}' do not exist.")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            state = load_file(str(path))
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            state = state.get("model", state.get("state_dict", state))
-        model.load_state_dict(state)
-    except Exception as error:
-        first = str(error).strip().splitlines()
-        detail = " ".join(first[:2])[:300]
-        raise DualResError(f"detector weights '{path}' do not fit this model: {detail}") from None

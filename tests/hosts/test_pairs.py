@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from dualres_plugin.adapters.torchvision import at_size
+from dualres_plugin.adapters._torchvision_sizes import at_size
 from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_320_fpn
 
 from dualres_plugin import DualResWrapper, ResolutionRouter

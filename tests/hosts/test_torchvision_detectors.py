@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from dualres_plugin.adapters.torchvision import TorchvisionAdapter, build_model
+from dualres_plugin.adapters._torchvision_models import build_model
+from dualres_plugin.adapters.torchvision import TorchvisionAdapter
 from torch import Tensor, nn
 
 from dualres_plugin import DualResWrapper, ResolutionRouter

@@ -1,0 +1,65 @@
+"""A torchvision detector at another size, or with its backbone's features remembered; parameters are shared."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def at_size(detector: nn.Module, size: int | None, scale: float) -> nn.Module:
+    """The detector with its transform at another size; every parameter is shared.
+
+    Args:
+        size: short side in pixels; the longest allowed side follows in proportion. None keeps the detector's own.
+        scale: low / high ratio on top.
+    """
+    if size is None and scale == 1.0:
+        return detector
+    t: Any = detector.transform
+    if t.fixed_size is not None:
+        ratio = scale * (size / t.fixed_size[0] if size else 1.0)
+        w, h = (max(t.size_divisible, round(side * ratio)) for side in t.fixed_size)
+        return with_transform(detector, min_size=t.min_size, max_size=t.max_size, fixed_size=(w, h))
+    ratio = scale * (size / t.min_size[-1] if size else 1.0)
+    shortest, longest = round(t.min_size[-1] * ratio), round(t.max_size * ratio)
+    return with_transform(detector, min_size=(shortest,), max_size=longest, fixed_size=None)
+
+
+def with_transform(detector: nn.Module, **settings: Any) -> nn.Module:
+    net = copy.copy(detector)
+    net._modules = dict(detector._modules)
+    transform = copy.copy(detector.transform)
+    for key, value in settings.items():
+        setattr(transform, key, value)
+    net._modules["transform"] = transform  # type: ignore[assignment]
+    return net.eval()
+
+
+def default_size(detector: Any) -> int:
+    transform = detector.transform
+    return int(transform.fixed_size[0] if transform.fixed_size else transform.min_size[-1])
+
+
+class RememberedBackbone(nn.Module):
+    """Computes the features of a batch once; later calls return those of one image."""
+
+    def __init__(self, backbone: nn.Module):
+        super().__init__()
+        self.backbone = backbone
+        self.features: Any = None
+        self.shape = torch.Size()
+        self.image: int | None = None
+
+    def forward(self, x: Tensor) -> Any:
+        if self.image is None:
+            self.features, self.shape = self.backbone(x), x.shape[-2:]
+            return self.features
+        i = self.image
+        if x.shape[-2:] != self.shape:  # alone, this image has less padding than in its batch
+            return self.backbone(x)
+        if isinstance(self.features, Tensor):
+            return self.features[i : i + 1]
+        return type(self.features)((k, v[i : i + 1]) for k, v in self.features.items())
