@@ -183,7 +183,23 @@ def _one(item: Any, name: str, on_skip: Any) -> Iterator[SourceImage]:
             on_skip(str(error))
 
 
-def _frames(path: Path) -> Iterator[SourceImage]:
+def video_rate(path: Path) -> float:
+    """Frames per second of a video; 25 where the file does not say.
+
+    Raises:
+        DualResError: If the video cannot be opened.
+    """
+    capture = _open_video(path)
+    try:
+        import cv2
+
+        rate = float(capture.get(cv2.CAP_PROP_FPS))
+    finally:
+        capture.release()
+    return rate if 1 <= rate <= 1000 else 25.0
+
+
+def _open_video(path: Path) -> Any:
     try:
         import cv2
     except ImportError:
@@ -191,6 +207,11 @@ def _frames(path: Path) -> Iterator[SourceImage]:
     capture = cv2.VideoCapture(str(path))
     if not capture.isOpened():
         raise DualResError(f"video '{path}' cannot be opened.")
+    return capture
+
+
+def _frames(path: Path) -> Iterator[SourceImage]:
+    capture = _open_video(path)
     try:
         number = 0
         while True:

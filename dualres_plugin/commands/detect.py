@@ -35,6 +35,19 @@ def predict(
     conf: Annotated[float, typer.Option(help="Draw and list detections above this score.")] = 0.25,
     batch: Annotated[int, typer.Option(help="Images per pass.")] = 1,
     save: Annotated[bool, typer.Option(help="Save drawn images or video.")] = True,
+    show_routes: Annotated[
+        bool, typer.Option("--show-routes", help="Write contact_sheet.jpg: thumbnails with routes, sorted by score.")
+    ] = False,
+    save_txt: Annotated[bool, typer.Option("--save-txt", help="Write YOLO label files into labels/.")] = False,
+    save_conf: Annotated[
+        bool, typer.Option("--save-conf", help="Add each detection's score to the lines of --save-txt.")
+    ] = False,
+    ids: Annotated[
+        Path | None,
+        typer.Option(
+            help="COCO annotations: detections.json uses their image and category ids, by file and class name."
+        ),
+    ] = None,
     device: Device = "cpu",
 ) -> None:
     """Detect with routing: draws the images, writes COCO JSON, prints each route and the share that went high.
@@ -44,15 +57,17 @@ def predict(
     dualres predict yolo11n.pt photos/ --router runs/router --out runs/predict
     dualres predict yolo11n.pt street.mp4 --router runs/router --target-high-rate 0.3 --out runs/street
     dualres predict yolo11n.pt bus.jpg --router runs/router --gmacs 2.0 --out runs/bus
+    dualres predict yolo11n.pt photos/ --show-routes --save-txt --out runs/predict
     """
     from dualres_plugin.adapter import load_detector
     from dualres_plugin.checkpoint import load_default_router
     from dualres_plugin.controller import BudgetController
     from dualres_plugin.errors import DualResError
     from dualres_plugin.policy import Budget
-    from dualres_plugin.predicting import Predictor, choose_threshold, save_predictions
+    from dualres_plugin.predicting import Predictor, choose_threshold
     from dualres_plugin.resize import check_scale
     from dualres_plugin.router import ResolutionRouter
+    from dualres_plugin.saving import Outputs, save_predictions
 
     budget = Budget(target_high_rate, threshold, gmacs, ms)
     adapter = on_device(load_detector(detector), device)
@@ -66,7 +81,8 @@ def predict(
             raise DualResError("--hold keeps a rate: give --target-high-rate, --gmacs or --ms, not --threshold.")
         controller = BudgetController(net.rate_of(limit), net.quantiles)
     predictor = Predictor(adapter, net, limit, size, scale, batch, controller)
-    summary = save_predictions(predictor, source, out, conf, save, echo=typer.echo)
+    outputs = Outputs(conf, save, show_routes, save_txt or save_conf, save_conf, ids)
+    summary = save_predictions(predictor, source, out, outputs)
     typer.echo(str(summary))
 
 

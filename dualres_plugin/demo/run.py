@@ -15,11 +15,12 @@ from dualres_plugin.demo.detector import HIGH_SIZE, LOW_SIZE, build_demo_detecto
 from dualres_plugin.demo.scenes import write_coco
 from dualres_plugin.evaluation import Evaluation, evaluate
 from dualres_plugin.files import make_dir
-from dualres_plugin.predicting import Predictor, save_predictions
+from dualres_plugin.predicting import Predictor
 from dualres_plugin.profile import Profile
 from dualres_plugin.profiling import ProfileSettings, build_profile
 from dualres_plugin.report import write_evaluation
 from dualres_plugin.router import ResolutionRouter, RouterConfig
+from dualres_plugin.saving import Outputs, save_predictions
 from dualres_plugin.train_config import TrainConfig
 from dualres_plugin.training import train_router
 
@@ -89,4 +90,4 @@ def save_some(predictor: Predictor, folder: Path, out: Path, count: int) -> None
     listed = make_dir(out) / "images.txt"
     chosen = sorted(folder.iterdir())[:count]
     listed.write_text("\n".join(str(p.resolve()) for p in chosen))
-    save_predictions(predictor, str(listed), out, conf=0.3, save=True, echo=print)
+    save_predictions(predictor, str(listed), out, Outputs(conf=0.3, routes=True))

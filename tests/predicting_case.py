@@ -1,0 +1,27 @@
+"""A router with lively scores and a predictor on the host-free stand-in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from dualres_plugin.predicting import Predictor
+from dualres_plugin.router import ResolutionRouter
+from tests.fakes import FakeAdapter, photo
+
+
+def make_router() -> ResolutionRouter:
+    torch.manual_seed(0)
+    net = ResolutionRouter(backbone="tiny@3", input_size=16).eval()
+    with torch.no_grad():
+        net.head[0].weight.mul_(1000)
+    scores = torch.cat(
+        [net.score(FakeAdapter().router_images(FakeAdapter().collate([photo(i)], 64))) for i in range(6)]
+    )
+    net.calibrate(scores)
+    return net
+
+
+def predictor(router: ResolutionRouter, host: FakeAdapter | None = None, **options: Any) -> Predictor:
+    return Predictor(host or FakeAdapter(), router, router.threshold_for(0.5), 64, 0.5, **options)
