@@ -107,6 +107,7 @@ def _build(
     folder: Path,
 ) -> Card:
     from dualres_plugin.exporting import forms
+    from dualres_plugin.exporting.simplify import simplify_router
     from dualres_plugin.exporting.trace import trace
 
     plan = adapter.export_plan(size, scale, nms)
@@ -120,7 +121,9 @@ def _build(
         other = "branches" if plan.stretch else "cond or resize"
         raise DualResError(f"this {adapter.name} detector scales photos of any shape in the graph: use --form {other}.")
     side = router.config.input_size
-    parts = forms.Parts(plan, trace(router.cpu(), (side, side), False, "the router"), side, threshold, high=None)
+    traced = trace(router.cpu(), (side, side), False, "the router")
+    simplify_router(traced)
+    parts = forms.Parts(plan, traced, side, threshold, high=None)
     shape = adapter.input_shape((size, size), size)
     if plan.stretch:
         graphs = [_fixed_graph(adapter, at, low, nms, folder) for at, low in zip(plan.stretch, (False, True))]

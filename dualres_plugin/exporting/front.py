@@ -38,9 +38,9 @@ def add_router(nodes: Nodes, router: Any, size: int) -> None:
     ends = nodes.op("Gather", "content", nodes.const([3, 2], np.int64))
     photo = nodes.op("Slice", "images", starts, ends, nodes.const([2, 3], np.int64))
     sizes = nodes.const([1, 3, size, size], np.int64)
+    # No clamp as in PyTorch: weights that are positive and add up to one leave [0, 1] by rounding only.
     thumbnail = resize(nodes, photo, sizes, antialias=True)
-    clean = nodes.op("Clip", thumbnail, nodes.const(0, np.float32), nodes.const(1, np.float32))
-    (score,) = nodes.add(router, "router", {router.input[0].name: clean}).values()
+    (score,) = nodes.add(router, "router", {router.input[0].name: thumbnail}).values()
     nodes.op("Identity", score, out="score")
     nodes.op("Greater", score, "threshold", out="route")
 
