@@ -5,14 +5,36 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import torch
 from dualres_plugin.adapters._effdet_batch import EffdetBatch
 from torch import Tensor, nn
 
 from dualres_plugin.adapter import Decide, run_routed
-from dualres_plugin.types import Decision
+from dualres_plugin.interop import to_supervision
+from dualres_plugin.types import Decision, ImageDecision
 
 if TYPE_CHECKING:
     from dualres_plugin.adapters.effdet import EffdetAdapter
+
+
+class RoutedRows(Tensor):
+    """(100, 6) xyxy, score and class of one image, as the host gives them; `.dualres` is its route."""
+
+    dualres: ImageDecision
+    names: dict[int, str] | None
+    __torch_function__ = torch._C._disabled_torch_function_impl  # what is computed from them are plain tensors
+
+    @classmethod
+    def of(cls, rows: Tensor, route: ImageDecision, names: dict[int, str] | None) -> RoutedRows:
+        made = rows.as_subclass(cls)
+        made.dualres, made.names = route, names
+        return made
+
+    def to_supervision(self) -> Any:
+        """`supervision.Detections`, with the route of the image in `data`; the host's empty rows are left out."""
+        rows = self.detach().cpu().numpy()
+        rows = rows[rows[:, 4] > 0]
+        return to_supervision(rows[:, :4], rows[:, 4], rows[:, 5], self.dualres, self.names)
 
 
 class RoutedEffdet(nn.Module):

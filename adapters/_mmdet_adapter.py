@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -29,6 +29,7 @@ from dualres_plugin.adapter import Decide, HostAdapter
 from dualres_plugin.errors import DualResError
 from dualres_plugin.exporting.plan import ExportPlan
 from dualres_plugin.flops import gmacs
+from dualres_plugin.images import in_batches, iter_source
 from dualres_plugin.resize import low_size
 from dualres_plugin.types import Decision, Detections, RouterImages, Targets
 
@@ -145,28 +146,28 @@ class MMDetAdapter(HostAdapter[MMDetBatch]):
 
         return RoutedDetector(self, decide, scale, on_decision).eval()
 
-    def predict_source(self, wrapped: Any, source: Any, **kwargs: Any) -> list[Any]:
-        """One `DetDataSample` per image, with `.route`, `.score` and `.dualres`.
+    def predict_source(self, wrapped: Any, source: Any, **kwargs: Any) -> list[Any] | Iterator[Any]:
+        """One `DetDataSample` per image, with `.route`, `.score`, `.dualres` and `.to_supervision()`.
 
         Args:
-            source: path, folder, glob, array (H, W, 3) RGB, or a list of these.
+            source: path, folder, glob, video, array (H, W, 3) RGB, or a list of these.
             size: the high size in pixels.
             batch: images per pass.
+            stream: give the samples one by one, for sources that do not fit in memory.
         """
-        from dualres_plugin.images import iter_source
-
         size, count = int(kwargs.pop("size", self.default_size)), int(kwargs.pop("batch", 1))
+        stream = bool(kwargs.pop("stream", False))
         if kwargs:
-            raise DualResError(f"mmdet's predict knows size and batch, not {sorted(kwargs)}.")
-        images = [image.pixels for image in iter_source(source)]
-        results: list[Any] = []
-        for start in range(0, len(images), count):
-            batch = self.collate(images[start : start + count], size)
+            raise DualResError(f"mmdet's predict knows size, batch and stream, not {sorted(kwargs)}.")
+        samples = self._stream(wrapped, source, size, count)
+        return samples if stream else list(samples)
+
+    def _stream(self, wrapped: Any, source: Any, size: int, count: int) -> Iterator[Any]:
+        for images in in_batches((image.pixels for image in iter_source(source)), count):
+            batch = self.collate(images, size)
             with frozen(self.detector):
-                results += wrapped.predict(batch.inputs, batch.samples)
-            for i, sample in enumerate(batch.samples):
-                sample.set_metainfo({"dualres": wrapped.decision.of(i)})
-        return results
+                samples = wrapped.predict(batch.inputs, batch.samples)
+            yield from samples
 
     def size_options(self, size: int) -> dict[str, Any]:
         return {"size": size}

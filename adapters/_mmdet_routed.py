@@ -7,6 +7,7 @@ from typing import Any
 
 from dualres_plugin.adapters._mmdet_adapter import MMDetAdapter, blank_sample
 from dualres_plugin.adapters._mmdet_batch import MMDetBatch, predictions
+from dualres_plugin.adapters._mmdet_sample import mark_sample
 from mmdet.models.detectors import BaseDetector
 from torch import Tensor
 
@@ -42,7 +43,7 @@ class RoutedDetector(BaseDetector):  # type: ignore[misc]
         self.decision: Decision | None = None
 
     def predict(self, batch_inputs: Tensor, batch_data_samples: Sequence[Any], rescale: bool = True) -> Any:
-        """The host's predictions, written into the given samples; each also carries `route` and `score`.
+        """The host's predictions, written into the given samples; each also carries `route`, `score` and `dualres`.
 
         Args:
             batch_inputs: (B, 3, H, W) from the data preprocessor.
@@ -55,8 +56,7 @@ class RoutedDetector(BaseDetector):  # type: ignore[misc]
             for name, value in predictions(result).items():
                 setattr(sample, name, value)
             assert self.decision is not None
-            route = self.decision.of(i)
-            sample.set_metainfo({"route": route.route, "score": route.score})
+            mark_sample(sample, self.decision.of(i), self.adapter.class_names)
         return batch_data_samples
 
     def _forward(self, batch_inputs: Tensor, batch_data_samples: Sequence[Any] | None = None) -> Any:

@@ -132,9 +132,11 @@ def add_result_callbacks(yolo: Any) -> dict[str, Callable[[Any], None]]:
 
 
 def _mark_results(predictor: Any) -> None:
-    """Put `.dualres` on each of the batch's `Results`."""
-    routed = predictor.model.backend.model
-    decision = getattr(routed, "decision", None)
-    if isinstance(routed, RoutedYolo) and decision is not None:
+    """Put `.dualres` and `.to_supervision` on each of the batch's `Results`."""
+    network = predictor.model.backend.model
+    decision = getattr(network, "decision", None)
+    if isinstance(network, RoutedYolo) and decision is not None:
+        from dualres_plugin.adapters._ultralytics_results import routed
+
         for i, result in enumerate(predictor.results):
-            result.dualres = decision.of(i)
+            routed(result, decision.of(i))

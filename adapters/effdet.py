@@ -6,7 +6,7 @@ score and class in pixels of the original images out, so the host's loaders and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -24,13 +24,14 @@ from dualres_plugin.adapters._effdet_bench import (
     predictor,
     with_outputs,
 )
-from dualres_plugin.adapters._effdet_routed import RoutedEffdet
+from dualres_plugin.adapters._effdet_routed import RoutedEffdet, RoutedRows
 from torch import Tensor, nn
 
 from dualres_plugin.adapter import Decide, HostAdapter
 from dualres_plugin.errors import DualResError
 from dualres_plugin.exporting.plan import ExportPlan
 from dualres_plugin.flops import gmacs
+from dualres_plugin.images import in_batches, iter_source
 from dualres_plugin.resize import axis_ratio, low_size, resize_images
 from dualres_plugin.types import Decision, Detections, RouterImages, Targets
 
@@ -222,33 +223,24 @@ class EffdetAdapter(HostAdapter[EffdetBatch]):
         batch: int = 8,
         size: int | None = None,
         img_info: Any = None,
+        stream: bool = False,
         **_: Any,
     ) -> Any:
         """The host's own (B, 3, H, W) batch -> (B, 100, 6); anything else with images -> a list of (100, 6).
 
-        Paths, folders, globs, arrays and (3, H, W) tensors in [0, 1] are preprocessed as the host does it.
+        Paths, folders, globs, videos, arrays and (3, H, W) tensors in [0, 1] are preprocessed as the host does it.
+        With `stream` they are given one by one, for sources that do not fit in memory.
         """
-        from dualres_plugin.images import iter_source
-
         if isinstance(source, Tensor) and source.ndim == 4:
             return wrapped(source, img_info)
-        results: list[Tensor] = []
-        pending: list[np.ndarray] = []
+        results = self._stream(wrapped, source, size or self.default_size, batch)
+        return results if stream else list(results)
 
-        def flush() -> None:
-            if pending:
-                found = wrapped.run(self.collate(pending, size or self.default_size))
-                for row, decision in zip(found.unbind(0), found.dualres):
-                    row.dualres = decision
-                    results.append(row)
-                pending.clear()
-
-        for item in iter_source(source):
-            pending.append(item.pixels)
-            if len(pending) == batch:
-                flush()
-        flush()
-        return results
+    def _stream(self, wrapped: Any, source: Any, size: int, batch: int) -> Iterator[RoutedRows]:
+        for images in in_batches((image.pixels for image in iter_source(source)), batch):
+            found = wrapped.run(self.collate(images, size))
+            for rows, route in zip(found.unbind(0), found.dualres):
+                yield RoutedRows.of(rows, route, self.class_names)
 
     # -- profiling -----------------------------------------------------------------------------------------
 

@@ -7,9 +7,8 @@ shares every parameter, not on the image.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,7 +22,8 @@ from dualres_plugin.adapter import Decide, HostAdapter, run_routed
 from dualres_plugin.errors import DualResError
 from dualres_plugin.exporting.plan import ExportPlan
 from dualres_plugin.flops import gmacs
-from dualres_plugin.images import SourceImage, iter_source
+from dualres_plugin.images import SourceImage, in_batches, iter_source
+from dualres_plugin.interop import to_supervision
 from dualres_plugin.types import Decision, Detections, ImageDecision, RouterImages, Targets
 
 
@@ -152,24 +152,29 @@ class TorchvisionAdapter(HostAdapter[TorchvisionBatch]):
         return {"size": None if size == self.default_size else size}
 
     def predict_source(self, wrapped: Any, source: Any, **kwargs: Any) -> Any:
-        """Tensors (3, H, W), arrays, paths, a folder or a glob -> the detector's dicts, in order.
+        """Tensors (3, H, W), arrays, paths, a folder, a glob or a video -> the detector's dicts, in order.
 
         Args:
             size: the high size in pixels.
             batch: images per pass.
+            stream: give the dicts one by one, for sources that do not fit in memory.
         """
-        wrapped.size, batch = kwargs.pop("size", None), int(kwargs.pop("batch", 8))
+        size, batch, stream = kwargs.pop("size", None), int(kwargs.pop("batch", 8)), bool(kwargs.pop("stream", False))
         if kwargs:
-            raise DualResError(f"torchvision's predict knows batch and size, not {sorted(kwargs)}.")
+            raise DualResError(f"torchvision's predict knows batch, size and stream, not {sorted(kwargs)}.")
+        results = self._stream(wrapped, source, size, batch)
+        return results if stream else list(results)
+
+    def _stream(self, wrapped: Any, source: Any, size: int | None, batch: int) -> Iterator[RoutedDict]:
         items = source if isinstance(source, (list, tuple)) else [source]
         # Tensors go in as they are; everything else is read as pixels.
         tensors = (
             t for item in items for t in ([item] if isinstance(item, Tensor) else map(_tensor, iter_source(item)))
         )
-        results: list[dict[str, Tensor]] = []
-        while pending := list(islice(tensors, batch)):
-            results += wrapped(pending)
-        return results
+        for pending in in_batches(tensors, batch):
+            wrapped.size = size  # now, not when the stream was asked for: another may have run in between
+            results = wrapped(pending)
+            yield from results
 
     # -- profiling ------------------------------------------------------------------------------------------------
 
@@ -240,6 +245,13 @@ class RoutedDict(dict[str, Tensor]):
     """The host's result dict, with `.dualres` beside it."""
 
     dualres: ImageDecision
+    names: dict[int, str] | None = None
+
+    def to_supervision(self) -> Any:
+        """`supervision.Detections`, with the route of the image in `data`."""
+        boxes, scores, labels = (self[key].detach().cpu().numpy() for key in ("boxes", "scores", "labels"))
+        masks = self["masks"][:, 0].detach().cpu().numpy() > 0.5 if "masks" in self else None
+        return to_supervision(boxes, scores, labels, self.dualres, self.names, masks)
 
 
 class RoutedTorchvision(nn.Module):
@@ -263,7 +275,7 @@ class RoutedTorchvision(nn.Module):
         self.on_decision(decisions[0])
         results = [RoutedDict(found) for found in raw]
         for i, result in enumerate(results):
-            result.dualres = decisions[0].of(i)
+            result.dualres, result.names = decisions[0].of(i), self.adapter.class_names
         return results
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -18,6 +19,7 @@ if TYPE_CHECKING:  # the exported runtime reads photos without torch
 
     from dualres_plugin.types import RouterImages
 
+Item = TypeVar("Item")
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 VIDEO_SUFFIXES = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"}
 
@@ -143,6 +145,13 @@ def iter_source(source: Any, on_skip: Any = None) -> Iterator[SourceImage]:
             yield from _frames(path)
         else:
             yield from _one(path, path.name, on_skip if len(paths) > 1 else None)
+
+
+def in_batches(items: Iterable[Item], count: int) -> Iterator[list[Item]]:
+    """The items in lists of `count`, the last one shorter, read as they are used."""
+    left = iter(items)
+    while part := list(islice(left, count)):
+        yield part
 
 
 def expand_source(source: str | Path) -> list[Path]:

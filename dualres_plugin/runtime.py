@@ -43,6 +43,12 @@ class SessionResult:
     def __len__(self) -> int:
         return len(self.scores)
 
+    def to_supervision(self) -> Any:
+        """`supervision.Detections`, with the route of the photo in `data`."""
+        from dualres_plugin.interop import to_supervision
+
+        return to_supervision(self.boxes, self.scores, self.labels, self, self.names)
+
 
 class DualResSession:
     """An exported detector with its router.

@@ -180,7 +180,12 @@ class DualResWrapper:
     def predict(self, source: Any, **kwargs: Any) -> Any:
         """Detect on whatever the host's users pass as a source; results in the host's own types.
 
-        Each result carries `.dualres` (route, score, threshold) where the host's type allows attributes.
+        Each result carries `.dualres` (route, score, threshold) and `.to_supervision()`.
+
+        Args:
+            source: image, folder, glob, video, array, or a list; what else the host takes.
+            **kwargs: of the host's own predict. With `stream=True` every host gives its results one by one, and memory
+                does not grow with the source.
         """
         return self.adapter.predict_source(self.host, source, **self._with_size(kwargs))
 

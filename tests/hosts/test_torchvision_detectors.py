@@ -163,7 +163,7 @@ def test_tensors_go_in_as_they_are(rcnn: nn.Module, router: ResolutionRouter) ->
 
 
 def test_unknown_options_are_named(rcnn: nn.Module, router: ResolutionRouter) -> None:
-    with pytest.raises(DualResError, match=r"torchvision's predict knows batch and size, not \['conf'\]"):
+    with pytest.raises(DualResError, match=r"torchvision's predict knows batch, size and stream, not \['conf'\]"):
         DualResWrapper(rcnn, router).predict(TENSORS, conf=0.5)
 
 
