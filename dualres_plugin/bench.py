@@ -19,12 +19,13 @@ from tqdm import tqdm
 from dualres_plugin.adapter import HostAdapter, run_routed
 from dualres_plugin.bench_report import BenchResult, Timing
 from dualres_plugin.errors import DualResError
-from dualres_plugin.export import export_model, export_plain
+from dualres_plugin.export import export_model, export_network, export_plain
 from dualres_plugin.exporting.graph import require_onnx
+from dualres_plugin.exporting.layout import layout_table
 from dualres_plugin.exporting.parity import sample_photos
 from dualres_plugin.files import make_dir
 from dualres_plugin.resize import resize_images
-from dualres_plugin.router import ResolutionRouter
+from dualres_plugin.router import ResolutionRouter, make_thumbnails
 from dualres_plugin.runtime import DualResSession
 from dualres_plugin.runtime_engines import OrtGraph
 from dualres_plugin.runtime_image import Frame, make_frame
@@ -63,11 +64,12 @@ class BenchSettings:
 
 @dataclass(frozen=True)
 class Models:
-    """The exported files of one bench."""
+    """The exported files of one bench; `router` makes its thumbnail itself, `network` is the router without that."""
 
     plain: dict[str, Path]
     forms: dict[str, Path]
     router: Path
+    network: Path
 
 
 def run_bench(adapter: HostAdapter[Any], router: ResolutionRouter, out: Path, settings: BenchSettings) -> BenchResult:
@@ -93,10 +95,11 @@ def run_bench(adapter: HostAdapter[Any], router: ResolutionRouter, out: Path, se
         torch.set_num_threads(threads)
     sizes = {name: _size(path) for name, path in {**models.plain, **models.forms}.items()}
     sizes["router"] = _with_weights(models.router)
+    layouts = layout_table([*models.plain.values(), *models.forms.values()])
     memory = _memory(models, settings) if settings.memory else {}
     result = BenchResult(
         timings, share, sizes, memory, forms=list(models.forms), images=len(photos), threads=settings.threads,
-        high=settings.high, scale=settings.scale,
+        high=settings.high, scale=settings.scale, layouts=layouts,
     )  # fmt: skip
     result.write(out)
     return result
@@ -114,7 +117,8 @@ def _export(adapter: HostAdapter[Any], router: ResolutionRouter, folder: Path, s
             photos=settings.check,
         )  # fmt: skip
     wanted = {form: forms[form] for form in settings.forms}
-    return Models(plain, wanted, forms["pair"] / "router.onnx")
+    network = export_network(router, folder / "router_network.onnx")
+    return Models(plain, wanted, forms["pair"] / "router.onnx", network)
 
 
 # -- time ------------------------------------------------------------------------------------------------------
@@ -131,7 +135,7 @@ def _measure(
         form: DualResSession(path, threads=settings.threads, warm_up=False) for form, path in models.forms.items()
     }
     plain = {name: OrtGraph(path, settings.threads) for name, path in models.plain.items()}
-    alone = OrtGraph(models.router, settings.threads)
+    alone, network = (OrtGraph(path, settings.threads) for path in (models.router, models.network))
     card = DualResSession(models.router.parent, warm_up=False).card
     scores = [_score(alone, make_frame(photo, card)) for photo in photos]
     middle = float(np.median(scores))
@@ -145,6 +149,7 @@ def _measure(
             frame = make_frame(photo, card)
             is_high = scores[max(number, 0)] > middle
             cases = _cases(frame, plain, alone, sessions, middle, card.low)
+            cases["router_network"] = _network_case(network, frame, router.config.input_size)
             cases.update(eager.cases(photo, middle))
             for name in order.permutation(list(cases)):
                 start = time.perf_counter()
@@ -181,6 +186,11 @@ def _cases(
             limit = middle if threshold is None else threshold
             cases[f"{form}_{percent}"] = _run(session, frame, limit)
     return cases
+
+
+def _network_case(network: OrtGraph, frame: Frame, side: int) -> Callable[[], Any]:
+    thumbnail = make_thumbnails(RouterImages(torch.from_numpy(frame.images), [frame.content]), side).numpy()
+    return lambda: network({"images": thumbnail}, ["found"])
 
 
 def _run(session: DualResSession, frame: Frame, threshold: float) -> Callable[[], Any]:

@@ -13,6 +13,9 @@ from dualres_plugin.files import atomic_write, write_json, write_text
 
 PAPER_SPEEDUPS = {100: 1.11, 50: 1.20, 0: 1.30}  # ONNX over eager, Table 5 of the paper
 PERCENT = (100, 50, 0)
+CASES = (
+    "plain_high", "plain_low", "router", "router_network", "eager_plain_high", "eager_plain_low", "eager_router",
+)  # fmt: skip
 
 
 @dataclass
@@ -48,11 +51,12 @@ class BenchResult:
     """Everything a bench measured.
 
     Attributes:
-        timings: case -> times; `plain_high`, `plain_low`, `router`, `FORM_100`, `FORM_50`, `FORM_0`, and the same
-            with `eager` for a form.
+        timings: case -> times; `plain_high`, `plain_low`, `router`, `router_network` (without its thumbnail),
+            `FORM_100`, `FORM_50`, `FORM_0`, and the same with `eager` for a form, but for the network.
         share: photos that the router sends high at the point called 50 %.
         sizes: MB on disk.
         memory: resident MB: `base` before the model was loaded, `now`, `peak`.
+        layouts: text, which convolutions got onnxruntime's fast layout.
     """
 
     timings: dict[str, Timing]
@@ -64,6 +68,7 @@ class BenchResult:
     threads: int
     high: int
     scale: float
+    layouts: str = ""
 
     def cost(self, name: str, percent: int) -> float:
         """Milliseconds a photo of a form (or "eager") at a share of photos at high."""
@@ -122,12 +127,12 @@ class BenchResult:
             cells = [f"{r['ratio']:.3f} ({r['ratio_without_router']:.3f} w/o router)" for r in ratios]
             lines.append(f"{f'  {form} / ideal':24s}" + "".join(f"{cell:>26s}" for cell in cells))
         lines += ["", f"{'case':24s}{'median':>9s}{'quartiles':>20s}"]
-        for name in ("plain_high", "plain_low", "router", "eager_plain_high", "eager_plain_low", "eager_router"):
+        for name in CASES:
             low, high = t[name].quartiles()
             lines.append(f"{name:24s}{t[name].median():9.2f}{f'{low:.2f} - {high:.2f}':>20s}")
-        share = t["router"].median() / t["plain_low"].median()
-        lines.append(f"router (thumbnail included) / low pass: {share:.1%}")
-        return "\n".join([*lines, "", *self._space()])
+        whole, network = (t[name].median() / t["plain_low"].median() for name in ("router", "router_network"))
+        lines.append(f"router / low pass: {whole:.1%} with its thumbnail, {network:.1%} the network alone")
+        return "\n".join([*lines, "", *self._space(), *(["", self.layouts] if self.layouts else [])])
 
     def _space(self) -> list[str]:
         lines = [f"{'':16s}{'file MB':>10s}{'resident MB':>14s}{'peak MB':>10s}{'/ plain high':>14s}"]

@@ -107,7 +107,6 @@ def _build(
     folder: Path,
 ) -> Card:
     from dualres_plugin.exporting import forms
-    from dualres_plugin.exporting.simplify import simplify_router
     from dualres_plugin.exporting.trace import trace
 
     plan = adapter.export_plan(size, scale, nms)
@@ -120,10 +119,7 @@ def _build(
     if fixed and (plan.fit or (plan.stretch and form == "pair")):
         other = "branches" if plan.stretch else "cond or resize"
         raise DualResError(f"this {adapter.name} detector scales photos of any shape in the graph: use --form {other}.")
-    side = router.config.input_size
-    traced = trace(router.cpu(), (side, side), False, "the router")
-    simplify_router(traced)
-    parts = forms.Parts(plan, traced, side, threshold, high=None)
+    parts = forms.Parts(plan, _router_graph(router), router.config.input_size, threshold, high=None)
     shape = adapter.input_shape((size, size), size)
     if plan.stretch:
         graphs = [_fixed_graph(adapter, at, low, nms, folder) for at, low in zip(plan.stretch, (False, True))]
@@ -172,6 +168,25 @@ def export_plain(adapter: HostAdapter[Any], folder: Path, high: int, scale: floa
         files[name] = folder / f"{name}.onnx"
         require_onnx().save(forms.plain(graph, at), str(files[name]))
     return files
+
+
+def export_network(router: ResolutionRouter, path: Path) -> Path:
+    """The router without its thumbnail: (1, 3, S, S) `images` -> `score`; a bench tells the two apart with it."""
+    from dualres_plugin.exporting.graph import make_model
+
+    graph = _router_graph(router)
+    require_onnx().save(make_model("router", graph.node, graph.initializer, graph.input, graph.output), str(path))
+    return path
+
+
+def _router_graph(router: ResolutionRouter) -> Any:
+    from dualres_plugin.exporting.simplify import simplify_router
+    from dualres_plugin.exporting.trace import trace
+
+    side = router.config.input_size
+    graph = trace(router.eval().cpu(), (side, side), False, "the router")
+    simplify_router(graph)
+    return graph
 
 
 # -- files -----------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""`dualres export` and `dualres bench`: a routed detector as ONNX, and what it costs there."""
+"""`dualres export`, `bench` and `layout`: a routed detector as ONNX, what it costs there, and why."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this file to the command line."""
     app.command("export")(export)
     app.command("bench")(bench)
+    app.command("layout")(layout)
 
 
 Router = Annotated[str, typer.Option(help="Folder of a router.")]
@@ -101,3 +102,17 @@ def bench(
         count=count, threads=threads, rounds=rounds, memory=memory,
     )  # fmt: skip
     typer.echo(run_bench(adapter, ResolutionRouter.from_pretrained(router), out, settings).table())
+
+
+def layout(models: Annotated[list[Path], typer.Argument(help="ONNX files, or folders of pairs.")]) -> None:
+    """Count the convolutions that onnxruntime runs in its fast layout (NCHWc) on this machine, by its own graph.
+
+    A convolution inside an If whose weights lie outside stays in the plain layout, which is slower.
+
+    \b
+    Example:
+    dualres layout runs/bench/models/cond.onnx runs/bench/models/pair
+    """
+    from dualres_plugin.exporting.layout import layout_table
+
+    typer.echo(layout_table(models))

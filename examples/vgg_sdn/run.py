@@ -6,10 +6,8 @@ python examples/vgg_sdn/run.py --out runs/vgg_sdn
 from __future__ import annotations
 
 import argparse
-import collections
 import json
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,31 +18,70 @@ import torch
 import torch.nn.functional as F
 from sdn import CondExits, EagerExits, VggSdn, make_images
 
+from dualres_plugin.exporting.layout import count_layouts
+
 BATCH = 32
 
 
-def train(width: float, images: int, epochs: int, seed: int) -> VggSdn:
-    """SDN's joint training: the losses of all seven classifiers, the early ones weighted less."""
-    torch.manual_seed(seed)
-    net = VggSdn(width).train()
-    x, y = make_images(images, seed)
-    steps = epochs * (len(x) // BATCH)
+def train(options: argparse.Namespace, weights: Path) -> VggSdn | None:
+    """SDN's joint training: the losses of all seven classifiers, the early ones weighted less.
+
+    Every epoch is kept in `training.pt`, so a training that was stopped goes on where it was.
+
+    Returns:
+        The network, or None if `--minutes` were over before the last epoch.
+    """
+    torch.manual_seed(options.seed)
+    net = VggSdn(options.width).train()
+    x, y = make_images(options.images, options.seed)
+    steps = options.epochs * (len(x) // BATCH)
     optimiser = torch.optim.AdamW(net.parameters(), lr=1e-3, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 1e-3, total_steps=steps)
-    for epoch in range(epochs):
-        weights = torch.linspace(0.3, 0.9, 6)
-        order = torch.randperm(len(x))[: len(x) // BATCH * BATCH].view(-1, BATCH)
-        total = 0.0
-        for rows in order:
-            losses = [F.cross_entropy(logits, y[rows]) for logits in net.all_logits(x[rows])]
-            loss = losses[-1] + sum(w * v for w, v in zip(weights, losses))
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            schedule.step()
-            total += float(losses[-1].detach())
-        print(f"epoch {epoch + 1}/{epochs}: loss of the last classifier {total / len(order):.3f}", flush=True)
+    kept = options.out / "training.pt"
+    parts = {"net": net, "optimiser": optimiser, "schedule": schedule}
+    recipe = {name: getattr(options, name) for name in ("width", "images", "epochs", "seed")}
+    first = _restore(kept, parts, recipe)
+    start = time.monotonic()
+    for epoch in range(first, options.epochs):
+        if epoch > first and time.monotonic() - start > 60 * options.minutes:
+            print(f"{options.minutes:g} minutes are over after epoch {epoch}: the same command goes on.")
+            return None
+        torch.manual_seed(options.seed + epoch)  # the same order of images, stopped or not
+        last = _epoch(net, x, y, optimiser, schedule)
+        print(f"epoch {epoch + 1}/{options.epochs}: loss of the last classifier {last:.3f}", flush=True)
+        states = {name: part.state_dict() for name, part in parts.items()}
+        torch.save({**states, "epoch": epoch + 1, "recipe": recipe}, kept)
+    torch.save(net.state_dict(), weights)
+    kept.unlink(missing_ok=True)
     return net.eval()
+
+
+def _restore(kept: Path, parts: dict[str, Any], recipe: dict[str, Any]) -> int:
+    """Load a stopped training of the same recipe; returns the epochs that are done."""
+    if not kept.is_file():
+        return 0
+    saved = torch.load(kept, weights_only=True)
+    if saved["recipe"] != recipe:
+        print(f"{kept} was made with other settings: training starts again.")
+        return 0
+    for name, part in parts.items():
+        part.load_state_dict(saved[name])
+    return int(saved["epoch"])
+
+
+def _epoch(net: VggSdn, x: torch.Tensor, y: torch.Tensor, optimiser: Any, schedule: Any) -> float:
+    weights = torch.linspace(0.3, 0.9, 6)
+    order = torch.randperm(len(x))[: len(x) // BATCH * BATCH].view(-1, BATCH)
+    total = 0.0
+    for rows in order:
+        losses = [F.cross_entropy(logits, y[rows]) for logits in net.all_logits(x[rows])]
+        loss = losses[-1] + sum(w * v for w, v in zip(weights, losses))
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+        total += float(losses[-1].detach())
+    return total / len(order)
 
 
 def export(net: VggSdn, folder: Path) -> dict[str, Path]:
@@ -74,39 +111,13 @@ def strip(graph: Any) -> None:
                 strip(attribute.g)
 
 
-def session(path: Path, threads: int, optimised: Path | None = None) -> Any:
+def session(path: Path, threads: int) -> Any:
     import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    if optimised:
-        options.optimized_model_filepath = str(optimised)
     return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-
-def convolutions(path: Path, threads: int) -> collections.Counter[str]:
-    """Kinds of convolution in the graph that onnxruntime really runs, by where they are."""
-    import onnx
-
-    found: collections.Counter[str] = collections.Counter()
-
-    def count(graph: Any, depth: int) -> None:
-        for node in graph.node:
-            if "Conv" in node.op_type:
-                layout = "NCHWc" if "nchwc" in node.domain else "plain layout"
-                found[f"{layout}, {'inside an If' if depth else 'outside'}"] += 1
-            if node.op_type == "ReorderInput":
-                found["reorders"] += 1
-            for attribute in node.attribute:
-                if attribute.HasField("g"):
-                    count(attribute.g, depth + 1)
-
-    with tempfile.TemporaryDirectory() as folder:
-        optimised = Path(folder, "optimised.onnx")
-        session(path, threads, optimised)
-        count(onnx.load(str(optimised)).graph, 0)
-    return found
 
 
 def measure(cases: dict[str, Callable[[int], Any]], count: int) -> dict[str, list[float]]:
@@ -141,16 +152,19 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=300, help="images to time")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop the training after; call again")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(options.threads)
     weights = options.out / "vgg_sdn.pt"
-    net = VggSdn(options.width).eval()
     if weights.is_file():
+        net = VggSdn(options.width).eval()
         net.load_state_dict(torch.load(weights, weights_only=True))
     else:
-        net = train(options.width, options.images, options.epochs, options.seed)
-        torch.save(net.state_dict(), weights)
+        trained = train(options, weights)
+        if trained is None:
+            return
+        net = trained
     with torch.no_grad():
         report(net, options)
 
@@ -201,7 +215,7 @@ def report(net: VggSdn, options: argparse.Namespace) -> None:
         "",
         f"no exit taken, six nested branches: {cost['ONNX, exits never taken']:.3f} ms, {overhead:.2f} x plain ONNX",
         *(
-            f"convolutions that onnxruntime runs in {name}.onnx: {dict(convolutions(path, options.threads))}"
+            f"convolutions that onnxruntime runs in {name}.onnx: {dict(count_layouts(path, options.threads))}"
             for name, path in files.items()
         ),
         f"file sizes: plain {files['plain'].stat().st_size / 1e6:.2f} MB, exits {_size(files['exits']):.2f} MB",
