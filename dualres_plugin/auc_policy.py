@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import cycle, product
+from itertools import cycle
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -31,7 +31,7 @@ FEW_POINTS = 5  # below this the trapezoid misses most of a concave curve
 SMALL_SPAN = 0.01  # one point of AP or accuracy, as a fraction
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")  # Okabe-Ito: colour-blind safe
 
-_Array = NDArray[np.float64]
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class AUCPolicyResult:
     notes: tuple[str, ...] = ()
 
 
-def _values(values: Any, what: str) -> _Array:
+def as_values(values: Any, what: str) -> Array:
     if hasattr(values, "detach"):  # a tensor, perhaps on a GPU or with a gradient
         values = values.detach().cpu()
     try:
@@ -68,14 +68,14 @@ def _values(values: Any, what: str) -> _Array:
     return array
 
 
-def _pairs(compute: Any, metric: Any) -> tuple[_Array, _Array]:
-    f, m = _values(compute, "compute"), _values(metric, "metric")
+def _pairs(compute: Any, metric: Any) -> tuple[Array, Array]:
+    f, m = as_values(compute, "compute"), as_values(metric, "metric")
     if len(f) != len(m):
         raise DualResError(f"{len(f)} compute values but {len(m)} metric values: give one pair per point.")
     return f, m
 
 
-def _sorted_points(compute: Any, metric: Any) -> tuple[_Array, _Array]:
+def sorted_points(compute: Any, metric: Any) -> tuple[Array, Array]:
     """Checked points in order of compute; equal compute in order of the metric, whatever the input order."""
     f, m = _pairs(compute, metric)
     if len(f) < 2:
@@ -87,7 +87,7 @@ def _sorted_points(compute: Any, metric: Any) -> tuple[_Array, _Array]:
     return f, m
 
 
-def _area(f: _Array, m: _Array) -> float:
+def area_under(f: Array, m: Array) -> float:
     x = (f - f[0]) / (f[-1] - f[0])
     y = (m - m[0]) / (m[-1] - m[0])
     return float(np.sum(np.diff(x) * (y[1:] + y[:-1])) / 2)
@@ -110,13 +110,13 @@ def auc_policy(compute: Any, metric: Any) -> float:
         >>> round(auc_policy([112.4, 143.2, 174.0, 181.7], [52.1, 53.3, 53.8, 53.9]), 4)  # Dy-YOLOv7
         0.6142
     """
-    f, m = _sorted_points(compute, metric)
+    f, m = sorted_points(compute, metric)
     if m[0] == m[-1]:
         raise DualResError(
             f"the cheapest and the dearest point have the same metric ({m[0]:g}), and AUC-Policy divides by "
             "M1 - M0: choose a low and a high end that differ."
         )
-    return _area(f, m)
+    return area_under(f, m)
 
 
 def evaluate_points(compute: Any, metric: Any, beta: Any = None) -> AUCPolicyResult:
@@ -131,7 +131,7 @@ def evaluate_points(compute: Any, metric: Any, beta: Any = None) -> AUCPolicyRes
         DualResError: As `auc_policy`; also if `beta` has another length.
     """
     value = auc_policy(compute, metric)
-    f, m = _sorted_points(compute, metric)
+    f, m = sorted_points(compute, metric)
     span = float(m[-1] - m[0])
     notes: list[str] = []
     if len(f) < FEW_POINTS:
@@ -142,95 +142,13 @@ def evaluate_points(compute: Any, metric: Any, beta: Any = None) -> AUCPolicyRes
     elif span < SMALL_SPAN * unit:
         notes.append(f"M1 - M0 is only {span:.3g}: noise in the metric is divided by it")
     if beta is not None:
-        b = _values(beta, "beta")
+        b = as_values(beta, "beta")
         if len(b) != len(f):
             raise DualResError(f"{len(f)} points but {len(b)} beta values: give one per point, or none.")
         missing = [str(end) for end, found in ((0, b.min()), (1, b.max())) if not np.isclose(found, end)]
         if missing:
             notes.append(f"no point at beta = {' and '.join(missing)}: not comparable with a full curve")
     return AUCPolicyResult(value, len(f), span, float(f[0]), float(f[-1]), tuple(notes))
-
-
-def decimals_of(values: Any) -> int:
-    """The smallest number of decimals (0 to 9) that writes every value exactly; 9 if none does."""
-    array = _values(values, "values")
-    for decimals in range(9):
-        if np.allclose(np.round(array, decimals), array, rtol=0, atol=1e-10 * max(1.0, np.abs(array).max())):
-            return decimals
-    return 9
-
-
-def rounding_band(compute: Any, metric: Any, decimals: int, compute_decimals: int | None = None) -> tuple[float, float]:
-    """Every AUC-Policy that points published with so many decimals can stand for lies in this interval.
-
-    A value printed as 53.3 is anything in [53.25, 53.35]. Over that box AUC-Policy is linear-fractional in
-    the metrics for fixed compute, and the other way round, so its extremes sit on corners. For the largest
-    value every inner metric is at the same side of its box (all push the area the same way); then each inner
-    compute is at the side that its coefficient, y[i-1] - y[i+1], asks for. That leaves the four end values:
-    16 cases, and the result is exact. Rounding never swaps two different printed values, so the order is
-    certain except among points of equal printed compute; those get the most favourable metric of their
-    group, which can only widen the interval.
-
-    Args:
-        compute: Printed compute of each point, (N,).
-        metric: Printed metric of each point, (N,).
-        decimals: Decimals the metric was printed with.
-        compute_decimals: Decimals of compute; None for as many as its values show, at least none.
-
-    Returns:
-        Lowest and highest possible value; infinite where rounding cannot tell the two end metrics apart.
-
-    Raises:
-        DualResError: As `auc_policy`, or values that show more decimals than stated.
-
-    Examples:
-        >>> low, high = rounding_band([112.4, 143.2, 174.0, 181.7], [52.1, 53.3, 53.8, 53.9], decimals=1)
-        >>> f"{low:.3f} {high:.3f}"
-        '0.573 0.655'
-    """
-    f, m = _sorted_points(compute, metric)
-    if compute_decimals is None:
-        compute_decimals = decimals_of(f)
-    else:
-        _check_decimals(f, compute_decimals, "compute")
-    _check_decimals(m, decimals, "metric")
-    if len(f) == 2:
-        return RANDOM_MIX, RANDOM_MIX
-    half_f, half_m = 0.5 * 10.0**-compute_decimals, 0.5 * 10.0**-decimals
-    groups = [np.isclose(f, value, rtol=0, atol=half_f / 2) for value in f]
-    lowest = np.array([m[group].min() for group in groups]) - half_m
-    highest = np.array([m[group].max() for group in groups]) + half_m
-    if lowest[-1] <= highest[0] and lowest[0] <= highest[-1]:
-        return -np.inf, np.inf
-    return _extreme(f, lowest, highest, half_f, -1), _extreme(f, lowest, highest, half_f, 1)
-
-
-def _check_decimals(values: _Array, decimals: int, what: str) -> None:
-    if not 0 <= decimals <= 15:
-        raise DualResError(f"decimals of {what} must be 0 to 15, got {decimals}.")
-    if not np.allclose(np.round(values, decimals), values, rtol=1e-12, atol=10.0 ** -(decimals + 4)):
-        raise DualResError(f"{what} has values with more than {decimals} decimals: say how many were printed.")
-
-
-def _extreme(f: _Array, lowest: _Array, highest: _Array, half: float, sign: int) -> float:
-    """The largest (sign 1) or smallest (sign -1) area over the box; `rounding_band` says why corners do."""
-    rising = lowest[-1] > highest[0]
-    inner = highest if (sign > 0) == rising else lowest
-    first, last = np.isclose(f, f[0], atol=half / 2), np.isclose(f, f[-1], atol=half / 2)
-    best = -np.inf
-    for m0, m1 in product((lowest[0], highest[0]), (lowest[-1], highest[-1])):
-        m = np.concatenate(([m0], inner[1:-1], [m1]))
-        y = sign * (m - m0) / (m1 - m0)
-        sides = np.where(y[:-2] > y[2:], 1.0, -1.0)
-        for left, right in product((-1.0, 1.0), repeat=2):
-            x = f + half * np.concatenate(([left], sides, [right]))
-            if left > 0:
-                x[first] = x[0]  # nothing is cheaper than the first point
-            if right < 0:
-                x[last] = x[-1]
-            if x[-1] - x[0] > half * 1e-6:  # else every point sits on one spot: no curve
-                best = max(best, sign * _area(x, m))
-    return sign * best
 
 
 class AUCPolicy:
@@ -302,7 +220,7 @@ def plot_curves(
     ax.plot([0, 1], [0, 1], "--", color="#777777", label=f"random mix  {RANDOM_MIX:.3f}")
     for color, (name, (compute, metric)) in zip(cycle(PALETTE), curves.items()):
         value = auc_policy(compute, metric)
-        f, m = _sorted_points(compute, metric)
+        f, m = sorted_points(compute, metric)
         x, y = (f - f[0]) / (f[-1] - f[0]), (m - m[0]) / (m[-1] - m[0])
         ax.plot(x, y, "o-", color=color, markersize=4 if len(x) < 30 else 0, label=f"{name}  {value:.3f}")
         if len(curves) == 1:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from dualres_plugin.auc_policy import auc_policy
@@ -16,6 +15,7 @@ from dualres_plugin.errors import DualResError
 from dualres_plugin.gains import compute_gain
 from dualres_plugin.profile import Profile
 from dualres_plugin.router import ResolutionRouter
+from dualres_plugin.scoring import score_profile
 
 POINTS = 101  # operating points of a curve, β = 0, .01, …, 1
 COARSE = 21  # and of each resample or permutation: AUC-Policy moves by less than .003 between the two
@@ -100,40 +100,6 @@ class Evaluation:
             "notes": self.notes,
             **self.extra,
         }
-
-
-def score_profile(
-    router: ResolutionRouter, profile: Profile, rows: np.ndarray | None = None, batch: int = 64
-) -> np.ndarray:
-    """(n,) router scores from a profile's stored thumbnails.
-
-    Raises:
-        DualResError: If the router looks at larger thumbnails than the profile stores.
-    """
-    side = int(profile.meta["thumbnail_size"])
-    if router.config.input_size > side:
-        raise DualResError(
-            f"the router looks at {router.config.input_size} px thumbnails, profile '{profile.path}' stores {side} px: "
-            f"profile again with --thumbnail {router.config.input_size}."
-        )
-    chosen = np.arange(len(profile)) if rows is None else rows
-    scores = []
-    router.eval()
-    for start in range(0, len(chosen), batch):
-        thumbs = profile.thumbnails(chosen[start : start + batch])
-        scores.append(score_thumbnails(router, thumbs))
-    return np.concatenate(scores) if scores else np.zeros(0)
-
-
-@torch.no_grad()
-def score_thumbnails(router: ResolutionRouter, thumbs: torch.Tensor) -> np.ndarray:
-    """(n, 3, T, T) uint8 -> (n,) scores; shrinks to the router's input with antialiasing if it is smaller."""
-    x = thumbs.float() / 255
-    size = router.config.input_size
-    if x.shape[-1] != size:
-        x = torch.nn.functional.interpolate(x, size=(size, size), mode="bilinear", align_corners=False, antialias=True)
-    scores: np.ndarray = router(x.to(router.mean.device)).double().cpu().numpy()
-    return scores
 
 
 def sweep(

@@ -13,28 +13,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from tqdm import tqdm
 
 from dualres_plugin.adapter import HostAdapter
 from dualres_plugin.dataset import Dataset, match_categories
 from dualres_plugin.errors import DualResError
-from dualres_plugin.files import atomic_write, make_dir, read_json, write_json
+from dualres_plugin.files import make_dir
 from dualres_plugin.images import UnreadableImageError, router_images_of
 from dualres_plugin.profile import (
     FORMAT_VERSION,
     MAX_DETECTIONS,
-    META,
     PARTS,
-    ROWS,
-    SCHEMA,
     THUMB_SIZE,
     Profile,
     row_of,
-    to_table,
 )
+from dualres_plugin.profile_folder import check_folder, finish, part_file, write_part
 from dualres_plugin.resize import check_scale
 from dualres_plugin.router import make_thumbnails
 from dualres_plugin.types import Detections, Targets
@@ -101,7 +96,7 @@ def build_profile(
     out = make_dir(out)
     labels, unknown = _label_map(adapter, dataset)
     meta = _describe(adapter, dataset, settings, detector_name, labels)
-    finished = _check_folder(out, meta)
+    finished = check_folder(out, meta)
     if finished:
         return Profile.load(out)
     for message in dataset.warnings():
@@ -111,7 +106,7 @@ def build_profile(
     builder = _Builder(adapter, dataset, settings, labels)
     batches = builder.plan()
     _run(builder, batches, out / PARTS, workers, progress)
-    return _finish(out, meta, dataset, len(batches))
+    return finish(out, meta, dataset, len(batches))
 
 
 def _label_map(adapter: HostAdapter[Any], dataset: Dataset) -> tuple[dict[int, int], list[str]]:
@@ -154,29 +149,6 @@ def _fingerprint(adapter: HostAdapter[Any]) -> str:
         for tensor in state.values():
             digest.update(tensor.detach().flatten()[::97].float().cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
-
-
-def _check_folder(out: Path, meta: dict[str, Any]) -> bool:
-    """Start, resume, or recognise a finished profile; True if it is finished."""
-    if (out / META).is_file():
-        old = read_json(out / META, "profile description")
-        changed = [k for k in meta if old.get(k) != meta[k]]
-        if changed:
-            was = ", ".join(f"{k} {old.get(k)!r} -> {meta[k]!r}" for k in changed[:3] if k != "categories")
-            raise DualResError(
-                f"'{out}' holds a profile made with other settings ({was}). Choose another --out, or delete the folder."
-            )
-        if (out / ROWS).is_file():
-            logger.info("profile %s is complete already", out)
-            return True
-        done = len(list((out / PARTS).glob("batch-*.parquet")))
-        logger.info("resuming %s: %d batches are done", out, done)
-    elif any(out.iterdir()):
-        raise DualResError(f"'{out}' is not empty and not a profile. Choose another --out.")
-    else:
-        write_json(out / META, meta)
-    make_dir(out / PARTS)
-    return False
 
 
 class _Builder:
@@ -272,7 +244,7 @@ def _item(losses: torch.Tensor | None, i: int) -> float | None:
 
 
 def _run(builder: _Builder, batches: list[list[Job]], parts: Path, workers: int, progress: bool) -> None:
-    todo = [i for i in range(len(batches)) if not _part(parts, i).is_file()]
+    todo = [i for i in range(len(batches)) if not part_file(parts, i).is_file()]
     done = sum(map(len, batches)) - sum(len(batches[i]) for i in todo)
     total = sum(map(len, batches))
     bar = tqdm(total=total, initial=done, unit="img", desc="profile", disable=not progress, dynamic_ncols=True)
@@ -285,7 +257,7 @@ def _run(builder: _Builder, batches: list[list[Job]], parts: Path, workers: int,
             if not useful and refused >= GIVE_UP:
                 shutil.rmtree(parts)  # so that the next try starts with these images again
                 raise DualResError(f"not one image could be used so far; the last problem: {rejected[-1]}")
-            _write_part(_part(parts, i), rows, unreadable + rejected)
+            write_part(part_file(parts, i), rows, unreadable + rejected)
             for message in unreadable + rejected:
                 logger.warning("left out: %s", message)
             skipped += len(unreadable) + len(rejected)
@@ -306,35 +278,3 @@ def _ahead(
             yield number, future.result()
     for number, future in waiting:
         yield number, future.result()
-
-
-def _part(parts: Path, i: int) -> Path:
-    return parts / f"batch-{i:06d}.parquet"
-
-
-def _write_part(path: Path, rows: list[dict[str, Any]], skipped: list[str]) -> None:
-    table = to_table(rows).replace_schema_metadata({"skipped": json.dumps(skipped)})
-    with atomic_write(path) as temporary:
-        pq.write_table(table, temporary, compression="none")  # short-lived, and photos hardly shrink
-
-
-def _finish(out: Path, meta: dict[str, Any], dataset: Dataset, count: int) -> Profile:
-    """Join the parts into one sorted file; only then do the parts go."""
-    tables = [pq.read_table(_part(out / PARTS, i)) for i in range(count)]
-    skipped: list[str] = []
-    for table in tables:
-        skipped += json.loads((table.schema.metadata or {}).get(b"skipped", b"[]"))
-    joined = pa.concat_tables([t.cast(SCHEMA).replace_schema_metadata(None) for t in tables])
-    if not joined.num_rows:
-        shutil.rmtree(out)
-        raise DualResError(f"not one of {len(dataset.records)} images could be used; the first problem: {skipped[0]}")
-    joined = joined.sort_by([("image_id", "ascending"), ("view", "ascending")])
-    write_json(out / META, {**meta, "left_out": dataset.warnings() + skipped})
-    with atomic_write(out / ROWS) as temporary:
-        pq.write_table(joined, temporary, compression="zstd", compression_level=1)
-    shutil.rmtree(out / PARTS)
-    if skipped or dataset.dropped:
-        logger.warning(
-            "%d images or annotations were left out; %s lists them", len(skipped) + dataset.dropped.total(), out / META
-        )
-    return Profile.load(out)

@@ -20,9 +20,10 @@ import numpy as np
 
 from dualres_plugin.auc_policy import auc_policy
 from dualres_plugin.coco_eval import MixedAP
-from dualres_plugin.evaluation import bootstrap_auc, cascade_uncertainty, descending, score_profile, sweep
+from dualres_plugin.evaluation import bootstrap_auc, cascade_uncertainty, descending, sweep
 from dualres_plugin.gains import compute_gain
 from dualres_plugin.profile import Profile
+from dualres_plugin.scoring import score_profile
 from dualres_plugin.train_config import TrainConfig
 from dualres_plugin.training import train_router
 

@@ -84,8 +84,9 @@ def main() -> None:
         workers=1,
         cache="ram",
         plots=False,
+        val=False,  # the last epoch is taken: choosing the best one by `val` would spoil it for evaluation
     )
-    shutil.copy(work / "train" / "weights" / "best.pt", args.out)
+    shutil.copy(work / "train" / "weights" / "last.pt", args.out)
     print(f"trained detector: {args.out}")
 
 

@@ -79,7 +79,8 @@ def _record(name: str, points: Points, decimals: int | None, compute_decimals: i
     Raises:
         DualResError: As `auc_policy` and `rounding_band`.
     """
-    from dualres_plugin.auc_policy import evaluate_points, rounding_band
+    from dualres_plugin.auc_policy import evaluate_points
+    from dualres_plugin.rounding import rounding_band
 
     result = evaluate_points(points.compute, points.metric, points.beta)
     band = None

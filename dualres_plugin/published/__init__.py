@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
 
-from dualres_plugin.auc_policy import AUCPolicyResult, evaluate_points, rounding_band
+from dualres_plugin.auc_policy import AUCPolicyResult, evaluate_points
 from dualres_plugin.points_file import written_decimals
+from dualres_plugin.rounding import rounding_band
 
 MACS_PER_UNIT = {"MAC": 1.0, "2xMAC": 0.5}
 

@@ -23,12 +23,12 @@ from dualres_plugin.evaluation import (
     evaluate,
     evaluate_scores,
     fixed_size_curve,
-    score_profile,
     sweep,
 )
 from dualres_plugin.images import router_images_of
 from dualres_plugin.profile import Profile
 from dualres_plugin.router import ResolutionRouter, make_thumbnails
+from dualres_plugin.scoring import score_profile
 from tests.fakes import brightness, make_profile, photo, planted_profile
 
 N = 40
