@@ -106,10 +106,11 @@ def _lead(m: dict[str, Any]) -> str:
     aimed = f" (its threshold aims at {percent(aim)})" if aim is not None else ""
     step = gain_kept(m)
     keeps = "" if math.isnan(step) else f"keeps <b>{percent(step)}</b> of what high gains over low and "
-    return (
+    text = (
         f"With <b>{percent(routed['beta'])}</b> of the images at high{aimed}, the routed detector {keeps}"
         f"needs <b>{percent(1 - saved(m))}</b> of the compute of running everything at high."
     )
+    return text.replace(" %", "&nbsp;%")  # a number and its unit stay on one line
 
 
 def _tiles(m: dict[str, Any], verdict: str) -> str:

@@ -44,8 +44,10 @@ class CurveChart {
     const aps = [...curves.flatMap((c) => c.ap), data.low.ap, data.high.ap];
     const side = 0.03 * (Math.max(...gmacs) - Math.min(...gmacs)) || 0.1;
     const room = 0.08 * (Math.max(...aps) - Math.min(...aps)) || 0.01;
+    const below = Math.max(room, 34 * (Math.max(...aps) + room - Math.min(...aps)) / (this.bottom - this.top - 34));
     this.x0 = Math.min(...gmacs) - side; this.x1 = Math.max(...gmacs) + side;
-    this.y0 = Math.min(...aps) - room; this.y1 = Math.max(...aps) + room;
+    this.y0 = Math.min(...aps) - below; // for the name of the low end
+    this.y1 = Math.max(...aps) + room;
     const root = svg("svg", { height, role: "img", "aria-label": "AP against GMACs per image for the router and the baselines" });
     this.axes(root, width, narrow);
     for (const c of [...curves.slice(1), router]) root.append(svg("path", { class: `curve ${c.name}`, d: this.path(c) }));
