@@ -85,11 +85,11 @@ def run_bench(adapter: HostAdapter[Any], router: ResolutionRouter, out: Path, se
     unknown = set(settings.forms) - {"cond", "resize", "branches", "pair"}
     if unknown:
         raise DualResError(f"unknown form(s) {sorted(unknown)}: use cond, resize, branches, pair.")
-    models = _export(adapter, router, out / "models", settings)
-    photos = sample_photos(settings.images, settings.count)
     threads = torch.get_num_threads()
     torch.set_num_threads(settings.threads)
     try:
+        models = _export(adapter, router, out / "models", settings)
+        photos = sample_photos(settings.images, settings.count)
         timings, share = _measure(adapter, router, models, photos, settings)
     finally:
         torch.set_num_threads(threads)
@@ -97,9 +97,11 @@ def run_bench(adapter: HostAdapter[Any], router: ResolutionRouter, out: Path, se
     sizes["router"] = _with_weights(models.router)
     layouts = layout_table([*models.plain.values(), *models.forms.values()])
     memory = _memory(models, settings) if settings.memory else {}
+    parity = {form: DualResSession(path, warm_up=False).card.parity for form, path in models.forms.items()}
     result = BenchResult(
         timings, share, sizes, memory, forms=list(models.forms), images=len(photos), threads=settings.threads,
         high=settings.high, scale=settings.scale, layouts=layouts,
+        parity=parity if settings.check else {},
     )  # fmt: skip
     result.write(out)
     return result

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from dualres_plugin.exporting.parity import Parity
 from dualres_plugin.files import atomic_write, write_json, write_text
 
 PAPER_SPEEDUPS = {100: 1.11, 50: 1.20, 0: 1.30}  # ONNX over eager, Table 5 of the paper
@@ -57,6 +58,7 @@ class BenchResult:
         sizes: MB on disk.
         memory: resident MB: `base` before the model was loaded, `now`, `peak`.
         layouts: text, which convolutions got onnxruntime's fast layout.
+        parity: form -> what its check against PyTorch found.
     """
 
     timings: dict[str, Timing]
@@ -69,6 +71,7 @@ class BenchResult:
     high: int
     scale: float
     layouts: str = ""
+    parity: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def cost(self, name: str, percent: int) -> float:
         """Milliseconds a photo of a form (or "eager") at a share of photos at high."""
@@ -132,6 +135,8 @@ class BenchResult:
             lines.append(f"{name:24s}{t[name].median():9.2f}{f'{low:.2f} - {high:.2f}':>20s}")
         whole, network = (t[name].median() / t["plain_low"].median() for name in ("router", "router_network"))
         lines.append(f"router / low pass: {whole:.1%} with its thumbnail, {network:.1%} the network alone")
+        for form, found in self.parity.items():
+            lines.append(f"{f'  {form} against PyTorch':24s} {Parity.from_dict(found)}")
         return "\n".join([*lines, "", *self._space(), *(["", self.layouts] if self.layouts else [])])
 
     def _space(self) -> list[str]:
@@ -160,7 +165,9 @@ class BenchResult:
             for name, timing in self.timings.items():
                 for i, (ms, high) in enumerate(zip(timing.milliseconds, timing.high)):
                     times.writerow([name, i, int(high), f"{ms:.4f}"])
-        write_json(folder / "bench.json", {"rows": rows, "sizes": self.sizes, "memory": self.memory})
+        write_json(
+            folder / "bench.json", {"rows": rows, "sizes": self.sizes, "memory": self.memory, "parity": self.parity}
+        )
         self._plot(folder / "bench.png")
 
     def _plot(self, path: Path) -> None:

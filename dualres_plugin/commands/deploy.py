@@ -82,6 +82,7 @@ def bench(
     threads: Annotated[int, typer.Option(help="Threads of every runtime.")] = 2,
     rounds: Annotated[int, typer.Option(help="Passes over the photos.")] = 1,
     memory: Annotated[bool, typer.Option(help="Measure resident memory, each model in its own process.")] = True,
+    check: Annotated[int, typer.Option(help="Photos to check every export with, against PyTorch, both routes.")] = 2,
 ) -> None:
     """Time every form against the plain detector, in one interleaved run, with the router's cost in it.
 
@@ -99,7 +100,7 @@ def bench(
     size = high or adapter.default_size
     settings = BenchSettings(
         high=size, scale=low / size if low else adapter.default_scale, forms=tuple(forms.split(",")), images=images,
-        count=count, threads=threads, rounds=rounds, memory=memory,
+        count=count, threads=threads, rounds=rounds, memory=memory, check=check,
     )  # fmt: skip
     typer.echo(run_bench(adapter, ResolutionRouter.from_pretrained(router), out, settings).table())
 

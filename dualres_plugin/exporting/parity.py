@@ -45,6 +45,11 @@ class Parity:
     def to_dict(self) -> dict[str, float]:
         return {k: float(v) for k, v in vars(self).items()}
 
+    @classmethod
+    def from_dict(cls, values: dict[str, float]) -> Parity:
+        whole = {name: int(values[name]) for name in ("images", "routes", "detections")}
+        return cls(**whole, **{name: values[name] for name in ("box", "score", "router")})
+
     def __str__(self) -> str:
         return (
             f"{self.images} photos, both routes, {self.detections} detections: boxes within {self.box:.2g} px, scores "

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from dualres_plugin.bench_report import BenchResult, Timing
+from dualres_plugin.exporting.parity import Parity
 
 
 def timing(milliseconds: list[float], high: list[bool] | None = None) -> Timing:
@@ -35,7 +36,8 @@ def result() -> BenchResult:
         timings[f"eager_{name}"] = timings[name]
     memory = {"plain_high": {"now": 100.0, "peak": 120.0}, "cond": {"now": 105.0, "peak": 130.0}}
     sizes = {"plain_high": 10.0, "plain_low": 10.0, "cond": 11.0, "router": 0.5}
-    return BenchResult(timings, 0.25, sizes, memory, ["cond"], images=4, threads=2, high=640, scale=0.5)
+    parity = {"cond": Parity(images=7, box=0.25, detections=30).to_dict()}
+    return BenchResult(timings, 0.25, sizes, memory, ["cond"], images=4, threads=2, high=640, scale=0.5, parity=parity)
 
 
 def test_a_mix_weighs_each_routes_median_by_its_share() -> None:
@@ -58,6 +60,7 @@ def test_the_table_and_the_files_hold_the_same_figures(tmp_path: Path) -> None:
     result().write(tmp_path)
     table = (tmp_path / "table.txt").read_text()
     assert "1.114" in table and "1.050" in table  # 50 %, 100 %
+    assert "7 photos, both routes, 30 detections: boxes within 0.25 px" in table
     assert "10.0% with" in table and "4.0% the network" in table
     with (tmp_path / "summary.csv").open() as file:
         summary = list(csv.DictReader(file))
