@@ -47,8 +47,8 @@ class Parity:
 
     @classmethod
     def from_dict(cls, values: dict[str, float]) -> Parity:
-        whole = {name: int(values[name]) for name in ("images", "routes", "detections")}
-        return cls(**whole, **{name: values[name] for name in ("box", "score", "router")})
+        images, routes, detections = (int(values[name]) for name in ("images", "routes", "detections"))
+        return cls(images, values["box"], values["score"], values["router"], routes, detections)
 
     def __str__(self) -> str:
         return (
