@@ -22,6 +22,7 @@ class Ridge:
         strength: the chosen penalty.
         spearman: its cross-validated rank correlation with the target.
         out_of_fold: (n,) predictions of each row by folds that did not see its image.
+        tried: every penalty with its rank correlation.
     """
 
     weights: np.ndarray
@@ -29,6 +30,7 @@ class Ridge:
     strength: float
     spearman: float
     out_of_fold: np.ndarray
+    tried: list[tuple[float, float]]
 
 
 def fit_ridge(
@@ -68,7 +70,8 @@ def fit_ridge(
     quality = [spearman(p[compared], target[compared]) for p in predicted]
     best = int(np.argmax(quality))
     maps, bias = _solve(features, target, weight, strengths[best : best + 1])
-    return Ridge(maps[0], float(bias[0]), float(strengths[best]), float(quality[best]), predicted[best])
+    tried = [(float(strength), float(found)) for strength, found in zip(strengths, quality)]
+    return Ridge(maps[0], float(bias[0]), *tried[best], predicted[best], tried)
 
 
 def _solve(

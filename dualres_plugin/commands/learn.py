@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -96,6 +97,9 @@ def train(
     epochs: Annotated[int | None, typer.Option(help="Passes over the profile.")] = None,
     batch: Annotated[int | None, typer.Option(help="Thumbnails per step.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything random.")] = None,
+    tensorboard: Annotated[
+        Path | None, typer.Option(help="Folder for TensorBoard: loss, rank correlation and the like.")
+    ] = None,
 ) -> None:
     """Train a router from a profile, in minutes on a CPU, and calibrate it on held-out images.
 
@@ -107,10 +111,12 @@ def train(
     dualres train runs/train --out runs/router
     dualres train runs/train --config configs/paper.yaml --out runs/paper
     dualres train runs/yolo runs/frcnn --gain agreement --out runs/universal
+    dualres train runs/train --config configs/paper.yaml --tensorboard runs/tb --out runs/paper
     """
     from dualres_plugin.files import make_dir
     from dualres_plugin.profile import Profile
     from dualres_plugin.train_config import TrainConfig
+    from dualres_plugin.train_log import tensorboard_log
     from dualres_plugin.training import train_router
 
     settings = TrainConfig.load(
@@ -124,7 +130,8 @@ def train(
         seed=seed,
     )
     make_dir(out)  # an unwritable folder is found now, not after the training
-    router = train_router([Profile.load(p) for p in profiles], settings)
+    with tensorboard_log(tensorboard, settings) if tensorboard else nullcontext() as log:
+        router = train_router([Profile.load(p) for p in profiles], settings, log=log)
     router.save(out)
     correlation = router.info["metrics"]["holdout_spearman"]
     typer.echo(
