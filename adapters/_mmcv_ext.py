@@ -149,9 +149,14 @@ class _StandIn(ModuleType):
         return missing
 
 
+def build() -> ModuleType:
+    """The stand-in as a module of its own, whatever `mmcv._ext` is."""
+    return _StandIn(_NAME, __doc__)
+
+
 class _StandInLoader(Loader):
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        return _StandIn(spec.name, __doc__)
+        return build()
 
     def exec_module(self, module: ModuleType) -> None:
         logger.warning(

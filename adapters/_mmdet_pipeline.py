@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import mmdet
 import torch
 from mmdet.utils import get_test_pipeline_cfg
 
@@ -30,14 +31,14 @@ def load_detector(config: str, weights: str | None, options: dict[str, str] | No
     from mmdet.apis import init_detector
     from mmengine.config import Config, DictAction
 
-    if not config.startswith("mmdet::"):
-        for path in filter(None, (config, weights)):
-            if not Path(path).is_file():
-                raise DualResError(f"cannot load the mmdet detector: '{path}' does not exist.")
+    file = config_file(config)
+    for path in filter(None, (file, weights)):
+        if not Path(path).is_file():
+            raise DualResError(f"cannot load the mmdet detector: '{path}' does not exist.")
     values = {key: DictAction._parse_iterable(value) for key, value in (options or {}).items()}
     device = "cuda:0" if torch.cuda.is_available() else "cpu"
     try:
-        cfg = Config.fromfile(config)
+        cfg = Config.fromfile(file)
         if "test_dataloader" not in cfg:
             dataset = {"type": "mmdet.CocoDataset", "pipeline": _loaded(DEFAULT_PIPELINE)}
             cfg.test_dataloader = {"dataset": dataset}
@@ -46,6 +47,14 @@ def load_detector(config: str, weights: str | None, options: dict[str, str] | No
         raise
     except Exception as error:
         raise DualResError(f"mmdet cannot build '{config}': {error}") from error
+
+
+def config_file(config: str) -> str:
+    """The path of a config; `mmdet::yolox/….py` is one inside the mmdet package, as in mmengine's `_base_`."""
+    prefix = "mmdet::"
+    if not config.startswith(prefix):
+        return config
+    return str(Path(mmdet.__file__).parent / ".mim" / "configs" / config.removeprefix(prefix))
 
 
 def _loaded(pipeline: Sequence[Any]) -> list[Any]:

@@ -30,9 +30,18 @@ from dualres_plugin.adapters._mmdet_adapter import MMDetAdapter  # noqa: E402
 from dualres_plugin.adapters._mmdet_batch import MMDetBatch  # noqa: E402
 from dualres_plugin.adapters._mmdet_hook import DualResHook, allow_checkpoints, export_router  # noqa: E402
 from dualres_plugin.adapters._mmdet_model import DualResDetector  # noqa: E402
+from dualres_plugin.adapters._mmdet_pipeline import config_file  # noqa: E402
 from dualres_plugin.adapters._mmdet_routed import RoutedDetector  # noqa: E402
 
-__all__ = ["DualResDetector", "DualResHook", "MMDetAdapter", "MMDetBatch", "RoutedDetector", "export_router"]
+__all__ = [
+    "DualResDetector",
+    "DualResHook",
+    "MMDetAdapter",
+    "MMDetBatch",
+    "RoutedDetector",
+    "config_file",
+    "export_router",
+]
 
 _mmdet_config.install()
 allow_checkpoints()

@@ -6,6 +6,10 @@ implementations are independent and have to agree.
 
 from __future__ import annotations
 
+import os
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -17,6 +21,15 @@ from tests.shared import require_shared
 
 pytest.importorskip("mmcv")
 IS_STAND_IN = stand_in.install()
+compiled_only = pytest.mark.skipif(IS_STAND_IN, reason="needs compiled mmcv (make test-mmcv)")
+
+
+@pytest.mark.skipif("DUALRES_TEST_COMPILED" not in os.environ, reason="only `make test-mmcv` asks for compiled mmcv")
+def test_compiled_operations_win_over_the_stand_in() -> None:
+    import mmcv._ext
+
+    assert not IS_STAND_IN
+    assert Path(mmcv._ext.__file__).suffix == ".so"
 
 
 def random_boxes(count: int, seed: int, whole_pixels: bool) -> tuple[Tensor, Tensor]:
@@ -71,24 +84,47 @@ def check_roi_align(features: Tensor, rois: Tensor, scale: float, sampling_ratio
     torch.testing.assert_close(theirs.grad, grad, rtol=1e-4, atol=1e-5)
 
 
+@compiled_only
+@pytest.mark.parametrize("name", ["yolox", "faster_rcnn"])
+def test_a_whole_detector_finds_the_same_with_either(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One process, the same weights and photos: compiled operations, then the stand-in in their place."""
+    from dualres_plugin.adapters.mmdet import MMDetAdapter
+
+    from tests.hosts.mmdet_helpers import family_detector, photos
+
+    adapter = MMDetAdapter(family_detector(name))
+    batch = adapter.collate(photos(), 128)
+    compiled = adapter.detections(adapter.predict(batch), batch)
+    for module in ("nms", "roi_align"):
+        monkeypatch.setattr(sys.modules[f"mmcv.ops.{module}"], "ext_module", stand_in.build())
+    found = adapter.detections(adapter.predict(batch), batch)
+    assert all(len(a.scores) for a in compiled)
+    for a, b in zip(compiled, found):
+        assert a.labels.tolist() == b.labels.tolist()
+        np.testing.assert_allclose(a.boxes, b.boxes, rtol=1e-4, atol=1e-3)
+        np.testing.assert_allclose(a.scores, b.scores, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.shared
-def test_operations_on_a_real_photo() -> None:
-    """Features and boxes of a pretrained YOLOX on a photo, before its own NMS."""
+@pytest.mark.parametrize("photo", range(4))
+def test_operations_on_a_real_photo(photo: int) -> None:
+    """Features and boxes of a pretrained YOLOX on a photo, before its own NMS, at each of its levels."""
     from mmcv.ops import nms
 
     detector = real_yolox()
-    image = real_photo()
+    image = real_photo(photo)
     with torch.no_grad():
         features = detector.extract_feat(image)
-        classes, boxes, objectness = detector.bbox_head(features)
-    scores = (classes[0].sigmoid().amax(1) * objectness[0].sigmoid()[:, 0]).flatten()  # finest level
-    boxes = yolox_boxes(boxes[0][0], stride=8)
-    best = scores.argsort(descending=True)[:1000]
-    _, kept = nms(boxes[best], scores[best], 0.65)
-    assert kept.tolist() == stand_in.nms(boxes[best], scores[best], 0.65).tolist()
-    assert 1 < len(kept) < 1000
-    rois = torch.cat([torch.zeros(100, 1), boxes[best[:100]]], dim=1)
-    check_roi_align(features[0], rois, 1 / 8, 0, True)
+        classes, offsets, objectness = detector.bbox_head(features)
+    for level, stride in enumerate((8, 16, 32)):
+        scores = (classes[level].sigmoid().amax(1) * objectness[level].sigmoid()[:, 0]).flatten()
+        boxes = yolox_boxes(offsets[level][0], stride)
+        best = scores.argsort(descending=True)[:1000]
+        _, kept = nms(boxes[best], scores[best], 0.65)
+        assert kept.tolist() == stand_in.nms(boxes[best], scores[best], 0.65).tolist()
+        assert 1 < len(kept) < len(best)
+        rois = torch.cat([torch.zeros(100, 1), boxes[best[:100]]], dim=1)
+        check_roi_align(features[level], rois, 1 / stride, 0, True)
 
 
 def real_yolox() -> torch.nn.Module:
@@ -103,11 +139,11 @@ def real_yolox() -> torch.nn.Module:
     return detector
 
 
-def real_photo() -> Tensor:
+def real_photo(number: int) -> Tensor:
     """(1, 3, 416, 416) BGR 0-255."""
     import cv2
 
-    path = sorted(require_shared("data", "coco_mini", "images", "val2017").glob("*.jpg"))[0]
+    path = sorted(require_shared("data", "coco_mini", "images", "val2017").glob("*.jpg"))[number]
     photo = cv2.resize(cv2.imread(str(path)), (416, 416))
     return torch.from_numpy(np.ascontiguousarray(photo.transpose(2, 0, 1))[None]).float()
 

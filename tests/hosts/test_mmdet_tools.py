@@ -185,6 +185,10 @@ def test_the_command_line_names_a_config_and_its_options(project: Project) -> No
     plain = load_detector(f"mmdet:{project.base},{project.plain}")
     assert all((f.scores <= 0.99).any() for f in plain.detections(plain.predict(batch), batch))
     assert list(adapter.class_names.values()) == ["person", "bicycle", "car"]
+    inside = load_detector("mmdet:mmdet::yolox/yolox_nano_8xb8-300e_coco.py,model.test_cfg.score_thr=0.5")
+    assert inside.default_size == 416 and inside.detector.test_cfg.score_thr == 0.5
+    with pytest.raises(DualResError, match=r"configs/yolox/none\.py' does not exist"):
+        load_detector("mmdet:mmdet::yolox/none.py")
     with pytest.raises(DualResError, match=r"none\.py' does not exist"):
         load_detector(f"mmdet:{Path('none.py')}")
     with pytest.raises(DualResError, match="cannot build"):
