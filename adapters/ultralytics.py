@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from dualres_plugin.adapters import _ultralytics_export
+from dualres_plugin.adapters._ultralytics_batch import YoloBatch, content_box, decoded, letterboxed
 from dualres_plugin.adapters._ultralytics_loss import ImageLosses
+from dualres_plugin.adapters._ultralytics_models import load_yolo, network_of
 from dualres_plugin.adapters._ultralytics_routing import RoutedYolo, add_result_callbacks, attach, detach
 from torch import Tensor, nn
 
@@ -26,43 +28,12 @@ from dualres_plugin.flops import gmacs
 from dualres_plugin.resize import axis_ratio, low_size, resize_images, scale_boxes
 from dualres_plugin.types import Decision, Detections, RouterImages, Targets
 
-__all__ = ["RoutedYolo", "UltralyticsAdapter", "YoloBatch", "attach", "detach"]
+__all__ = ["RoutedYolo", "UltralyticsAdapter", "YoloBatch", "attach", "content_box", "detach", "load_yolo"]
 
-GREY = 114 / 255  # the host's letterbox colour
 CONF, IOU, MAX_DET = 0.001, 0.7, 300  # what `YOLO.val` and pycocotools users run with
 # Down to half size two taps an axis see every pixel, and cost less than antialiasing (YOLO11n, 320 from 640, 164 COCO
 # val images: AP 31.75 antialiased, 31.86 not, 31.65 by the host's own 320). Below that pixels would be dropped.
 PLAIN_DOWN_TO = 0.5
-
-
-@dataclass(frozen=True)
-class YoloBatch:
-    """A letterboxed batch.
-
-    Attributes:
-        images: (B, 3, H, W) RGB in [0, 1].
-        high: (height, width) of the high input this came from; boxes leave in its pixels.
-        sizes: (height, width) of each original image, where known.
-        targets: ground truth in original pixels, where known.
-        low: made by `resize`.
-    """
-
-    images: Tensor
-    high: tuple[int, int]
-    sizes: list[tuple[int, int]] | None = None
-    targets: list[Targets] | None = None
-    low: bool = False
-
-    def take(self, index: Tensor) -> YoloBatch:
-        chosen = index.tolist()
-        if chosen == list(range(len(self.images))):
-            return self  # everything: no copy
-        return replace(
-            self,
-            images=self.images[index],
-            sizes=[self.sizes[i] for i in chosen] if self.sizes else None,
-            targets=[self.targets[i] for i in chosen] if self.targets else None,
-        )
 
 
 class UltralyticsAdapter(HostAdapter[YoloBatch]):
@@ -74,8 +45,8 @@ class UltralyticsAdapter(HostAdapter[YoloBatch]):
 
     def __init__(self, detector: Any, low_detector: Any | None = None):
         super().__init__(detector, low_detector)
-        self.net: nn.Module = _network(detector)
-        self.low_net: nn.Module = _network(low_detector) if low_detector is not None else self.net
+        self.net: nn.Module = network_of(detector)
+        self.low_net: nn.Module = network_of(low_detector) if low_detector is not None else self.net
         nets: tuple[Any, Any] = (self.net, self.low_net)
         self.stride = max(32, *(int(net.stride.max()) for net in nets))
         if len({bool(getattr(net, "end2end", False)) for net in nets}) == 2:
@@ -291,80 +262,3 @@ class UltralyticsAdapter(HostAdapter[YoloBatch]):
         if low not in self._criteria:
             self._criteria[low] = ImageLosses(self._ready_net(low))
         return self._criteria[low](raw, batch.targets, batch.sizes)
-
-
-# -- helpers ---------------------------------------------------------------------------------------------------
-
-
-def load_yolo(path: str) -> Any:
-    """`YOLO(path)`, with an error that says where a missing file comes from."""
-    from ultralytics import YOLO
-
-    if Path(path).name.startswith("yolov6") and path.endswith(".pt") and not Path(path).is_file():
-        raise DualResError(
-            f"'{path}' does not exist, and Ultralytics has no such download: it ships yolov6n.yaml only. Train one "
-            "(examples/train_ultralytics.py yolov6n.yaml --data …, or YOLO('yolov6n.yaml').train(data=…)). "
-            "Checkpoints of Meituan's YOLOv6 repository have another format."
-        )
-    try:
-        return YOLO(path)
-    except FileNotFoundError as error:
-        raise DualResError(f"cannot load detector '{path}': the file does not exist ({error}).") from None
-    except Exception as error:
-        raise DualResError(f"cannot load '{path}' as an Ultralytics detector: {error}") from None
-
-
-def _network(detector: Any) -> nn.Module:
-    net = getattr(detector, "model", detector)
-    if isinstance(net, str):
-        raise DualResError(
-            f"'{net}' is an exported model. DualRes routes a PyTorch detector: load the .pt it was exported from."
-        )
-    net = net if hasattr(net, "stride") else detector
-    task = getattr(net, "task", None) or getattr(detector, "task", "detect")
-    if task != "detect":
-        raise DualResError(f"this is a '{task}' model: DualRes routes object detectors (task 'detect').")
-    return net
-
-
-def decoded(raw: Any) -> Tensor:
-    """The decoded boxes of the host's output, with or without its training part."""
-    y: Tensor = raw[0] if isinstance(raw, (tuple, list)) else raw
-    return y
-
-
-def letterboxed(image_size: tuple[int, int], size: int) -> tuple[int, int]:
-    """(height, width) of an image scaled to fit `size`."""
-    gain = min(size / image_size[0], size / image_size[1])
-    return max(1, round(image_size[0] * gain)), max(1, round(image_size[1] * gain))
-
-
-def content_box(image: Tensor) -> tuple[int, int, int, int]:
-    """Where the photo lies in a letterboxed (3, H, W) image: the box without the grey border.
-
-    Read off the pixels, so that it holds wherever the batch comes from: predict, val, track or an exported graph.
-    """
-    height, width = image.shape[-2:]
-    x0, x1 = _content_range(image, 2, width)
-    y0, y1 = _content_range(image, 1, height)
-    if x0 >= x1 or y0 >= y1:  # an all-grey photo
-        return 0, 0, width, height
-    return x0, y0, x1, y1
-
-
-def _content_range(image: Tensor, axis: int, length: int) -> tuple[int, int]:
-    edges = image.select(axis, 0), image.select(axis, length - 1)
-    if not any(bool(_is_grey(edge).all()) for edge in edges):
-        return 0, length
-    other = 3 - axis
-    content = (~_is_grey(image)).any(dim=0).any(dim=other - 1).nonzero().flatten()
-    if not len(content):
-        return 0, 0
-    # The host pads both sides alike, up to one pixel more at the end: any further grey is the photo's own.
-    before, after = int(content[0]), length - int(content[-1]) - 1
-    before = min(before, after)
-    return before, length - min(after, before + 1)
-
-
-def _is_grey(pixels: Tensor) -> Tensor:
-    return (pixels - GREY).abs() < 1e-3  # also holds in half precision

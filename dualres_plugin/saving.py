@@ -6,23 +6,21 @@ Everything is written while the images come in, so that a long stream needs no m
 from __future__ import annotations
 
 import csv
-import json
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from dualres_plugin.coco_results import Ids, choose_ids, coco_rows, json_rows
 from dualres_plugin.contact_sheet import ContactSheet
-from dualres_plugin.dataset import match_categories
 from dualres_plugin.drawing import draw
 from dualres_plugin.errors import DualResError
-from dualres_plugin.files import atomic_write, make_dir, read_json
+from dualres_plugin.files import atomic_write, make_dir
 from dualres_plugin.images import VIDEO_SUFFIXES, expand_source, iter_source, video_rate
 from dualres_plugin.predicting import Prediction, Predictor
 
@@ -92,7 +90,7 @@ def save_predictions(predictor: Predictor, source: str, out: Path, outputs: Outp
     videos = [p for p in paths if p.suffix.lower() in VIDEO_SUFFIXES]
     _check_output(paths, videos, out)
     video = videos[0] if videos else None
-    writer = _Writer(predictor, out, wanted, _image_ids(paths, predictor, wanted.ids))
+    writer = _Writer(predictor, out, wanted, choose_ids(paths, predictor.adapter, wanted.ids))
     with ExitStack() as stack:
         writer.open(stack, video)
         total = None if video else len(paths)
@@ -118,7 +116,7 @@ def _check_output(paths: list[Path], videos: list[Path], out: Path) -> None:
 class _Writer:
     """Writes each prediction as it comes."""
 
-    def __init__(self, predictor: Predictor, out: Path, wanted: Outputs, ids: _Ids):
+    def __init__(self, predictor: Predictor, out: Path, wanted: Outputs, ids: Ids):
         self.names = predictor.adapter.class_names
         self.out = out
         self.wanted = wanted
@@ -132,7 +130,7 @@ class _Writer:
         file = stack.enter_context(stack.enter_context(atomic_write(self.out / "routes.csv")).open("w", newline=""))
         self.table = csv.writer(file)
         self.table.writerow(["file", "route", "score"])
-        self.rows = stack.enter_context(_json_rows(self.out / "detections.json"))
+        self.rows = stack.enter_context(json_rows(self.out / "detections.json"))
         self.numbered = video is not None
         if video is not None and self.wanted.drawings:
             self.video = stack.enter_context(_Video((self.out / video.name).with_suffix(".mp4"), video_rate(video)))
@@ -140,7 +138,7 @@ class _Writer:
     def write(self, p: Prediction, so_far: Summary) -> None:
         self.table.writerow([p.image.name, p.route.route, f"{p.route.score:.5f}"])
         self.ids.images = so_far.images
-        for row in _coco(p, self.ids, self.wanted.conf, self.names):
+        for row in coco_rows(p, self.ids, self.wanted.conf, self.names):
             self.rows(row)
         if self.wanted.drawings or self.wanted.text:
             stem = Path(p.image.name).stem if self.numbered else self.files.of(p.image.name)
@@ -198,106 +196,6 @@ class _Names:
             made = f"{stem}_{number}"
         self.used.add(made)
         return made
-
-
-# -- COCO results ------------------------------------------------------------------------------------------------
-
-
-class _Ids:
-    """Image and category ids of COCO results."""
-
-    images = 0  # images so far
-
-    def image(self, name: str) -> int | None:
-        return self.images
-
-    def category(self, label: int) -> int | None:
-        return label
-
-    def tell(self) -> None:
-        """Say what had no id."""
-
-
-class _NumberedIds(_Ids):
-    """COCO names its files by image id."""
-
-    def image(self, name: str) -> int | None:
-        return int(Path(name).stem)
-
-
-class _IdsOf(_Ids):
-    """The ids of a COCO annotation file, images by their file name and classes by their name."""
-
-    def __init__(self, path: Path, predictor: Predictor):
-        coco = read_json(path, "annotation file")
-        try:
-            self.of_image = {Path(im["file_name"]).name: int(im["id"]) for im in coco["images"]}
-            categories = {int(c["id"]): str(c["name"]) for c in coco["categories"]}
-        except (TypeError, KeyError, ValueError) as error:
-            raise DualResError(f"'{path}' is not a COCO annotation file: images or categories lack {error}.") from None
-        adapter = predictor.adapter
-        self.path = path
-        self.of_label, _ = match_categories(categories, adapter.class_names, adapter.label_ids)
-        self.unknown_images = 0
-        self.unknown_labels: set[int] = set()
-
-    def image(self, name: str) -> int | None:
-        number = self.of_image.get(name)
-        self.unknown_images += number is None
-        return number
-
-    def category(self, label: int) -> int | None:
-        if label not in self.of_label:
-            self.unknown_labels.add(label)
-        return self.of_label.get(label)
-
-    def tell(self) -> None:
-        left_out = [f"{self.unknown_images} images"] if self.unknown_images else []
-        left_out += [f"{len(self.unknown_labels)} classes"] if self.unknown_labels else []
-        if left_out:
-            text = "detections.json leaves out what is found in or of %s that '%s' does not list"
-            logger.warning(text, " and ".join(left_out), self.path)
-
-
-def _image_ids(paths: list[Path], predictor: Predictor, annotations: Path | None) -> _Ids:
-    if annotations is not None:
-        return _IdsOf(annotations, predictor)
-    numbered = len({int(p.stem) for p in paths if p.stem.isdigit()}) == len(paths)
-    return _NumberedIds() if numbered else _Ids()
-
-
-def _coco(p: Prediction, ids: _Ids, conf: float, names: dict[int, str] | None) -> Iterator[dict[str, Any]]:
-    image_id = ids.image(p.image.name)
-    if image_id is None:
-        return
-    for box, score, label in zip(p.found.boxes.tolist(), p.found.scores.tolist(), p.found.labels.tolist()):
-        category = ids.category(label) if score >= conf else None
-        if category is not None:
-            x0, y0, x1, y1 = box
-            row = {"image_id": image_id, "file_name": p.image.name, "category_id": category, "score": round(score, 5)}
-            row["bbox"] = [round(v, 2) for v in (x0, y0, x1 - x0, y1 - y0)]
-            row["category_name"] = (names or {}).get(label, str(label))
-            yield row
-
-
-@contextmanager
-def _json_rows(path: Path) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """Writes a JSON list row by row, so that the rows of a long stream need not be kept."""
-    with atomic_write(path) as temporary, temporary.open("w") as file:
-        file.write("[")
-        yield _row_writer(file)
-        file.write("]\n")
-
-
-def _row_writer(file: TextIO) -> Callable[[dict[str, Any]], None]:
-    between = ""
-
-    def write(row: dict[str, Any]) -> None:
-        nonlocal between
-        file.write(between + json.dumps(row))
-        between = ",\n"
-
-    return write
 
 
 class _Video:
