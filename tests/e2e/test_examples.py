@@ -1,0 +1,179 @@
+"""Every script in `examples/` runs from its command line, on inputs as small as can be."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dualres_plugin.router import ResolutionRouter
+from tests.fakes import write_coco, write_photos
+from tests.report_case import build_profile
+from tests.shared import ROOT, require_shared
+
+# Scripts that other files run; that they do is checked below.
+ELSEWHERE = {
+    "effdet_validate.py": "tests/hosts/test_effdet_specs.py",
+    "train_effdet.py": "tests/hosts/test_effdet_specs.py",
+    "vgg_sdn/sdn.py": "examples/vgg_sdn/run.py",  # a part of it
+}
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """`python examples/NAME …` in this process and an empty folder; gives what was printed."""
+    monkeypatch.chdir(tmp_path)
+
+    def start(name: str, *arguments: object) -> str:
+        path = ROOT / "examples" / name
+        monkeypatch.setattr(sys, "argv", [str(path), *map(str, arguments)])
+        monkeypatch.syspath_prepend(str(path.parent))  # as Python does for a script
+        runpy.run_path(str(path), run_name="__main__")
+        return capsys.readouterr().out
+
+    return start
+
+
+@pytest.fixture
+def router(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    net = ResolutionRouter(backbone="tiny@2", input_size=32)
+    net.calibrate(torch.linspace(-1, 1, 101))
+    net.save(tmp_path / "router")
+    return tmp_path / "router"
+
+
+def test_every_script_is_run_by_a_test() -> None:
+    here = Path(__file__).read_text().partition("Run = Callable")[2]
+    for path in (ROOT / "examples").rglob("*.py"):
+        name = path.relative_to(ROOT / "examples").as_posix()
+        runs_it = path.stem in (ROOT / ELSEWHERE[name]).read_text() if name in ELSEWHERE else f'"{name}"' in here
+        assert runs_it, name
+
+
+def test_routers_are_compared(run: Run, tmp_path: Path) -> None:
+    for i, name in enumerate(("train", "val", "other")):
+        build_profile(tmp_path / name, count=24, seed=i)
+    profiles = {name: tmp_path / name / "profile" for name in ("train", "val", "other")}
+    table = run(
+        *("compare_routers.py", "--train", profiles["train"], "--val", profiles["val"]),
+        *(
+            "--other-val",
+            profiles["other"],
+            "--backbone",
+            "tiny@2",
+            "--input-size",
+            16,
+            "--gain",
+            "ap",
+            "--gain",
+            "loss",
+        ),
+        *("--seeds", 1, "--bootstrap", 3),
+    ).splitlines()
+    assert "24 images" in table[0]
+    assert [line.split("  ")[0] for line in table[2:4]] == ["tiny@2, ap", "tiny@2, loss"]
+    by_name = {line[:45].strip(): float(line[52:63]) for line in table[2:]}
+    assert by_name["random"] < by_name["oracle (true gain)"]
+
+
+def test_one_router_before_two_detectors(run: Run, router: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ultralytics")
+    write_photos(tmp_path / "photos", 4)
+    table = run(
+        *("same_scores.py", tmp_path / "photos", "ultralytics:yolov8n.yaml"),
+        *("ultralytics:yolo11n.yaml", "--router", router, "--limit", 3),
+    ).splitlines()
+    assert table[0].startswith("3 photos")
+    assert float(table[2].split()[1]) == 1 and "100.0%" in table[2], "the first against itself"
+    assert table[3].startswith("ultralytics:yolo11n.yaml  ") and len(table) == 4
+    assert float(table[3].split()[-1]) < 1e-5, "both letterbox alike: the scores are the same"
+
+
+def test_a_stream_is_held_at_its_rate(run: Run, router: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for scene, (least, most) in {"dark": (0, 60), "bright": (120, 255)}.items():
+        (tmp_path / scene).mkdir()
+        for i in range(40):
+            pixels = rng.integers(least, most, (24, 32, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / scene / f"{i}.png")
+    printed = run("stream_controller.py", "dark", "bright", "--router", router, "--target", 0.3, "--window", 16)
+    assert "dark: 40 images" in printed and "bright: 40 images" in printed
+    share = float(printed.split("stream: 80 images, ")[1].split("%")[0])
+    assert 20 <= share <= 40
+    Image.open(tmp_path / "controller.png").verify()
+
+
+def test_the_overhead_of_a_profile_is_measured(run: Run, tmp_path: Path) -> None:
+    pytest.importorskip("ultralytics")
+    file, images = write_coco(
+        tmp_path / "data", 2, sizes=((48, 64),), categories={1: "7"}
+    )  # its yaml has numbers for names
+    printed = run(
+        *("profile_overhead.py", "ultralytics:yolov8n.yaml", "--data", file, "--images", images),
+        *("--limit", 1, "--runs", 1, "--batch", 1),
+    ).splitlines()
+    assert printed[-5] == "1 images of 64x48, batch 1, 1 runs"
+    assert "ratio 1.000" in printed[-4] and printed[-1].startswith("profile ")
+
+
+def test_a_detector_is_trained_and_profiled(run: Run, tmp_path: Path) -> None:
+    pytest.importorskip("ultralytics")
+    for split in ("train", "val"):
+        file, images = write_coco(tmp_path / split, 4)
+        (tmp_path / "data" / "annotations").mkdir(parents=True, exist_ok=True)
+        file.rename(tmp_path / "data" / "annotations" / f"instances_{split}.json")
+        (tmp_path / "data" / "images").mkdir(exist_ok=True)
+        images.rename(tmp_path / "data" / "images" / split)
+    out = tmp_path / "runs" / "yolov6n.pt"
+    printed = run(
+        *("train_ultralytics.py", "yolov6n.yaml", "--data", tmp_path / "data", "--out", out),
+        *("--epochs", 1, "--imgsz", 64, "--batch", 4),
+    )
+    assert f"trained detector: {out}" in printed
+    from dualres_plugin.adapter import load_detector
+
+    assert load_detector(str(out)).class_names == {0: "square", 1: "disc"}
+
+
+def test_early_exits(run: Run, tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    threads = torch.get_num_threads()
+    try:
+        printed = run(
+            *("vgg_sdn/run.py", "--out", tmp_path, "--width", 0.1, "--images", 128, "--epochs", 1),
+            *("--count", 4, "--threads", 1, "--threshold", 0.2),
+        )
+    finally:
+        torch.set_num_threads(threads)
+    table = (tmp_path / "table4.txt").read_text()
+    assert table.strip() in printed and "4 images, width 0.1, 1 threads" in table
+    assert {"plain", "exits"} <= {path.stem for path in tmp_path.glob("*.onnx")}
+
+
+def test_the_curve_by_mmdets_own_runner(run: Run, router: Path, tmp_path: Path) -> None:
+    pytest.importorskip("mmdet")
+    if not (ROOT / "examples" / "mmdet_curve.py").is_file():
+        pytest.skip("needs examples/mmdet_curve.py")
+    from tests.hosts.yolo_helpers import small_coco
+
+    config, weights = "mmdet::yolox/yolox_nano_8xb8-300e_coco.py", require_shared("weights", "yolox_nano.pth")
+    file, images = small_coco(tmp_path / "coco", 3)
+    table = run(
+        *("mmdet_curve.py", config, weights, "--annotations", file, "--images", images),
+        *("--router", router, "--high", 128, "--rates", "0.5"),
+    ).splitlines()
+    rows = {(row[:40].strip(), row[41:47].strip()): row[47:].split() for row in table if row.rstrip()[-4:-3] == "."}
+    high, low = rows["plain host at 128", ""], rows["plain host at 64", ""]
+    name = str(router)[-40:]
+    assert rows[name, "1.00"][0] == "100.0%" and rows[name, "1.00"][2] == high[2], "all high is the plain host"
+    assert rows[name, "0.00"][0] == "0.0%" and float(rows[name, "0.50"][1]) < float(high[1])
+    assert float(low[1]) < float(high[1])
