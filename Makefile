@@ -10,11 +10,12 @@ WORKERS ?= 2
 export YOLO_OFFLINE ?= 1
 export YOLO_AUTOINSTALL ?= 0
 
-.PHONY: help demo test test-fast format static-checks mmcv docs clean
+.PHONY: help demo test test-mmcv test-fast format static-checks mmcv docs clean
 
 help:
 	@echo "make demo           install the core and run the main job on generated scenes"
 	@echo "make test           install everything the tests need and run them all"
+	@echo "make test-mmcv      the tests of the MMDetection host on compiled mmcv"
 	@echo "make test-fast      unit tests only"
 	@echo "make format         ruff format and fixes"
 	@echo "make static-checks  ruff and mypy"
@@ -46,6 +47,15 @@ test: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+
+# Compiled mmcv stands in a folder of its own, before mmcv-lite on the path: the environment stays as it is.
+$(VENV)/mmcv/.built: scripts/build_mmcv.sh $(VENV)/.dev
+	bash scripts/build_mmcv.sh $(BIN)/python $(VENV)/mmcv
+	@touch $@
+
+test-mmcv: $(VENV)/mmcv/.built
+	PYTHONPATH=$(abspath $(VENV)/mmcv) DUALRES_TEST_COMPILED=1 OMP_NUM_THREADS=1 \
+		$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(wildcard tests/hosts/test_mm*.py)
 
 test-fast: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/unit

@@ -10,6 +10,7 @@ import torch
 from dualres_plugin.adapters._mmdet_model import DualResDetector
 from mmdet.registry import HOOKS
 from mmengine.config import Config
+from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 
@@ -45,11 +46,10 @@ class DualResHook(Hook):  # type: ignore[misc]
     after_val_iter = after_test_iter
 
     def after_test_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
-        if self._routes:
-            high = sum(self._routes)
-            runner.logger.info(
-                f"dualres: {high} of {len(self._routes)} images at high ({high / len(self._routes):.1%})"
-            )
+        routes = [high for part in all_gather_object(self._routes) for high in part]  # of all processes
+        if routes:
+            high = sum(routes)
+            runner.logger.info(f"dualres: {high} of {len(routes)} images at high ({high / len(routes):.1%})")
         self._routes = []
 
     after_val_epoch = after_test_epoch

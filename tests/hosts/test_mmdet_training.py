@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -97,7 +98,7 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     router = str(ResolutionRouter(**FRESH).save(tmp_path / "start"))
     for project in (one, two):
         project.config("train.py", router=router, target_high_rate=0.3, gamma=5.0)
-    run_tool("train.py", "train.py", "--work-dir", "work", *options, f"load_from={one.plain}", cwd=one.folder)
+    printed = run_tool("train.py", "train.py", "--work-dir", "work", *options, f"load_from={one.plain}", cwd=one.folder)
     # The host's launcher insists on a GPU; a process group that is there already is used as it is.
     script = two.folder / "launch.py"
     tool = mim_folder() / "tools" / "train.py"
@@ -123,6 +124,9 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
         torch.testing.assert_close(double[key], value, rtol=1e-4, atol=1e-5, equal_nan=True)
     moved = (single["router.head.0.weight"] - start["head.0.weight"]).abs().max()
     assert moved > 1e-3  # far more than the tolerance: equality says something
+    # Both validated on all 8 photos after each epoch, and count the same routes.
+    counts = [re.findall(r"(\d+) of 8 images at high", text) for text in (printed, done.stdout + done.stderr)]
+    assert len(counts[0]) == 2 and counts[0] == counts[1]
 
 
 def test_a_router_folder_comes_out_of_a_checkpoint(project: Project, trained: Path, tmp_path: Path) -> None:

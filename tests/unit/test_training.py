@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from dualres_plugin.errors import DualResError
-from dualres_plugin.evaluation import score_profile
 from dualres_plugin.profile import Profile
 from dualres_plugin.router import ResolutionRouter
+from dualres_plugin.scoring import score_profile
 from dualres_plugin.train_config import TrainConfig
 from dualres_plugin.training import pairwise_loss, train_router
 from dualres_plugin.training_set import ranked, spearman, training_set
