@@ -7,7 +7,6 @@ implementations are independent and have to agree.
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,6 @@ from tests.shared import require_shared
 
 pytest.importorskip("mmcv")
 IS_STAND_IN = stand_in.install()
-compiled_only = pytest.mark.skipif(IS_STAND_IN, reason="needs compiled mmcv (make test-mmcv)")
 
 
 @pytest.mark.skipif("DUALRES_TEST_COMPILED" not in os.environ, reason="only `make test-mmcv` asks for compiled mmcv")
@@ -36,7 +34,8 @@ def random_boxes(count: int, seed: int, whole_pixels: bool) -> tuple[Tensor, Ten
     random = torch.Generator().manual_seed(seed)
     corner = torch.rand(count, 2, generator=random) * 500
     boxes = torch.cat([corner, corner + torch.rand(count, 2, generator=random) * 120 + 1], dim=1)
-    return (boxes.round() if whole_pixels else boxes), torch.rand(count, generator=random)
+    # All different: which of two equal scores comes first is nobody's promise (mmcv sorts unstably).
+    return (boxes.round() if whole_pixels else boxes), torch.randperm(count, generator=random) / count
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -82,27 +81,6 @@ def check_roi_align(features: Tensor, rois: Tensor, scale: float, sampling_ratio
     assert out.abs().sum() > 0
     torch.testing.assert_close(pooled.detach(), out, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(theirs.grad, grad, rtol=1e-4, atol=1e-5)
-
-
-@compiled_only
-@pytest.mark.parametrize("name", ["yolox", "faster_rcnn"])
-def test_a_whole_detector_finds_the_same_with_either(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One process, the same weights and photos: compiled operations, then the stand-in in their place."""
-    from dualres_plugin.adapters.mmdet import MMDetAdapter
-
-    from tests.hosts.mmdet_helpers import family_detector, photos
-
-    adapter = MMDetAdapter(family_detector(name))
-    batch = adapter.collate(photos(), 128)
-    compiled = adapter.detections(adapter.predict(batch), batch)
-    for module in ("nms", "roi_align"):
-        monkeypatch.setattr(sys.modules[f"mmcv.ops.{module}"], "ext_module", stand_in.build())
-    found = adapter.detections(adapter.predict(batch), batch)
-    assert all(len(a.scores) for a in compiled)
-    for a, b in zip(compiled, found):
-        assert a.labels.tolist() == b.labels.tolist()
-        np.testing.assert_allclose(a.boxes, b.boxes, rtol=1e-4, atol=1e-3)
-        np.testing.assert_allclose(a.scores, b.scores, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.shared
