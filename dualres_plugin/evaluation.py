@@ -136,6 +136,7 @@ def evaluate(
     profile: Profile,
     router: ResolutionRouter,
     *,
+    target_high_rate: float = 0.5,
     bootstrap: int = 200,
     permutations: int = 20,
     seed: int = 0,
@@ -145,6 +146,7 @@ def evaluate(
     """Evaluate a router on a labelled profile of images that trained, selected and calibrated nothing.
 
     Args:
+        target_high_rate: share at high that the calibrated threshold of the operating point aims at, 0 to 1.
         bootstrap: resamples of the images for the 95 % interval.
         permutations: random orders for the random baseline.
         other_sizes: profiles of the same detector on the same images at sizes in between: what one fixed size gives
@@ -161,7 +163,7 @@ def evaluate(
     if other_sizes:
         result.others.append(fixed_size_curve(profile, other_sizes, result))
     if router.quantiles:
-        result.routed = _operating_point(profile, scores, router, result)
+        result.routed = _operating_point(profile, scores, router, result, target_high_rate)
     return result
 
 
@@ -262,15 +264,15 @@ def _notes(n: int, ap_low: float, ap_high: float) -> list[str]:
 
 
 def _operating_point(
-    profile: Profile, scores: np.ndarray, router: ResolutionRouter, result: Evaluation
+    profile: Profile, scores: np.ndarray, router: ResolutionRouter, result: Evaluation, rate: float
 ) -> dict[str, float]:
-    """Where the calibrated threshold for 50 % lands on these images."""
-    threshold = router.threshold_for(0.5)
+    """Where the threshold that was calibrated for `rate` lands on these images."""
+    threshold = router.threshold_for(rate)
     high = scores > threshold
     beta = float(high.mean())
     ap = MixedAP(profile).ap(high)
     gmacs = result.router_gmacs + result.low_gmacs + beta * (result.high_gmacs - result.low_gmacs)
-    return {"target_high_rate": 0.5, "threshold": threshold, "beta": beta, "ap": ap, "gmacs": gmacs}
+    return {"target_high_rate": rate, "threshold": threshold, "beta": beta, "ap": ap, "gmacs": gmacs}
 
 
 def cascade_uncertainty(profile: Profile, rows: Sequence[int] | np.ndarray) -> np.ndarray:

@@ -149,6 +149,9 @@ def evaluate(
         list[Path] | None,
         typer.Option(help="Profile of the same images at other sizes: adds what one fixed size gives. Repeatable."),
     ] = None,
+    target_high_rate: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Share at high that the operating point aims at.")
+    ] = 0.5,
     detector: Annotated[
         str | None, typer.Option(help="Measure milliseconds with this detector and show them in the report.")
     ] = None,
@@ -174,10 +177,18 @@ def evaluate(
     others = [Profile.load(p) for p in sizes or []]
     timings = _timings(detector, net, loaded) if detector else None
     result = run(
-        loaded, net, bootstrap=bootstrap, permutations=permutations, seed=seed, progress=True, other_sizes=others
+        loaded,
+        net,
+        target_high_rate=target_high_rate,
+        bootstrap=bootstrap,
+        permutations=permutations,
+        seed=seed,
+        progress=True,
+        other_sizes=others,
     )
     described: dict[str, Any] = {
-        "command": f"dualres evaluate {profile} {router} --out {out} --seed {seed}",
+        "command": f"dualres evaluate {profile} {router} --target-high-rate {target_high_rate:g} "
+        f"--out {out} --seed {seed}",
         "profile": {k: loaded.meta[k] for k in ("host", "detector", "dataset", "high", "scale")},
         "router": {"backbone": net.config.backbone, "input_size": net.config.input_size, **net.info},
         "seed": seed,
