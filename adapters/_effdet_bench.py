@@ -6,15 +6,14 @@ another size needs new objects for these two, and nothing else: every layer with
 
 from __future__ import annotations
 
-import argparse
 import copy
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from dualres_plugin.errors import DualResError
+from dualres_plugin.state_dict import read_state_dict
 
 Shape = tuple[int, int]
 STRIDE = 128  # of the coarsest level, P7: other sizes shift its anchors against its features
@@ -178,35 +177,16 @@ def _parse_size(name: str, image_size: str | None) -> Shape | None:
     return h, w
 
 
-def _read_checkpoint(path: Path) -> dict[str, Any]:
+def _read_checkpoint(path: Path) -> dict[str, Tensor]:
     """The network's own tensors, whatever they were saved inside of."""
-    if not path.is_file():
-        raise DualResError(f"effdet checkpoint '{path}' does not exist.")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            state: Any = load_file(str(path))
-        else:
-            # effdet's train.py keeps its arguments beside the weights.
-            with torch.serialization.safe_globals([argparse.Namespace]):
-                state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        first = str(error).strip().splitlines()[0][:200]
-        raise DualResError(f"effdet checkpoint '{path}' cannot be read: {first}") from None
-    for key in ("state_dict_ema", "state_dict", "model"):  # effdet reports the averaged weights
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
-            break
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise DualResError(f"effdet checkpoint '{path}' holds no state dict.")
+    state = read_state_dict(path, "effdet weights")
     for prefix in ("module.", "model."):
-        if state and all(key.startswith((prefix, "anchors.")) for key in state):
+        if all(key.startswith((prefix, "anchors.")) for key in state):
             state = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-    return dict(state)
+    return state
 
 
-def _count_classes(state: dict[str, Any]) -> int | None:
+def _count_classes(state: dict[str, Tensor]) -> int | None:
     """Of the checkpoint's head: its classifier has anchors x classes rows, its box head anchors x 4."""
     rows = [v.shape[0] for k, v in state.items() if k.startswith("class_net.predict.") and k.endswith("bias")]
     boxes = [v.shape[0] for k, v in state.items() if k.startswith("box_net.predict.") and k.endswith("bias")]

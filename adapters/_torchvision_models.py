@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from dualres_plugin.errors import DualResError
+from dualres_plugin.state_dict import read_state_dict
 
 
 def label_names(detector: nn.Module) -> tuple[dict[int, str] | None, list[int]]:
@@ -57,18 +57,9 @@ def build_model(name: str, weights: str | None = None, num_classes: str | None =
 
 
 def _load_weights(model: nn.Module, path: Path) -> None:
-    if not path.is_file():
-        raise DualResError(f"detector weights '{path}' do not exist.")
+    state = read_state_dict(path, "detector weights")
     try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            state = load_file(str(path))
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            state = state.get("model", state.get("state_dict", state))
         model.load_state_dict(state)
-    except Exception as error:
-        first = str(error).strip().splitlines()
-        detail = " ".join(first[:2])[:300]
+    except RuntimeError as error:
+        detail = " ".join(str(error).strip().splitlines()[:2])[:300]
         raise DualResError(f"detector weights '{path}' do not fit this model: {detail}") from None

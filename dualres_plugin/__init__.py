@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# Installed, `adapters` is inside this package; in a checkout it stands beside it. A checkout may be imported by its path
+# Installed, `adapters` is inside this package; in a checkout it stands beside it. A checkout may be imported by path
 # (a test run, a script in its root) while another copy is installed, and then nothing else would find its adapters.
 _HERE = Path(__file__).parent
 if not (_HERE / "adapters").is_dir() and (_HERE.parent / "adapters" / "torchvision.py").is_file():

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from dualres_plugin.errors import DualResError
+from dualres_plugin.state_dict import read_state_dict
 
 
 class PooledStages(nn.Module):
@@ -218,21 +219,8 @@ def load_backbone_weights(backbone: nn.Module, path: Path | str) -> int:
     Raises:
         DualResError: If the file is missing, unreadable, or belongs to another network.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise DualResError(f"backbone weights '{path}' do not exist.")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            source = load_file(str(path))
-        else:
-            source = torch.load(path, map_location="cpu", weights_only=True)
-            source = source.get("state_dict", source.get("model", source))
-    except Exception as error:
-        raise DualResError(f"cannot read backbone weights '{path}': {error}") from None
+    tensors = list(read_state_dict(path, "backbone weights").values())
     own = backbone.state_dict()
-    tensors = [t for t in source.values() if isinstance(t, Tensor)]
     # Both networks list their tensors in forward order, so the wanted ones are a contiguous run of the file:
     # slide along the file until every shape agrees.
     wanted = [t.shape for t in own.values()]

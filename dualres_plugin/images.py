@@ -44,7 +44,9 @@ class SourceImage:
         """(3, H, W) RGB in [0, 1]."""
         import torch
 
-        return torch.from_numpy(np.ascontiguousarray(self.pixels)).permute(2, 0, 1).float().div_(255)
+        # Pixels straight from an image library may be read-only, which torch warns about.
+        pixels = np.require(self.pixels, requirements=["C", "W"])
+        return torch.from_numpy(pixels).permute(2, 0, 1).float().div_(255)
 
 
 def read_image(path: Path | str, size: tuple[int, int] | None = None) -> np.ndarray:

@@ -31,12 +31,6 @@ from tests.shared import require_shared
 SCALE = 0.5
 
 
-@pytest.fixture(params=HOSTS, ids=lambda h: h.name)
-def host(request: pytest.FixtureRequest) -> Host:
-    require(request.param)
-    return request.param
-
-
 @pytest.fixture
 def adapter(host: Host) -> HostAdapter[Any]:
     return shared_adapter(host.name)

@@ -13,16 +13,10 @@ from PIL import Image
 
 from dualres_plugin import DualResWrapper
 from dualres_plugin.errors import DualResError
-from tests.contract.hosts import HOSTS, Host, identical, pictures, require, shared_adapter
+from tests.contract.hosts import Host, identical, pictures, shared_adapter
 from tests.hosts.yolo_helpers import lively_router
 
 COUNT = 4
-
-
-@pytest.fixture(params=HOSTS, ids=lambda h: h.name)
-def host(request: pytest.FixtureRequest) -> Host:
-    require(request.param)
-    return request.param
 
 
 @pytest.fixture

@@ -161,8 +161,6 @@ def test_early_exits(run: Run, tmp_path: Path) -> None:
 
 def test_the_curve_by_mmdets_own_runner(run: Run, router: Path, tmp_path: Path) -> None:
     pytest.importorskip("mmdet")
-    if not (ROOT / "examples" / "mmdet_curve.py").is_file():
-        pytest.skip("needs examples/mmdet_curve.py")
     from tests.hosts.yolo_helpers import small_coco
 
     config, weights = "mmdet::yolox/yolox_nano_8xb8-300e_coco.py", require_shared("weights", "yolox_nano.pth")

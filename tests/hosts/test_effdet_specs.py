@@ -75,7 +75,7 @@ def test_pickled_objects_are_refused(tmp_path):
     [
         (NAME, "random weights.*checkpoint=FILE"),
         ("tf_efficientdet_d99,checkpoint=x.pth", "unknown effdet network 'tf_efficientdet_d99'.*tf_efficientdet_d1"),
-        (f"{NAME},checkpoint=missing.pth", "'missing.pth' does not exist"),
+        (f"{NAME},checkpoint=missing.pth", "'missing.pth' do not exist"),
         (f"{NAME},weights=x.pth", "unknown option.*weights.*checkpoint=FILE"),
         (f"{NAME},checkpoint=WEIGHTS,num_classes=two", "num_classes=two"),
         (f"{NAME},checkpoint=WEIGHTS,image_size=big", "image_size=big is not a size"),
@@ -91,7 +91,7 @@ def test_mistakes_are_named(weights, spec, message):
 
 def test_a_state_dict_is_wanted(tmp_path):
     torch.save([1, 2], tmp_path / "net.pth")
-    with pytest.raises(DualResError, match="holds no state dict"):
+    with pytest.raises(DualResError, match="hold no state dict"):
         load_detector(f"effdet:{NAME},checkpoint={tmp_path / 'net.pth'}")
 
 
