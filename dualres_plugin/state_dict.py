@@ -31,8 +31,8 @@ def read_state_dict(path: Path | str, what: str) -> dict[str, Tensor]:
         state = _read(path)
     except pickle.UnpicklingError:  # torch's own message advises to run the code
         raise DualResError(
-            f"{what} '{path}' cannot be read: the file is damaged or holds more than tensors, and pickled code is never "
-            "run. Save a plain state dict: torch.save(model.state_dict(), path)."
+            f"{what} '{path}' cannot be read: the file is damaged or holds more than tensors, and pickled code is "
+            "never run. Save a plain state dict: torch.save(model.state_dict(), path)."
         ) from None
     except Exception as error:  # whatever a damaged file makes the two formats' readers raise
         first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
