@@ -24,6 +24,7 @@ from dualres_plugin.adapters._effdet_bench import (
     predictor,
     with_outputs,
 )
+from dualres_plugin.adapters._effdet_colours import InputColours
 from dualres_plugin.adapters._effdet_routed import RoutedEffdet, RoutedRows
 from torch import Tensor, nn
 
@@ -61,7 +62,7 @@ class EffdetAdapter(HostAdapter[EffdetBatch]):
             raise DualResError(f"the high network has {classes} classes, the low one {low_classes}: train both alike.")
         self.class_names = coco_names() if classes == 90 else None
         self.label_ids = sorted(self.class_names) if self.class_names else list(range(1, classes + 1))
-        self._inputs = [resolve_input_config({}, b.config) for b in (self._base, self._low_base)]
+        self._colours = InputColours(*(resolve_input_config({}, b.config) for b in (self._base, self._low_base)))
         self._benches: dict[tuple[bool, Shape], Any] = {}
         self._labelers: dict[tuple[bool, Shape], Any] = {}
         self._macs: dict[tuple[Shape, bool], float] = {}
@@ -86,7 +87,7 @@ class EffdetAdapter(HostAdapter[EffdetBatch]):
             img_info: the host's `img_scale` (B,) and `img_size` (B, 2), as its loader's target holds them.
         """
         if img_info is None:
-            fill = self._fill(images)
+            fill = self._colours.fill(images)
             return EffdetBatch(images, [content_of(image, fill) for image in images])
         scale, size = img_info["img_scale"], img_info["img_size"]
         # The host cuts off fractions; the small addition keeps 256.0 from becoming 255 in float32.
@@ -95,7 +96,7 @@ class EffdetAdapter(HostAdapter[EffdetBatch]):
         return EffdetBatch(images, [(min(y, h), min(x, w)) for x, y in content], scale, size)
 
     def router_images(self, batch: EffdetBatch) -> RouterImages:
-        mean, std = self._norm(batch.images, low=batch.low)
+        mean, std = self._colours.norm(batch.images, low=batch.low)
         return RouterImages(batch.images.float() * std + mean, [(0, 0, w, h) for h, w in batch.content])
 
     def select(self, batch: EffdetBatch, index: Tensor) -> EffdetBatch:
@@ -111,7 +112,7 @@ class EffdetAdapter(HostAdapter[EffdetBatch]):
             img_scale = torch.ones(len(part.images), device=part.images.device)
         return replace(
             part,
-            images=self._renormalised(resize_images(part.images, low)),
+            images=self._colours.renormalised(resize_images(part.images, low)),
             content=[(min(low[0], -int(-h // y)), min(low[1], -int(-w // x))) for h, w in part.content],
             img_scale=img_scale * x,
             stretch=y / x,
@@ -182,31 +183,6 @@ class EffdetAdapter(HostAdapter[EffdetBatch]):
             self._labelers[key] = AnchorLabeler(bench.anchors, bench.num_classes, match_threshold=0.5)
         return self._labelers[key]
 
-    def _norm(self, images: Tensor, low: bool = False) -> tuple[Tensor, Tensor]:
-        """(1, 3, 1, 1) mean and deviation of RGB in [0, 1]."""
-        settings = self._inputs[1 if low else 0]
-        mean, std = (torch.tensor(list(settings[k]), device=images.device) for k in ("mean", "std"))
-        return mean.view(1, 3, 1, 1), std.view(1, 3, 1, 1)
-
-    def _renormalised(self, images: Tensor) -> Tensor:
-        """From the high network's normalisation to the low one's, where a pair differs in it."""
-        (mean, std), (low_mean, low_std) = self._norm(images), self._norm(images, low=True)
-        if torch.equal(mean, low_mean) and torch.equal(std, low_std):
-            return images
-        return (images * std + mean - low_mean) / low_std
-
-    def _fill_colour(self) -> tuple[int, int, int]:
-        from effdet.data.transforms import resolve_fill_color
-
-        r, g, b = resolve_fill_color(self._inputs[0]["fill_color"], self._inputs[0]["mean"])
-        return int(r), int(g), int(b)
-
-    def _fill(self, images: Tensor) -> Tensor:
-        """(3, 1, 1) the host's padding as it looks after normalisation."""
-        mean, std = self._norm(images)
-        colour = torch.tensor(self._fill_colour(), device=images.device).view(1, 3, 1, 1)
-        return ((colour / 255 - mean) / std)[0]
-
     # -- inside the host -----------------------------------------------------------------------------------
 
     def wrap(self, decide: Decide, scale: float, on_decision: Callable[[Decision], None]) -> RoutedEffdet:
@@ -262,7 +238,7 @@ class EffdetAdapter(HostAdapter[EffdetBatch]):
         from PIL import Image
 
         shape = self.input_shape((1, 1), size)
-        pad = ResizePad(shape, interpolation="bilinear", fill_color=self._fill_colour())
+        pad = ResizePad(shape, interpolation="bilinear", fill_color=self._colours.fill_colour())
         pixels = np.zeros((len(images), *shape, 3), dtype=np.uint8)
         scales, sizes = [], []
         for i, image in enumerate(images):
@@ -272,7 +248,7 @@ class EffdetAdapter(HostAdapter[EffdetBatch]):
             sizes.append((image.shape[1], image.shape[0]))
         device = next(self._base.parameters()).device
         tensor = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous().to(device).float()
-        mean, std = self._norm(tensor)
+        mean, std = self._colours.norm(tensor)
         img_scale, img_size = torch.tensor(scales, dtype=torch.float32), torch.tensor(sizes).view(-1, 2)
         info = {"img_scale": img_scale.to(device), "img_size": img_size.to(device)}
         batch = self.host_batch((tensor - mean * 255) / (std * 255), info)
@@ -297,11 +273,11 @@ class EffdetAdapter(HostAdapter[EffdetBatch]):
     # -- export --------------------------------------------------------------------------------------------
 
     def export_plan(self, size: int, scale: float, nms: bool = False) -> ExportPlan:
-        return _effdet_export.export_plan(self._base, self._fill_colour(), scale, self.stride)
+        return _effdet_export.export_plan(self._base, self._colours.fill_colour(), scale, self.stride)
 
     def export_branch(self, shape: Shape, low: bool = False, *, dynamic: bool = False, nms: bool = False) -> nn.Module:
         bench = self._sized(shape, low)
-        mean, std = self._norm(bench.anchors.boxes, low)
+        mean, std = self._colours.norm(bench.anchors.boxes, low)
         return _effdet_export.EffdetBranch(bench, mean, std).eval()
 
     def macs(self, shape: Shape, low: bool = False) -> float:

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dualres_plugin.adapter import HostAdapter, adapt, load_detector
+    from dualres_plugin.adapter import HostAdapter
     from dualres_plugin.auc_policy import AUCPolicy
     from dualres_plugin.errors import DualResError
+    from dualres_plugin.hosts import adapt, load_detector
     from dualres_plugin.profile import Profile
     from dualres_plugin.router import ResolutionRouter
     from dualres_plugin.wrapper import DualResWrapper
@@ -34,8 +35,8 @@ _HOME = {
     "HostAdapter": "adapter",
     "Profile": "profile",
     "ResolutionRouter": "router",
-    "adapt": "adapter",
-    "load_detector": "adapter",
+    "adapt": "hosts",
+    "load_detector": "hosts",
 }
 __all__ = [
     "AUCPolicy",

@@ -219,7 +219,7 @@ def own_backbone_router(adapter: HostAdapter[Any], input_size: int = 128) -> Res
 
 def _named_backbone(config: RouterConfig) -> nn.Module:
     if config.description:
-        from dualres_plugin.adapter import adapter_class
+        from dualres_plugin.hosts import adapter_class
 
         return PooledStages(adapter_class(config.backbone).build_backbone(config.description), config.pool)
     return build_backbone(config.backbone, config.pool)

@@ -17,8 +17,8 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from dualres_plugin.adapter import load_detector
 from dualres_plugin.errors import DualResError
+from dualres_plugin.hosts import load_detector
 from dualres_plugin.profile import Profile
 from dualres_plugin.ridge import fit_ridge
 from dualres_plugin.router import ResolutionRouter, RouterConfig, own_backbone_router

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from dualres_plugin.adapter import HostAdapter, adapt, load_detector, run_routed
+from dualres_plugin.adapter import HostAdapter, run_routed
 from dualres_plugin.controller import BudgetController
 from dualres_plugin.errors import DualResError
+from dualres_plugin.hosts import adapt, load_detector
 from dualres_plugin.resize import check_scale
 from dualres_plugin.router import ResolutionRouter
 from dualres_plugin.types import Decision, RouterImages

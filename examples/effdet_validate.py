@@ -24,8 +24,8 @@ from effdet.data.parsers import CocoParserCfg, create_parser
 from effdet.data.transforms import Compose, ImageToNumpy, ResizePad, resolve_fill_color
 
 from dualres_plugin import DualResWrapper
-from dualres_plugin.adapter import load_detector
 from dualres_plugin.errors import DualResError
+from dualres_plugin.hosts import load_detector
 
 
 def make_dataset(args: argparse.Namespace) -> Any:

@@ -17,8 +17,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from dualres_plugin.adapter import load_detector
 from dualres_plugin.dataset import Dataset, load_dataset
+from dualres_plugin.hosts import load_detector
 from dualres_plugin.profiling import ProfileSettings, build_profile
 
 

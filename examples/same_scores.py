@@ -15,7 +15,7 @@ import argparse
 import numpy as np
 from tqdm import tqdm
 
-from dualres_plugin.adapter import load_detector
+from dualres_plugin.hosts import load_detector
 from dualres_plugin.images import list_images, read_image
 from dualres_plugin.router import ResolutionRouter
 from dualres_plugin.training_set import spearman

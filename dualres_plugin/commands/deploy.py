@@ -46,9 +46,9 @@ def export(
     dualres export yolo11n.pt --router runs/router --images photos/ --out yolo11n_dualres.onnx
     dualres export yolo11n.pt --router runs/router --form pair --out runs/pair
     """
-    from dualres_plugin.adapter import load_detector
     from dualres_plugin.errors import DualResError
     from dualres_plugin.export import export_model
+    from dualres_plugin.hosts import load_detector
     from dualres_plugin.router import ResolutionRouter
 
     if threshold is not None and target_high_rate is not None:
@@ -92,8 +92,8 @@ def bench(
     """
     # Read when torch is loaded: its idle threads must not spin while another case is timed.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    from dualres_plugin.adapter import load_detector
     from dualres_plugin.bench import BenchSettings, run_bench
+    from dualres_plugin.hosts import load_detector
     from dualres_plugin.router import ResolutionRouter
 
     adapter = load_detector(detector)

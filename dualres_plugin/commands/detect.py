@@ -59,10 +59,10 @@ def predict(
     dualres predict yolo11n.pt bus.jpg --router runs/router --gmacs 2.0 --out runs/bus
     dualres predict yolo11n.pt photos/ --show-routes --save-txt --out runs/predict
     """
-    from dualres_plugin.adapter import load_detector
     from dualres_plugin.checkpoint import load_default_router
     from dualres_plugin.controller import BudgetController
     from dualres_plugin.errors import DualResError
+    from dualres_plugin.hosts import load_detector
     from dualres_plugin.policy import Budget
     from dualres_plugin.predicting import Predictor, choose_threshold
     from dualres_plugin.resize import check_scale

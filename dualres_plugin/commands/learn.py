@@ -58,9 +58,9 @@ def profile(
     dualres profile yolo11n.pt --data data.yaml --split val --out runs/val
     dualres profile yolo11n.pt --images unlabelled/ --out runs/nolabels
     """
-    from dualres_plugin.adapter import load_detector
     from dualres_plugin.dataset import load_dataset
     from dualres_plugin.errors import DualResError
+    from dualres_plugin.hosts import load_detector
     from dualres_plugin.profiling import ProfileSettings, build_profile
     from dualres_plugin.resize import check_scale
 
@@ -201,7 +201,7 @@ def evaluate(
 
 def _timings(detector: str, router: Any, profile: Any, images: int = 16) -> dict[str, float]:
     """Milliseconds of router and passes on the first photos of a profile."""
-    from dualres_plugin.adapter import load_detector
+    from dualres_plugin.hosts import load_detector
     from dualres_plugin.images import read_image
     from dualres_plugin.timing import measure_ms
 
@@ -225,8 +225,8 @@ def swap(
     Example:
     dualres swap runs/router --detector ultralytics:yolo11s.pt --images calib/ --out runs/router-s
     """
-    from dualres_plugin.adapter import load_detector
     from dualres_plugin.files import make_dir
+    from dualres_plugin.hosts import load_detector
     from dualres_plugin.resize import check_scale
     from dualres_plugin.router import ResolutionRouter
     from dualres_plugin.swap import recalibrate

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from torchvision.models.detection import FCOS
 
-from dualres_plugin.adapter import adapt
 from dualres_plugin.commands.learn import print_summary
 from dualres_plugin.dataset import load_dataset
 from dualres_plugin.demo.detector import HIGH_SIZE, LOW_SIZE, build_demo_detector
 from dualres_plugin.demo.scenes import write_coco
 from dualres_plugin.evaluation import Evaluation, evaluate
 from dualres_plugin.files import make_dir
+from dualres_plugin.hosts import adapt
 from dualres_plugin.predicting import Predictor
 from dualres_plugin.profile import Profile
 from dualres_plugin.profiling import ProfileSettings, build_profile

@@ -16,7 +16,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dualres_plugin.adapter import HostAdapter, adapt, load_detector
+from dualres_plugin.adapter import HostAdapter
+from dualres_plugin.hosts import adapt, load_detector
 from tests.shared import require_shared
 
 # (height, width) that share one input shape in every host: 3 x 4 and near it.

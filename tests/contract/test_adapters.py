@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from dualres_plugin.adapter import HostAdapter, adapt, run_routed
+from dualres_plugin.adapter import HostAdapter, run_routed
 from dualres_plugin.gains import iou_matrix
+from dualres_plugin.hosts import adapt
 from dualres_plugin.images import read_image, router_images_of
 from dualres_plugin.router import ResolutionRouter, make_thumbnails
 from dualres_plugin.types import Decision, Detections, Targets

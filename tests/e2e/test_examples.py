@@ -139,7 +139,7 @@ def test_a_detector_is_trained_and_profiled(run: Run, tmp_path: Path) -> None:
         *("--epochs", 1, "--imgsz", 64, "--batch", 4),
     )
     assert f"trained detector: {out}" in printed
-    from dualres_plugin.adapter import load_detector
+    from dualres_plugin.hosts import load_detector
 
     assert load_detector(str(out)).class_names == {0: "square", 1: "disc"}
 

@@ -11,9 +11,10 @@ pytest.importorskip("effdet")
 from dualres_plugin.adapters.effdet import EffdetAdapter
 
 from dualres_plugin import DualResWrapper, ResolutionRouter
-from dualres_plugin.adapter import adapt, run_routed
+from dualres_plugin.adapter import run_routed
 from dualres_plugin.errors import DualResError
 from dualres_plugin.flops import gmacs
+from dualres_plugin.hosts import adapt
 from dualres_plugin.resize import resize_images
 from dualres_plugin.types import Targets
 from tests.hosts.effdet_helpers import forced, make_bench, photos, state_of, targets

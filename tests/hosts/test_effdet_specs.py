@@ -17,8 +17,8 @@ from dualres_plugin.adapters.effdet import EffdetAdapter
 from safetensors.torch import load_file, save_file
 
 from dualres_plugin import ResolutionRouter
-from dualres_plugin.adapter import load_detector
 from dualres_plugin.errors import DualResError
+from dualres_plugin.hosts import load_detector
 from tests.hosts.effdet_helpers import make_bench, photos
 
 NAME = "tf_efficientdet_lite0"

@@ -13,9 +13,10 @@ from PIL import Image
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
-from dualres_plugin.adapter import HostAdapter, adapt
+from dualres_plugin.adapter import HostAdapter
 from dualres_plugin.errors import DualResError
 from dualres_plugin.export import export_model
+from dualres_plugin.hosts import adapt
 from dualres_plugin.images import router_images_of
 from dualres_plugin.router import ResolutionRouter
 from dualres_plugin.runtime import DualResSession

@@ -10,8 +10,8 @@ import torch
 
 pytest.importorskip("mmdet", reason="mmdet is not installed")
 
-from dualres_plugin.adapter import adapt
 from dualres_plugin.errors import DualResError
+from dualres_plugin.hosts import adapt
 from dualres_plugin.router import ResolutionRouter, own_backbone_router
 from tests.hosts.mmdet_helpers import build, family_config
 

@@ -174,8 +174,8 @@ def test_a_detector_that_needs_other_operations_says_so() -> None:
 
 
 def test_the_command_line_names_a_config_and_its_options(project: Project) -> None:
-    from dualres_plugin.adapter import load_detector
     from dualres_plugin.errors import DualResError
+    from dualres_plugin.hosts import load_detector
 
     adapter = load_detector(f"mmdet:{project.base},{project.plain},model.test_cfg.score_thr=0.99")
     assert isinstance(adapter, MMDetAdapter) and adapter.default_size == 128

@@ -9,8 +9,9 @@ import torch
 
 pytest.importorskip("ultralytics", reason="Ultralytics is not installed")
 
-from dualres_plugin.adapter import HostAdapter, adapt
+from dualres_plugin.adapter import HostAdapter
 from dualres_plugin.errors import DualResError
+from dualres_plugin.hosts import adapt
 from dualres_plugin.router import ResolutionRouter, own_backbone_router
 
 

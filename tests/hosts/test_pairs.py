@@ -11,8 +11,9 @@ from dualres_plugin.adapters._torchvision_sizes import at_size
 from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_320_fpn
 
 from dualres_plugin import DualResWrapper, ResolutionRouter
-from dualres_plugin.adapter import HostAdapter, adapt, run_routed
+from dualres_plugin.adapter import HostAdapter, run_routed
 from dualres_plugin.errors import DualResError
+from dualres_plugin.hosts import adapt
 from dualres_plugin.resize import resize_images
 from tests.contract import test_adapters as contract
 from tests.contract.hosts import HOSTS, Host, torchvision_model

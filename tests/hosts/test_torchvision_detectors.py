@@ -15,8 +15,8 @@ from dualres_plugin.adapters.torchvision import TorchvisionAdapter
 from torch import Tensor, nn
 
 from dualres_plugin import DualResWrapper, ResolutionRouter
-from dualres_plugin.adapter import adapt, load_detector
 from dualres_plugin.errors import DualResError
+from dualres_plugin.hosts import adapt, load_detector
 from dualres_plugin.images import router_images_of
 from dualres_plugin.types import Targets
 from tests.contract.hosts import demo_model, torchvision_model

@@ -16,8 +16,8 @@ pytest.importorskip("ultralytics")
 from dualres_plugin.adapters.ultralytics import UltralyticsAdapter, attach, content_box, detach
 
 from dualres_plugin import DualResWrapper, ResolutionRouter
-from dualres_plugin.adapter import adapt, load_detector
 from dualres_plugin.errors import DualResError
+from dualres_plugin.hosts import adapt, load_detector
 from dualres_plugin.images import read_image
 from dualres_plugin.types import Targets
 from tests.fakes import photo

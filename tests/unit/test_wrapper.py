@@ -12,8 +12,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dualres_plugin.adapter import adapt, adapter_class, load_detector, run_routed
+from dualres_plugin.adapter import run_routed
 from dualres_plugin.errors import DualResError
+from dualres_plugin.hosts import adapt, adapter_class, load_detector
 from dualres_plugin.router import ResolutionRouter
 from dualres_plugin.swap import recalibrate
 from dualres_plugin.types import Decision, Detections, RouterImages, Targets
@@ -242,10 +243,10 @@ def test_swapping_leaves_out_what_cannot_be_used(
 @pytest.fixture
 def only_torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
     """Asking every installed host would import them all."""
-    from dualres_plugin import adapter
+    from dualres_plugin import hosts
 
-    point = adapter._installed()["torchvision"]
-    monkeypatch.setattr(adapter, "_installed", lambda: {"torchvision": point})
+    point = hosts._installed()["torchvision"]
+    monkeypatch.setattr(hosts, "_installed", lambda: {"torchvision": point})
 
 
 @pytest.mark.usefixtures("only_torchvision")
@@ -279,10 +280,10 @@ def test_unknown_detectors() -> None:
 def test_a_host_that_is_not_installed_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     from importlib.metadata import EntryPoint
 
-    from dualres_plugin import adapter
+    from dualres_plugin import hosts
 
-    point = EntryPoint("ultralytics", "no_such_package_at_all:Adapter", adapter.ENTRY_POINT_GROUP)
-    monkeypatch.setattr(adapter, "_installed", lambda: {"ultralytics": point})
+    point = EntryPoint("ultralytics", "no_such_package_at_all:Adapter", hosts.ENTRY_POINT_GROUP)
+    monkeypatch.setattr(hosts, "_installed", lambda: {"ultralytics": point})
     with pytest.raises(DualResError, match=r'Install it with: pip install "dualres-plugin\[ultralytics\]"'):
         adapter_class("ultralytics")
 
