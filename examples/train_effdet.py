@@ -37,6 +37,7 @@ from effdet.data.transforms import (
 )
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from dualres_plugin.files import atomic_write
 
@@ -131,7 +132,8 @@ def train(args: argparse.Namespace) -> nn.Module:
     for epoch in range(start, args.epochs):
         bench.train()
         began, losses = time.time(), []
-        for i, (images, target) in enumerate(batches(loader, config, args.device)):
+        bar = tqdm(batches(loader, config, args.device), f"epoch {epoch + 1}/{args.epochs}", len(loader), leave=False)
+        for i, (images, target) in enumerate(bar):
             output = bench(images.contiguous(memory_format=torch.channels_last), target)
             optimizer.zero_grad()
             output["loss"].backward()
