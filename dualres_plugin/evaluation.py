@@ -183,6 +183,11 @@ def evaluate_scores(
     low, high = profile.gmacs
     rng = np.random.default_rng(seed)
     ap_low, ap_high = mixed.ends()
+    if ap_low == ap_high == 0:
+        raise DualResError(
+            f"AP is 0 at both sizes: not one detection in '{profile.path}' fits a label. Do the classes of the labels "
+            "belong to this detector, and is it trained?"
+        )
 
     def curve(name: str, order: np.ndarray, extra: float) -> Curve:
         beta, ap = sweep(mixed, order)

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from hypothesis import given, settings
@@ -153,6 +154,17 @@ def test_no_difference_between_high_and_low_is_an_error(tmp_path: Path) -> None:
         quick(Profile(profile.meta, same, profile.path), np.arange(6.0))
 
 
+def test_a_detector_that_finds_nothing_is_an_error(tmp_path: Path) -> None:
+    profile = planted_profile(tmp_path / "p", 6)
+    lost = profile.table
+    for size in ("low", "high"):
+        i = lost.schema.get_field_index(f"{size}_categories")
+        column = [[label + 50 for label in labels] for labels in lost.column(i).to_pylist()]
+        lost = lost.set_column(i, lost.schema.field(i), pa.array(column, lost.schema.field(i).type))
+    with pytest.raises(DualResError, match=r"AP is 0 at both sizes.*Do the classes of the labels belong"):
+        quick(Profile(profile.meta, lost, profile.path), np.arange(6.0))
+
+
 def test_metrics_hold_what_is_documented_and_are_json(profile: Profile) -> None:
     metrics = quick(profile, brightness(profile)).metrics()
     wanted = {"auc_policy", "auc_policy_ci95", "ap_low", "ap_high", "ap_routed", "n_images", "router_gmacs"}
@@ -204,6 +216,9 @@ def test_the_operating_point_is_the_calibrated_one(profile: Profile) -> None:
     assert result.metrics()["ap_routed"] == pytest.approx(MixedAP(profile).ap(high))
     expected = result.router_gmacs + 1.0 + result.routed["beta"] * 3.0
     assert result.routed["gmacs"] == pytest.approx(expected)
+    fewer = evaluate(profile, router, target_high_rate=0.2, bootstrap=5, permutations=2)
+    assert fewer.routed["target_high_rate"] == 0.2
+    assert fewer.routed["beta"] == pytest.approx(0.2, abs=0.03)
     router.quantiles = []
     assert evaluate(profile, router, bootstrap=5, permutations=2).routed["beta"] == 0.5
 
