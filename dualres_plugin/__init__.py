@@ -7,7 +7,6 @@ resolution. `DualResWrapper` puts that around a detector, in the host's own type
 from __future__ import annotations
 
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,12 +19,6 @@ if TYPE_CHECKING:
     from dualres_plugin.wrapper import DualResWrapper
 
 __version__ = "0.1.0"
-
-# Installed, `adapters` is inside this package; in a checkout it stands beside it. A checkout may be imported by path
-# (a test run, a script in its root) while another copy is installed, and then nothing else would find its adapters.
-_HERE = Path(__file__).parent
-if not (_HERE / "adapters").is_dir() and (_HERE.parent / "adapters" / "torchvision.py").is_file():
-    __path__.append(str(_HERE.parent))
 
 # Loaded on first use: `dualres --help` and the metric need no torch.
 _HOME = {

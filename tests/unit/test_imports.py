@@ -51,7 +51,7 @@ def test_the_command_line_shows_help_without_torch() -> None:
 @pytest.mark.parametrize("host", ["torchvision"])
 def test_an_adapter_loads_its_own_host_only(host: str) -> None:
     others = HOSTS - {host}
-    assert not loaded_by(f"from dualres_plugin.adapter import adapter_class\nadapter_class({host!r})") & others
+    assert not loaded_by(f"from dualres_plugin.hosts import adapter_class\nadapter_class({host!r})") & others
 
 
 def test_the_public_names_are_there() -> None:
