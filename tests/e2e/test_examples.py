@@ -175,3 +175,38 @@ def test_the_curve_by_mmdets_own_runner(run: Run, router: Path, tmp_path: Path) 
     assert rows[name, "1.00"][0] == "100.0%" and rows[name, "1.00"][2] == high[2], "all high is the plain host"
     assert rows[name, "0.00"][0] == "0.0%" and float(rows[name, "0.50"][1]) < float(high[1])
     assert float(low[1]) < float(high[1])
+
+
+def test_a_yolo_of_other_code_is_routed(run: Run, router: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ultralytics")
+    weights = require_shared("weights", "yolo11n.pt")
+    write_photos(tmp_path / "photos", 3)
+    out = run(
+        "ultralytics_callback.py",
+        weights,
+        tmp_path / "photos",
+        "--router",
+        router,
+        "--imgsz",
+        64,
+        "--target-high-rate",
+        1,
+    )
+    assert out.splitlines()[-1] == "3 images, 3 at high" and out.count(": high (score") == 3
+
+
+def test_a_torchvision_loop_is_the_same_all_high(run: Run, router: Path, tmp_path: Path) -> None:
+    from torchvision.models import get_model
+
+    from tests.hosts.yolo_helpers import small_coco
+
+    name = "ssdlite320_mobilenet_v3_large"
+    torch.manual_seed(0)
+    torch.save(get_model(name, weights=None, weights_backbone=None).state_dict(), tmp_path / "net.pth")
+    file, images = small_coco(tmp_path / "coco", 2)
+    arguments = ("torchvision_evaluate.py", name, "--weights", tmp_path / "net.pth", "--annotations", file)
+    plain = run(*arguments, "--images", images)
+    routed = run(*arguments, "--images", images, "--router", router, "--target-high-rate", 1)
+    table = [line for line in plain.splitlines() if "IoU=" in line]
+    assert len(table) == 12 and table == [line for line in routed.splitlines() if "IoU=" in line]
+    assert plain.splitlines()[-1] == routed.splitlines()[-1] and routed.endswith("2 of 2 images at high\n")
