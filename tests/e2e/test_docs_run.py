@@ -10,7 +10,7 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import torch
 
+from dualres_plugin import gains
 from tests.e2e.cli import dualres
 from tests.e2e.test_docs import Block, blocks, shell_lines
 from tests.hosts.yolo_helpers import data_yaml, small_coco, val_photos, video
@@ -143,12 +144,13 @@ def fragments() -> dict[str, Any]:
 
 
 @pytest.fixture
-def quiet_argv(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What snippets register or read of the process stays here."""
     monkeypatch.setattr(sys, "argv", ["snippet"])
-    yield
+    monkeypatch.setattr(gains, "GAINS", dict(gains.GAINS))
 
 
-@pytest.mark.usefixtures("quiet_argv")
+@pytest.mark.usefixtures("apart")
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_runs_from_top_to_bottom(page: str, desk: Path) -> None:
     if page == "README.md":
@@ -238,7 +240,7 @@ HOSTS: dict[str, tuple[str, Callable[[Path], None], dict[str, str]]] = {
 }
 
 
-@pytest.mark.usefixtures("quiet_argv")
+@pytest.mark.usefixtures("apart")
 @pytest.mark.parametrize("page", list(HOSTS))
 def test_the_quick_start_of_another_host_runs(page: str, desk: Path) -> None:
     package, save, names = HOSTS[page]
