@@ -32,11 +32,15 @@ def adapter_class(name: str) -> type[HostAdapter[Any]]:
     try:
         loaded: type[HostAdapter[Any]] = points[name].load()
     except ImportError as error:
-        raise DualResError(
-            f"the {name} adapter needs a package that is not installed ({error}). "
-            f"Install it with: {INSTALL.format(extra=name)}"
-        ) from None
+        raise _not_installed(name, error) from None
     return loaded
+
+
+def _not_installed(name: str, error: ImportError) -> DualResError:
+    return DualResError(
+        f"the {name} adapter needs a package that is not installed ({error}). "
+        f"Install it with: {INSTALL.format(extra=name)}"
+    )
 
 
 def _candidates(detector: Any) -> Iterator[type[HostAdapter[Any]]]:
@@ -104,4 +108,8 @@ def load_detector(spec: str) -> HostAdapter[Any]:
             options[key.strip()] = value.strip()
         else:
             extra.append(pair)
-    return adapter_class(host).from_spec(",".join([first, *extra]), **options)
+    adapter = adapter_class(host)
+    try:
+        return adapter.from_spec(",".join([first, *extra]), **options)
+    except ModuleNotFoundError as error:  # adapters import their host when they first need it
+        raise _not_installed(host, error) from None

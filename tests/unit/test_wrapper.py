@@ -259,6 +259,19 @@ def test_objects_without_an_adapter() -> None:
     assert adapt(host) is host
 
 
+def test_a_host_that_is_missed_only_when_a_detector_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    from dualres_plugin import hosts
+
+    class Lazy(FakeAdapter):
+        @classmethod
+        def from_spec(cls, spec: str, **options: str) -> FakeAdapter:
+            raise ModuleNotFoundError("No module named 'ultralytics'")
+
+    monkeypatch.setattr(hosts, "adapter_class", lambda name: Lazy)
+    with pytest.raises(DualResError, match=r'not installed.*pip install "dualres-plugin\[ultralytics\]"'):
+        load_detector("nope.pt")
+
+
 def test_unknown_detectors() -> None:
     with pytest.raises(DualResError, match=r"unknown host 'tensorflow'\. Installed adapters: .*torchvision"):
         load_detector("tensorflow:x")
