@@ -44,7 +44,7 @@ demo: $(VENV)/.core
 	$(BIN)/dualres demo --out runs/demo
 
 test: $(VENV)/.dev
-	$(BIN)/ruff check .
+	$(BIN)/ruff check --no-cache .
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
@@ -65,7 +65,7 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 
 static-checks: $(VENV)/.dev
-	$(BIN)/ruff check .
+	$(BIN)/ruff check --no-cache .
 	$(BIN)/mypy
 
 docs: $(VENV)/.docs

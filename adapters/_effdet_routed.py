@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
-from dualres_plugin.adapters._effdet_batch import EffdetBatch
 from torch import Tensor, nn
 
 from dualres_plugin.adapter import Decide, run_routed
+from dualres_plugin.adapters._effdet_batch import EffdetBatch
 from dualres_plugin.interop import to_supervision
 from dualres_plugin.types import Decision, ImageDecision
 

@@ -7,6 +7,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from mmdet.models.detectors import BaseDetector
+from mmdet.structures import DetDataSample
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
+
+from dualres_plugin.adapter import Decide, HostAdapter
 from dualres_plugin.adapters import _mmdet_export
 from dualres_plugin.adapters._mmdet_batch import (
     MMDetBatch,
@@ -20,12 +26,6 @@ from dualres_plugin.adapters._mmdet_batch import (
     slice_of,
 )
 from dualres_plugin.adapters._mmdet_pipeline import load_detector, resize_scale, test_pipeline, transforms_at
-from mmdet.models.detectors import BaseDetector
-from mmdet.structures import DetDataSample
-from mmengine.structures import InstanceData
-from torch import Tensor, nn
-
-from dualres_plugin.adapter import Decide, HostAdapter
 from dualres_plugin.errors import DualResError
 from dualres_plugin.exporting.plan import ExportPlan
 from dualres_plugin.flops import gmacs

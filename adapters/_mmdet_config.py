@@ -24,9 +24,9 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from dualres_plugin.adapters._mmdet_settings import SETTINGS, unknown_keys_message
 from mmengine.config import Config, ConfigDict
 
+from dualres_plugin.adapters._mmdet_settings import SETTINGS, unknown_keys_message
 from dualres_plugin.errors import DualResError
 
 KEY, TYPE, HOOK = "dualres", "DualResDetector", "DualResHook"

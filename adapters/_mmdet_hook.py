@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from dualres_plugin.adapters._mmdet_model import DualResDetector
 from mmdet.registry import HOOKS
 from mmengine.config import Config
 from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 
+from dualres_plugin.adapters._mmdet_model import DualResDetector
 from dualres_plugin.errors import DualResError
 
 

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from dualres_plugin.adapters._mmdet_adapter import MMDetAdapter
-from dualres_plugin.adapters._mmdet_batch import MMDetBatch
-from dualres_plugin.adapters._mmdet_routed import RoutedDetector
-from dualres_plugin.adapters._mmdet_settings import build_router, check_settings, unknown_keys_message
 from mmdet.registry import MODELS
 from mmengine.dist import all_gather_object, get_rank, get_world_size
 from mmengine.logging import MessageHub
 from torch import Tensor, nn
 
+from dualres_plugin.adapters._mmdet_adapter import MMDetAdapter
+from dualres_plugin.adapters._mmdet_batch import MMDetBatch
+from dualres_plugin.adapters._mmdet_routed import RoutedDetector
+from dualres_plugin.adapters._mmdet_settings import build_router, check_settings, unknown_keys_message
 from dualres_plugin.errors import DualResError
 from dualres_plugin.gating import dualres_loss, gumbel_gate, temperature_at
 from dualres_plugin.types import Decision, RouterImages

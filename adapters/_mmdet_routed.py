@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from dualres_plugin.adapters._mmdet_adapter import MMDetAdapter, blank_sample
-from dualres_plugin.adapters._mmdet_batch import MMDetBatch, predictions
-from dualres_plugin.adapters._mmdet_sample import mark_sample
 from mmdet.models.detectors import BaseDetector
 from torch import Tensor
 
 from dualres_plugin.adapter import Decide, run_routed
+from dualres_plugin.adapters._mmdet_adapter import MMDetAdapter, blank_sample
+from dualres_plugin.adapters._mmdet_batch import MMDetBatch, predictions
+from dualres_plugin.adapters._mmdet_sample import mark_sample
 from dualres_plugin.errors import DualResError
 from dualres_plugin.resize import check_scale
 from dualres_plugin.types import Decision, as_index

@@ -12,6 +12,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from torch import Tensor, nn
+
+from dualres_plugin.adapter import Decide, HostAdapter
 from dualres_plugin.adapters import _effdet_export
 from dualres_plugin.adapters._effdet_batch import EffdetBatch, content_of, loss_targets
 from dualres_plugin.adapters._effdet_bench import (
@@ -26,9 +29,6 @@ from dualres_plugin.adapters._effdet_bench import (
 )
 from dualres_plugin.adapters._effdet_colours import InputColours
 from dualres_plugin.adapters._effdet_routed import RoutedEffdet, RoutedRows
-from torch import Tensor, nn
-
-from dualres_plugin.adapter import Decide, HostAdapter
 from dualres_plugin.errors import DualResError
 from dualres_plugin.exporting.plan import ExportPlan
 from dualres_plugin.flops import gmacs

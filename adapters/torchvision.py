@@ -13,12 +13,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from dualres_plugin.adapters import _torchvision_export
-from dualres_plugin.adapters._torchvision_models import build_model, label_names
-from dualres_plugin.adapters._torchvision_sizes import RememberedBackbone, at_size, default_size, with_transform
 from torch import Tensor, nn
 
 from dualres_plugin.adapter import Decide, HostAdapter, run_routed
+from dualres_plugin.adapters import _torchvision_export
+from dualres_plugin.adapters._torchvision_models import build_model, label_names
+from dualres_plugin.adapters._torchvision_sizes import RememberedBackbone, at_size, default_size, with_transform
 from dualres_plugin.errors import DualResError
 from dualres_plugin.exporting.plan import ExportPlan
 from dualres_plugin.flops import gmacs

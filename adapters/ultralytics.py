@@ -14,14 +14,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from torch import Tensor, nn
+
+from dualres_plugin.adapter import Decide, HostAdapter
 from dualres_plugin.adapters import _ultralytics_export
 from dualres_plugin.adapters._ultralytics_batch import YoloBatch, content_box, decoded, letterboxed
 from dualres_plugin.adapters._ultralytics_loss import ImageLosses
 from dualres_plugin.adapters._ultralytics_models import load_yolo, network_of
 from dualres_plugin.adapters._ultralytics_routing import RoutedYolo, add_result_callbacks, attach, detach
-from torch import Tensor, nn
-
-from dualres_plugin.adapter import Decide, HostAdapter
 from dualres_plugin.errors import DualResError
 from dualres_plugin.exporting.plan import ExportPlan
 from dualres_plugin.flops import gmacs

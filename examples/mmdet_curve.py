@@ -16,10 +16,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from dualres_plugin.adapters.mmdet import MMDetAdapter, config_file  # first: it makes mmdet importable on mmcv-lite
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from dualres_plugin.adapters.mmdet import MMDetAdapter, config_file  # first: it makes mmdet importable on mmcv-lite
 from dualres_plugin.resize import low_size
 
 STRIDE = 32  # low sizes are rounded up to it

@@ -10,8 +10,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from dualres_plugin.adapters.ultralytics import attach, detach
 from ultralytics import YOLO
+
+from dualres_plugin.adapters.ultralytics import attach, detach
 
 
 def somebody_elses_code(yolo: Any, source: str, size: int) -> Any:

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from dualres_plugin.adapters import mmdet as plugin
 from torch import nn
 
+from dualres_plugin.adapters import mmdet as plugin
 from dualres_plugin.router import ResolutionRouter
 from dualres_plugin.types import Decision, RouterImages
 

@@ -8,10 +8,9 @@ import torch
 
 pytest.importorskip("effdet")
 
-from dualres_plugin.adapters.effdet import EffdetAdapter
-
 from dualres_plugin import DualResWrapper, ResolutionRouter
 from dualres_plugin.adapter import run_routed
+from dualres_plugin.adapters.effdet import EffdetAdapter
 from dualres_plugin.errors import DualResError
 from dualres_plugin.flops import gmacs
 from dualres_plugin.hosts import adapt

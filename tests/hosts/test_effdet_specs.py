@@ -13,10 +13,10 @@ import torch
 
 pytest.importorskip("effdet")
 
-from dualres_plugin.adapters.effdet import EffdetAdapter
 from safetensors.torch import load_file, save_file
 
 from dualres_plugin import ResolutionRouter
+from dualres_plugin.adapters.effdet import EffdetAdapter
 from dualres_plugin.errors import DualResError
 from dualres_plugin.hosts import load_detector
 from tests.hosts.effdet_helpers import make_bench, photos

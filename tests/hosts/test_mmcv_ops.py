@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from dualres_plugin.adapters import _mmcv_ext as stand_in
 from torch import Tensor
 
+from dualres_plugin.adapters import _mmcv_ext as stand_in
 from dualres_plugin.errors import DualResError
 from tests.shared import require_shared
 

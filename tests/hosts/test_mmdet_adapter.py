@@ -11,9 +11,8 @@ import torch
 
 pytest.importorskip("mmdet")
 
-from dualres_plugin.adapters.mmdet import MMDetAdapter, MMDetBatch
-
 from dualres_plugin.adapter import run_routed
+from dualres_plugin.adapters.mmdet import MMDetAdapter, MMDetBatch
 from dualres_plugin.errors import DualResError
 from dualres_plugin.hosts import adapt
 from dualres_plugin.types import Targets, as_index

@@ -11,9 +11,9 @@ import torch
 
 pytest.importorskip("mmdet")
 
-from dualres_plugin.adapters.mmdet import DualResDetector
 from mmengine.config import Config
 
+from dualres_plugin.adapters.mmdet import DualResDetector
 from dualres_plugin.errors import DualResError
 from tests.hosts.mmdet_helpers import Project, build
 

@@ -14,10 +14,10 @@ import torch
 
 pytest.importorskip("mmdet")
 
-from dualres_plugin.adapters import _mmcv_ext
-from dualres_plugin.adapters.mmdet import DualResDetector, MMDetAdapter
 from mmengine.config import Config
 
+from dualres_plugin.adapters import _mmcv_ext
+from dualres_plugin.adapters.mmdet import DualResDetector, MMDetAdapter
 from tests.hosts.mmdet_helpers import Project, mim_folder, run_tool
 from tests.shared import ROOT
 

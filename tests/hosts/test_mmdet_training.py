@@ -13,9 +13,9 @@ import torch
 
 pytest.importorskip("mmdet")
 
-from dualres_plugin.adapters.mmdet import MMDetAdapter, MMDetBatch, export_router
 from mmengine.config import Config
 
+from dualres_plugin.adapters.mmdet import MMDetAdapter, MMDetBatch, export_router
 from dualres_plugin.errors import DualResError
 from dualres_plugin.router import ResolutionRouter
 from tests.hosts.mmdet_helpers import Project, build, environment, mim_folder, run_tool

@@ -7,11 +7,11 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from dualres_plugin.adapters._torchvision_sizes import at_size
 from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_320_fpn
 
 from dualres_plugin import DualResWrapper, ResolutionRouter
 from dualres_plugin.adapter import HostAdapter, run_routed
+from dualres_plugin.adapters._torchvision_sizes import at_size
 from dualres_plugin.errors import DualResError
 from dualres_plugin.hosts import adapt
 from dualres_plugin.resize import resize_images

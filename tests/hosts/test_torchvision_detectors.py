@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from dualres_plugin.adapters._torchvision_models import build_model
-from dualres_plugin.adapters.torchvision import TorchvisionAdapter
 from torch import Tensor, nn
 
 from dualres_plugin import DualResWrapper, ResolutionRouter
+from dualres_plugin.adapters._torchvision_models import build_model
+from dualres_plugin.adapters.torchvision import TorchvisionAdapter
 from dualres_plugin.errors import DualResError
 from dualres_plugin.hosts import adapt, load_detector
 from dualres_plugin.images import router_images_of

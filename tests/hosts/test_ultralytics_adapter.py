@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 
 pytest.importorskip("ultralytics")
 
-from dualres_plugin.adapters.ultralytics import UltralyticsAdapter, attach, content_box, detach
-
 from dualres_plugin import DualResWrapper, ResolutionRouter
+from dualres_plugin.adapters.ultralytics import UltralyticsAdapter, attach, content_box, detach
 from dualres_plugin.errors import DualResError
 from dualres_plugin.hosts import adapt, load_detector
 from dualres_plugin.images import read_image

@@ -10,10 +10,10 @@ import sys
 import numpy as np
 import pytest
 import torch
-from dualres_plugin.adapters import _mmcv_ext as ext
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dualres_plugin.adapters import _mmcv_ext as ext
 from dualres_plugin.errors import DualResError
 from tests.shared import ROOT
 
