@@ -108,6 +108,7 @@ def train(args: argparse.Namespace) -> nn.Module:
         pretrained_backbone=False,
     ).to(args.device)
     model, config = bench.model, bench.config
+    bench.loss_fn.box_loss_weight = args.box_loss_weight
     if args.init:
         model.load_state_dict(load_file(args.init))
     elif args.backbone:
@@ -211,6 +212,7 @@ def main() -> None:
     parser.add_argument("--freeze", type=int, default=0, metavar="STAGES", help="of the backbone, from the stem up")
     parser.add_argument("--min-zoom", type=float, default=0.6)
     parser.add_argument("--max-zoom", type=float, default=1.6)
+    parser.add_argument("--box-loss-weight", type=float, default=50.0, help="effdet's default is 50")
     parser.add_argument("--max-steps", type=int, default=0, help="per epoch, to try things out")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seed", type=int, default=0)

@@ -34,9 +34,11 @@ LEFT_OUT = {
 }
 PAGES = [
     "README.md",
+    "docs/adding-a-host.md",
     "docs/auc-policy.md",
     "docs/deployment.md",
     "docs/quickstart/ultralytics.md",
+    "docs/reproducing-the-paper.md",
     "docs/sizes-and-budgets.md",
     "docs/streams.md",
     "docs/swapping.md",
@@ -48,6 +50,8 @@ SMALL = {
     "640": "192",
     "448": "128",
     "320": "96",
+    "896": "192",
+    "160": "96",
     "--ms 30": "--ms 9000",
     "--ms 40": "--ms 9000",
     "--views 4": "--views 1",
@@ -72,7 +76,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with everything that the pages name, as the current one."""
     pytest.importorskip("ultralytics")
     weights = require_shared("weights", "yolo11n.pt")
-    for name in ("yolo11n.pt", "yolo11s.pt", "yolov6n.pt"):
+    for name in ("yolo11n.pt", "yolo11s.pt", "yolov6n.pt", "plates.pt"):
         shutil.copy(weights, tmp_path / name)
     yaml = data_yaml(tmp_path / "set", 6)
     shutil.copy(yaml, tmp_path / "data.yaml")
@@ -80,6 +84,8 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         file, images = small_coco(tmp_path / f"coco_{split}", count)
         shutil.copy(file, tmp_path / f"{split}.json")
         images.rename(tmp_path / split)
+        (tmp_path / f"instances_{split}2017.json").symlink_to(f"{split}.json")
+        (tmp_path / f"{split}2017").symlink_to(split)
     for folder in ("photos", "some"):
         (tmp_path / folder).mkdir()
         for photo in val_photos(3):
