@@ -261,10 +261,13 @@ def _notes(n: int, ap_low: float, ap_high: float) -> list[str]:
     notes = []
     if n < 500:
         notes.append(f"{n} images are few: read AUC-Policy with its interval.")
-    if ap_high - ap_low < 0.02:
+    span = 100 * (ap_high - ap_low)
+    if span < 0:
         notes.append(
-            f"high is only {100 * (ap_high - ap_low):.1f} AP above low: AUC-Policy divides by that span and is noisy."
+            f"high is {-span:.1f} AP below low: run low. AUC-Policy is upside down here, less would be better."
         )
+    elif span < 2:
+        notes.append(f"high is only {span:.1f} AP above low: AUC-Policy divides by that span and is noisy.")
     return notes
 
 

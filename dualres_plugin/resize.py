@@ -21,7 +21,8 @@ def check_scale(scale: float) -> float:
     if not 0.0 < scale < 1.0:
         raise DualResError(
             f"low={scale:g}: the low size must be smaller than the high size. "
-            "Give a ratio between 0 and 1, or a size in pixels below the high size."
+            "Give a ratio between 0 and 1, or a size in pixels below the high size; of a pair of networks, the one "
+            "with the smaller input is low."
         )
     return float(scale)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 import sys
 from collections.abc import Callable
@@ -210,3 +211,15 @@ def test_a_torchvision_loop_is_the_same_all_high(run: Run, router: Path, tmp_pat
     table = [line for line in plain.splitlines() if "IoU=" in line]
     assert len(table) == 12 and table == [line for line in routed.splitlines() if "IoU=" in line]
     assert plain.splitlines()[-1] == routed.splitlines()[-1] and routed.endswith("2 of 2 images at high\n")
+
+
+def test_boxes_of_both_sizes_are_compared(run: Run, tmp_path: Path) -> None:
+    profile = build_profile(tmp_path / "val", count=24, seed=0)
+    printed = run("box_overlap.py", tmp_path / "val" / "profile", "--area", 0.0, "--score", 0.0)
+    found = re.fullmatch(
+        r"(\d+) big objects: median IoU of low with high ([\d.]+); \d+% above 0.5, \d+% above 0.8\n", printed
+    )
+    assert found and 0.0 < float(found[2]) <= 1.0
+    assert int(found[1]) == sum(len(profile.detections("high", int(row))) for row in profile.originals)
+    with pytest.raises(SystemExit, match="lower --area"):
+        run("box_overlap.py", tmp_path / "val" / "profile", "--area", 1.1)
