@@ -8,7 +8,7 @@ import sys
 import typer
 
 from dualres_plugin.commands import deploy, detect, learn, published
-from dualres_plugin.errors import DualResError
+from dualres_plugin.errors import one_message
 
 app = typer.Typer(
     name="dualres",
@@ -36,10 +36,8 @@ published.register(app)
 def main() -> None:
     """Run the command line; bad input prints one message and exits with status 2."""
     try:
-        app()
-    except DualResError as error:
-        print(f"dualres: {error}", file=sys.stderr)
-        sys.exit(2)
+        with one_message("dualres"):
+            app()
     except KeyboardInterrupt:
         print("dualres: stopped; run the same command again to resume a profile.", file=sys.stderr)
         sys.exit(130)

@@ -14,6 +14,7 @@ import argparse
 import numpy as np
 
 from dualres_plugin import Profile
+from dualres_plugin.errors import one_message
 from dualres_plugin.gains import iou_matrix
 
 
@@ -46,4 +47,5 @@ def overlap(profile: Profile, row: int, score: float, area: float) -> np.ndarray
 
 
 if __name__ == "__main__":
-    main()
+    with one_message():
+        main()

@@ -20,6 +20,7 @@ import numpy as np
 
 from dualres_plugin.auc_policy import auc_policy
 from dualres_plugin.coco_eval import MixedAP
+from dualres_plugin.errors import one_message
 from dualres_plugin.evaluation import bootstrap_auc, cascade_uncertainty, descending, sweep
 from dualres_plugin.gains import compute_gain
 from dualres_plugin.profile import Profile
@@ -103,4 +104,5 @@ def _rows(profile: Profile, keep: np.ndarray) -> Profile:
 
 
 if __name__ == "__main__":
-    main()
+    with one_message():
+        main()

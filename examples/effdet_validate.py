@@ -11,7 +11,6 @@ The loop is effdet's: its dataset, loader, bench call and evaluator. Routing rep
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from effdet.data.parsers import CocoParserCfg, create_parser
 from effdet.data.transforms import Compose, ImageToNumpy, ResizePad, resolve_fill_color
 
 from dualres_plugin import DualResWrapper
-from dualres_plugin.errors import DualResError
+from dualres_plugin.errors import DualResError, one_message
 from dualres_plugin.hosts import load_detector
 
 
@@ -117,11 +116,9 @@ def main() -> None:
     routing.add_argument("--low-model", help="another network for the low size")
     routing.add_argument("--low-checkpoint", type=Path, help="its weights")
     routing.add_argument("--low-image-size", type=int)
-    try:
-        validate(parser.parse_args())
-    except DualResError as error:
-        sys.exit(f"effdet_validate: {error}")
+    validate(parser.parse_args())
 
 
 if __name__ == "__main__":
-    main()
+    with one_message():
+        main()

@@ -20,6 +20,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from dualres_plugin.adapters.mmdet import MMDetAdapter, config_file  # first: it makes mmdet importable on mmcv-lite
+from dualres_plugin.errors import one_message
 from dualres_plugin.resize import low_size
 
 STRIDE = 32  # low sizes are rounded up to it
@@ -99,4 +100,5 @@ def _config(args: argparse.Namespace, size: int, work: str) -> Config:
 
 
 if __name__ == "__main__":
-    main()
+    with one_message():
+        main()

@@ -18,6 +18,7 @@ from collections import Counter
 from pathlib import Path
 
 from dualres_plugin.dataset import Dataset, load_dataset
+from dualres_plugin.errors import one_message
 from dualres_plugin.hosts import load_detector
 from dualres_plugin.profiling import ProfileSettings, build_profile
 
@@ -92,4 +93,5 @@ def _profile(adapter, dataset: Dataset, settings: ProfileSettings) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_message():
+        main()

@@ -15,6 +15,7 @@ import argparse
 import numpy as np
 from tqdm import tqdm
 
+from dualres_plugin.errors import one_message
 from dualres_plugin.hosts import load_detector
 from dualres_plugin.images import list_images, read_image
 from dualres_plugin.router import ResolutionRouter
@@ -56,4 +57,5 @@ def _scores(spec: str, router: ResolutionRouter, paths: list) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    main()
+    with one_message():
+        main()

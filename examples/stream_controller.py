@@ -15,6 +15,7 @@ import matplotlib
 import numpy as np
 
 from dualres_plugin.controller import BudgetController
+from dualres_plugin.errors import one_message
 from dualres_plugin.images import iter_source, router_images_of
 from dualres_plugin.router import ResolutionRouter
 
@@ -69,4 +70,5 @@ def _plot(path: Path, held: np.ndarray, alone: np.ndarray, borders: list[int], a
 
 
 if __name__ == "__main__":
-    main()
+    with one_message():
+        main()

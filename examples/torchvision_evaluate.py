@@ -21,6 +21,7 @@ from torchvision.models import get_model
 from tqdm import tqdm
 
 from dualres_plugin import DualResWrapper
+from dualres_plugin.errors import one_message
 
 
 def main() -> None:
@@ -75,4 +76,5 @@ def summarise(coco: Any, found: list[dict[str, Any]]) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    with one_message():
+        main()

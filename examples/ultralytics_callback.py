@@ -13,6 +13,7 @@ from typing import Any
 from ultralytics import YOLO
 
 from dualres_plugin.adapters.ultralytics import attach, detach
+from dualres_plugin.errors import one_message
 
 
 def somebody_elses_code(yolo: Any, source: str, size: int) -> Any:
@@ -41,4 +42,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_message():
+        main()

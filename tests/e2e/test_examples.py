@@ -223,3 +223,16 @@ def test_boxes_of_both_sizes_are_compared(run: Run, tmp_path: Path) -> None:
     assert int(found[1]) == sum(len(profile.detections("high", int(row))) for row in profile.originals)
     with pytest.raises(SystemExit, match="lower --area"):
         run("box_overlap.py", tmp_path / "val" / "profile", "--area", 1.1)
+
+
+SCRIPTS = ("box_overlap.py", "compare_routers.py --train nowhere --val", "stream_controller.py --target 0.3")
+
+
+@pytest.mark.parametrize("line", SCRIPTS)
+def test_a_path_that_is_not_there_is_one_message(line: str, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    name, *options = line.split()
+    with pytest.raises(SystemExit) as end:
+        run(name, *options, "nowhere")
+    assert end.value.code == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message.startswith(f"{name}: ") and "nowhere" in message
