@@ -5,7 +5,9 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 # Before any host is imported: Ultralytics reads these once, and subprocesses inherit them.
@@ -44,3 +46,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 def pytest_runtest_teardown() -> None:
     enable_socket()
+
+
+@pytest.fixture(autouse=True)
+def no_visualizer_is_left() -> Iterator[None]:
+    """mmengine keeps visualizers by name for the process, and gives the next test one whose folder is gone."""
+    yield
+    if module := sys.modules.get("mmengine.visualization.visualizer"):
+        for kind in (module.Visualizer, *module.Visualizer.__subclasses__()):
+            kind._instance_dict.clear()
