@@ -19,7 +19,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from dualres_plugin.adapters.mmdet import MMDetAdapter, config_file  # first: it makes mmdet importable on mmcv-lite
+from dualres_plugin.adapters.mmdet import MMDetAdapter, config_file  # makes mmdet importable on mmcv-lite
 from dualres_plugin.errors import one_message
 from dualres_plugin.resize import low_size
 
