@@ -60,6 +60,8 @@ def with_nms(net: Any, dynamic: bool) -> nn.Module:
     Raises:
         DualResError: If the network has no boxes left to suppress.
     """
+    # Its forward imports torchvision, and an import while a trace runs would be traced.
+    import torchvision  # noqa: F401
     from ultralytics.engine.exporter import NMSModel
 
     if bool(getattr(net, "end2end", False)):

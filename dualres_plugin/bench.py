@@ -64,7 +64,12 @@ class BenchSettings:
 
 @dataclass(frozen=True)
 class Models:
-    """The exported files of one bench; `router` makes its thumbnail itself, `network` is the router without that."""
+    """The exported files of one bench.
+
+    Attributes:
+        plain: `plain_high`, `plain_low`, and `lean_high`, `lean_low` where the detector decodes distributions.
+        router: makes its thumbnail itself; `network` is the router without that.
+    """
 
     plain: dict[str, Path]
     forms: dict[str, Path]
@@ -179,15 +184,19 @@ def _cases(
     content = np.array(frame.content, dtype=np.int64)
     small = resize_images(torch.from_numpy(frame.images), low, antialias=False).numpy()
     cases: dict[str, Callable[[], Any]] = {
-        "plain_high": lambda: plain["plain_high"]({"images": frame.images}, ["detections"]),
-        "plain_low": lambda: plain["plain_low"]({"images": small}, ["detections"]),
         "router": lambda: router({"images": frame.images, "content": content}, ["route", "score"]),
     }
+    for name, graph in plain.items():
+        cases[name] = _detect(graph, small if name.endswith("_low") else frame.images)
     for form, session in sessions.items():
         for percent, threshold in POINTS.items():
             limit = middle if threshold is None else threshold
             cases[f"{form}_{percent}"] = _run(session, frame, limit)
     return cases
+
+
+def _detect(graph: OrtGraph, images: np.ndarray) -> Callable[[], Any]:
+    return lambda: graph({"images": images}, ["detections"])
 
 
 def _network_case(network: OrtGraph, frame: Frame, side: int) -> Callable[[], Any]:

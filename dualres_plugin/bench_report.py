@@ -15,7 +15,8 @@ from dualres_plugin.files import atomic_write, write_json, write_text
 PAPER_SPEEDUPS = {100: 1.11, 50: 1.20, 0: 1.30}  # ONNX over eager, Table 5 of the paper
 PERCENT = (100, 50, 0)
 CASES = (
-    "plain_high", "plain_low", "router", "router_network", "eager_plain_high", "eager_plain_low", "eager_router",
+    "plain_high", "plain_low", "lean_high", "lean_low", "router", "router_network",
+    "eager_plain_high", "eager_plain_low", "eager_router",
 )  # fmt: skip
 
 
@@ -52,8 +53,9 @@ class BenchResult:
     """Everything a bench measured.
 
     Attributes:
-        timings: case -> times; `plain_high`, `plain_low`, `router`, `router_network` (without its thumbnail),
-            `FORM_100`, `FORM_50`, `FORM_0`, and the same with `eager` for a form, but for the network.
+        timings: case -> times; `plain_high`, `plain_low` (the host's own export), `lean_high`, `lean_low` (the same
+            with the decoding that the forms have, if that differs), `router`, `router_network` (without its
+            thumbnail), `FORM_100`, `FORM_50`, `FORM_0`, and plain, router and points with `eager` for a form.
         share: photos that the router sends high at the point called 50 %.
         sizes: MB on disk.
         memory: resident MB: `base` before the model was loaded, `now`, `peak`.
@@ -78,10 +80,19 @@ class BenchResult:
         timing = self.timings[f"{name}_{percent}"]
         return timing.mixed() if percent == 50 else timing.median()
 
-    def ideal(self, percent: int) -> float:
-        """`p * t_high + (1 - p) * t_low` of the plain detector in ONNX, without any router."""
+    def ideal(self, percent: int, detector: str = "plain") -> float:
+        """`p * t_high + (1 - p) * t_low` of the detector alone in ONNX, without any router.
+
+        Args:
+            detector: "plain", as the host exports it, or "lean", with the decoding that the forms have.
+        """
         p = self.share if percent == 50 else percent / 100
-        return p * self.timings["plain_high"].median() + (1 - p) * self.timings["plain_low"].median()
+        return p * self.timings[f"{detector}_high"].median() + (1 - p) * self.timings[f"{detector}_low"].median()
+
+    @property
+    def has_lean(self) -> bool:
+        """Is the detector in the forms another graph than the host exports?"""
+        return "lean_high" in self.timings
 
     def rows(self) -> list[dict[str, Any]]:
         """One row per form and share."""
@@ -90,6 +101,7 @@ class BenchResult:
         for form in self.forms:
             for percent in PERCENT:
                 cost, ideal = self.cost(form, percent), self.ideal(percent)
+                lean = self.ideal(percent, "lean") if self.has_lean else ideal
                 rows.append(
                     {
                         "form": form,
@@ -101,6 +113,9 @@ class BenchResult:
                         "ideal_ms": ideal,
                         "ratio": cost / ideal,
                         "ratio_without_router": (cost - router) / ideal,
+                        "lean_ideal_ms": lean,
+                        "lean_ratio": cost / lean,
+                        "lean_ratio_without_router": (cost - router) / lean,
                     }
                 )
         return rows
@@ -124,13 +139,11 @@ class BenchResult:
             ]
             lines.append(f"{'DualRes, ONNX ' + form:24s}" + "".join(f"{cell:>26s}" for cell in cells))
         lines.append(f"{'paper, ONNX over eager':24s}" + "".join(f"{PAPER_SPEEDUPS[p]:25.2f}x" for p in PERCENT))
-        lines.append(f"{'ideal mix, plain ONNX':24s}" + "".join(f"{self.ideal(p):26.2f}" for p in PERCENT))
-        for form in self.forms:
-            ratios = [r for r in self.rows() if r["form"] == form]
-            cells = [f"{r['ratio']:.3f} ({r['ratio_without_router']:.3f} w/o router)" for r in ratios]
-            lines.append(f"{f'  {form} / ideal':24s}" + "".join(f"{cell:>26s}" for cell in cells))
+        lines += self._against_ideal("plain", "plain ONNX", "")
+        if self.has_lean:
+            lines += self._against_ideal("lean", "fast decoding", "lean_")
         lines += ["", f"{'case':24s}{'median':>9s}{'quartiles':>20s}"]
-        for name in CASES:
+        for name in (name for name in CASES if name in t):
             low, high = t[name].quartiles()
             lines.append(f"{name:24s}{t[name].median():9.2f}{f'{low:.2f} - {high:.2f}':>20s}")
         whole, network = (t[name].median() / t["plain_low"].median() for name in ("router", "router_network"))
@@ -138,6 +151,15 @@ class BenchResult:
         for form, found in self.parity.items():
             lines.append(f"{f'  {form} against PyTorch':24s} {Parity.from_dict(found)}")
         return "\n".join([*lines, "", *self._space(), *(["", self.layouts] if self.layouts else [])])
+
+    def _against_ideal(self, detector: str, title: str, prefix: str) -> list[str]:
+        """The ideal mix of one kind of detector, and what every form costs in its terms."""
+        lines = [f"{'ideal mix, ' + title:24s}" + "".join(f"{self.ideal(p, detector):26.2f}" for p in PERCENT)]
+        for form in self.forms:
+            ratios = [r for r in self.rows() if r["form"] == form]
+            cells = [f"{r[f'{prefix}ratio']:.3f} ({r[f'{prefix}ratio_without_router']:.3f} w/o router)" for r in ratios]
+            lines.append(f"{f'  {form} / ideal':24s}" + "".join(f"{cell:>26s}" for cell in cells))
+        return lines
 
     def _space(self) -> list[str]:
         lines = [f"{'':16s}{'file MB':>10s}{'resident MB':>14s}{'peak MB':>10s}{'/ plain high':>14s}"]

@@ -107,6 +107,7 @@ def _build(
     folder: Path,
 ) -> Card:
     from dualres_plugin.exporting import forms
+    from dualres_plugin.exporting.decoding import speed_up_distributions
     from dualres_plugin.exporting.trace import trace
 
     plan = adapter.export_plan(size, scale, nms)
@@ -133,6 +134,9 @@ def _build(
     else:
         branch = adapter.export_branch(shape, dynamic=True, nms=nms)
         parts = replace(parts, high=trace(branch, shape, True, "the detector"))
+    for graph in (parts.high, parts.low):
+        if graph is not None:
+            speed_up_distributions(graph)
     card = Card(
         form, adapter.name, size, scale, plan.stride, threshold, __version__, plan.preprocess, plan.postprocess,
         static=parts.shape, low=parts.low_shape, quantiles=list(router.quantiles), names=adapter.class_names or {},
@@ -157,17 +161,30 @@ def _fixed_graph(adapter: HostAdapter[Any], shape: tuple[int, int], low: bool, n
 
 
 def export_plain(adapter: HostAdapter[Any], folder: Path, high: int, scale: float) -> dict[str, Path]:
-    """`plain_high.onnx` and `plain_low.onnx`: the detector alone at each size, which a routed one is compared with."""
-    from dualres_plugin.exporting import forms
+    """The detector alone at each size, which a routed one is compared with.
+
+    Returns:
+        `plain_high` and `plain_low`, as the host's own exporter writes them (or a trace); and, where the detector
+        decodes distributions, `lean_high` and `lean_low` with the decoding of `exporting.decoding`, as in every form.
+    """
+    from dualres_plugin.exporting.decoding import speed_up_distributions
 
     shape = (high, high)
     files = {}
-    for name, at, low in (("plain_high", shape, False), ("plain_low", adapter.low_shape(shape, scale), True)):
+    for size, at, low in (("high", shape, False), ("low", adapter.low_shape(shape, scale), True)):
         with TemporaryDirectory(prefix="dualres-export-") as temporary:
             graph = _fixed_graph(adapter, at, low, False, Path(temporary))
-        files[name] = folder / f"{name}.onnx"
-        require_onnx().save(forms.plain(graph, at), str(files[name]))
+        files[f"plain_{size}"] = _save_plain(graph, at, folder / f"plain_{size}.onnx")
+        if speed_up_distributions(graph):
+            files[f"lean_{size}"] = _save_plain(graph, at, folder / f"lean_{size}.onnx")
     return files
+
+
+def _save_plain(graph: Any, shape: tuple[int, int], path: Path) -> Path:
+    from dualres_plugin.exporting import forms
+
+    require_onnx().save(forms.plain(graph, shape), str(path))
+    return path
 
 
 def export_network(router: ResolutionRouter, path: Path) -> Path:

@@ -107,6 +107,12 @@ class Renamed:
             item.name = self(item.name)
 
 
+def attribute(node: Any, name: str, default: Any) -> Any:
+    """The value of a node's attribute, or what it is where none is given."""
+    found = next((a for a in node.attribute if a.name == name), None)
+    return default if found is None else require_onnx().helper.get_attribute_value(found)
+
+
 def walk(graph: Any) -> Iterator[Any]:
     """Every node of a graph and of its subgraphs."""
     for node in graph.node:

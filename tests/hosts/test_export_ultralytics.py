@@ -13,11 +13,14 @@ pytest.importorskip("onnxruntime")
 
 from dualres_plugin import DualResWrapper
 from dualres_plugin.errors import DualResError
-from dualres_plugin.export import export_model
+from dualres_plugin.export import export_model, export_plain
+from dualres_plugin.exporting.graph import attribute, require_onnx
 from dualres_plugin.exporting.parity import ParityError, check_parity
 from dualres_plugin.images import read_image
 from dualres_plugin.runtime import DualResSession
+from tests.e2e.cli import subprocess_dualres
 from tests.hosts.yolo_helpers import lively_router, real_yolo, rows, val_photos
+from tests.shared import require_shared
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +70,17 @@ def test_the_hosts_nms_goes_into_the_graph(routed: DualResWrapper, folder: Path,
 
 
 @pytest.mark.shared
+def test_nms_goes_into_the_graph_in_a_process_that_has_not_seen_torchvision(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "nms.onnx"
+    weights = require_shared("weights", "yolo11n.pt")
+    command = ("export", weights, "--router", "default", "--nms", "--images", folder, "--photos", 1, "--out", out)
+    done = subprocess_dualres(*command)
+    assert done.status == 0, done.err
+    assert f"{out}: " in done.out and "form cond" in done.out and "0 routes differ" in done.err
+    assert DualResSession(out).predict(val_photos(1)[0])[0].boxes.shape[1] == 4
+
+
+@pytest.mark.shared
 def test_the_hosts_own_exporter_makes_the_fixed_graphs(routed: DualResWrapper, folder: Path, tmp_path: Path) -> None:
     before = {p.name for p in tmp_path.iterdir()}
     pair = routed.export(tmp_path / "pair", form="pair", images=folder, photos=2)
@@ -74,6 +88,24 @@ def test_the_hosts_own_exporter_makes_the_fixed_graphs(routed: DualResWrapper, f
     card = DualResSession(pair).card
     assert card.static == (640, 640) and card.low == (320, 320)
     assert (pair / "weights.bin").stat().st_size < 11_000_000
+
+
+@pytest.mark.shared
+def test_distributions_are_decoded_fast_in_every_form_and_as_the_host_writes_them_in_the_plain_graphs(
+    routed: DualResWrapper, folder: Path, tmp_path: Path
+) -> None:
+    files = export_plain(routed.adapter, tmp_path, 640, 0.5)
+    assert sorted(files) == ["lean_high", "lean_low", "plain_high", "plain_low"]
+    decoders = {name: decodes_by_softmax(path) for name, path in files.items()}
+    assert decoders == {"plain_high": True, "plain_low": True, "lean_high": False, "lean_low": False}
+    cond = routed.export(tmp_path / "cond.onnx", photos=0)
+    pair = routed.export(tmp_path / "pair", form="pair", photos=0)
+    assert not any(decodes_by_softmax(path) for path in (cond, pair / "high.onnx", pair / "low.onnx"))
+
+
+def decodes_by_softmax(path: Path) -> bool:
+    nodes = require_onnx().load(str(path), load_external_data=False).graph.node
+    return any(n.op_type == "Softmax" and attribute(n, "axis", -1) == 1 for n in nodes)
 
 
 @pytest.mark.shared

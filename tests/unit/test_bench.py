@@ -56,6 +56,18 @@ def test_ratios_are_to_the_ideal_mix_of_the_plain_detector() -> None:
     assert rows[0]["speedup"] == pytest.approx(2.0) and rows[0]["paper_speedup"] == 1.30
 
 
+def test_a_detector_that_was_rewritten_is_compared_with_itself_too() -> None:
+    assert result().rows()[0]["lean_ratio"] == result().rows()[0]["ratio"]  # nothing was: one ideal
+    assert "fast decoding" not in result().table()
+    rewritten = result()
+    rewritten.timings |= {"lean_high": timing([35.0] * 4), "lean_low": timing([8.0] * 4)}
+    row = rewritten.rows()[0]
+    assert row["ratio"] == pytest.approx(42 / 40)
+    assert row["lean_ratio"] == pytest.approx(42 / 35) and row["lean_ratio_without_router"] == pytest.approx(41 / 35)
+    table = rewritten.table()
+    assert "ideal mix, fast decoding" in table and "1.200" in table and "lean_low" in table
+
+
 def test_the_table_and_the_files_hold_the_same_figures(tmp_path: Path) -> None:
     result().write(tmp_path)
     table = (tmp_path / "table.txt").read_text()
