@@ -202,9 +202,12 @@ class BenchResult:
         for i, name in enumerate(names):
             at = np.arange(len(PERCENT)) + (i - (len(names) - 1) / 2) * width
             axes.bar(at, [self.cost(name, p) for p in PERCENT], width, label=name)
-        for i, percent in enumerate(PERCENT):
-            label = "" if i else "ideal mix, plain ONNX"
-            axes.hlines(self.ideal(percent), i - 0.45, i + 0.45, colors="black", linestyles="dashed", label=label)
+        ideals = [("plain", "plain ONNX", (0.0, (4.0, 2.0))), ("lean", "fast decoding", (0.0, (1.0, 2.0)))]
+        for detector, title, style in ideals if self.has_lean else ideals[:1]:
+            for i, percent in enumerate(PERCENT):
+                label = "" if i else f"ideal mix, {title}"
+                y = self.ideal(percent, detector)
+                axes.hlines(y, i - 0.45, i + 0.45, colors="black", linestyles=style, label=label)
         axes.set_xticks(range(len(PERCENT)), [f"{p} % high" for p in PERCENT])
         axes.set_ylabel("ms per photo (median)")
         axes.set_title(f"{self.high} / {self.high * self.scale:g} px, {self.threads} threads, router included")

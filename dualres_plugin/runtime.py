@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from dualres_plugin.errors import DualResError
-from dualres_plugin.images import iter_source
+from dualres_plugin.images import SourceImage, iter_source
 from dualres_plugin.runtime_boxes import select
 from dualres_plugin.runtime_engines import Engine, Found, load_engine
 from dualres_plugin.runtime_format import Card
@@ -31,6 +31,7 @@ class SessionResult:
         route: "high" or "low".
         score: the router's.
         names: label -> class name.
+        image: file name of the photo; `image12` for arrays, `video_000012` for frames of a video.
     """
 
     boxes: np.ndarray
@@ -39,6 +40,7 @@ class SessionResult:
     route: str
     score: float
     names: dict[int, str]
+    image: str = ""
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -127,7 +129,7 @@ class DualResSession:
         """Detect in photos.
 
         Args:
-            source: path, folder, glob, RGB uint8 array (H, W, 3), or a list of these.
+            source: path, folder, glob, video, RGB uint8 array (H, W, 3), or a list or iterator of these.
             conf, iou: score and overlap thresholds; None is the host's default, as stored in the file.
             threshold: of the router, for this call.
 
@@ -137,29 +139,27 @@ class DualResSession:
         Raises:
             DualResError: If a photo cannot be read or has the wrong shape.
         """
-        return list(
-            self.stream((image.pixels for image in iter_source(source)), conf=conf, iou=iou, threshold=threshold)
-        )
+        return list(self.stream(source, conf=conf, iou=iou, threshold=threshold))
 
     __call__ = predict
 
     def stream(
         self,
-        photos: Iterable[np.ndarray],
+        source: Any,
         *,
         conf: float | None = None,
         iou: float | None = None,
         threshold: float | None = None,
     ) -> Iterator[SessionResult]:
-        """As `predict`, one photo after another with flat memory."""
+        """As `predict`, one photo after another with flat memory: for videos, large folders and cameras."""
         limit = self.threshold if threshold is None else threshold
-        for photo in photos:
-            frame = make_frame(photo, self.card)
-            yield self._result(frame, self.engine.run(frame.images, frame.content, limit), conf, iou)
+        for image in _images(source):
+            frame = make_frame(image.pixels, self.card)
+            yield self._result(image.name, frame, self.engine.run(frame.images, frame.content, limit), conf, iou)
 
     def predict_batch(
         self,
-        photos: Sequence[np.ndarray],
+        source: Any,
         *,
         conf: float | None = None,
         iou: float | None = None,
@@ -171,9 +171,10 @@ class DualResSession:
         router inside run photo by photo.
         """
         limit = self.threshold if threshold is None else threshold
-        frames = [make_frame(photo, self.card) for photo in photos]
+        images = list(_images(source))
+        frames = [make_frame(image.pixels, self.card) for image in images]
         found = self.engine.run_batch([(f.images, f.content) for f in frames], limit)
-        return [self._result(frame, one, conf, iou) for frame, one in zip(frames, found)]
+        return [self._result(i.name, frame, one, conf, iou) for i, frame, one in zip(images, frames, found)]
 
     def run(
         self, images: np.ndarray, content: Sequence[int] | None = None, threshold: float | None = None
@@ -186,7 +187,7 @@ class DualResSession:
         limit = self.threshold if threshold is None else threshold
         return self.engine.run(images, content, limit)
 
-    def _result(self, frame: Frame, run: Found, conf: float | None, iou: float | None) -> SessionResult:
+    def _result(self, name: str, frame: Frame, run: Found, conf: float | None, iou: float | None) -> SessionResult:
         found, high, score = run
         how = self.card.postprocess
         edges = {"content": frame.edges, "frame": (0.0, 0.0, *map(float, frame.images.shape[:1:-1]))}.get(how.clip)
@@ -194,4 +195,15 @@ class DualResSession:
             found, how, how.conf if conf is None else conf, how.iou if iou is None else iou, edges
         )
         original = frame.to_original(boxes, how.clip == "photo")
-        return SessionResult(original, scores, labels, "high" if high else "low", score, self.card.names)
+        return SessionResult(original, scores, labels, "high" if high else "low", score, self.card.names, name)
+
+
+def _images(source: Any) -> Iterator[SourceImage]:
+    """What `iter_source` takes, and what it cannot hold at once: an iterator, such as the frames of a camera."""
+    if not isinstance(source, Iterator):
+        yield from iter_source(source)
+        return
+    for number, item in enumerate(source):
+        for image in iter_source(item):
+            is_path = isinstance(item, (str, Path))
+            yield image if is_path else SourceImage(f"image{number}", image.pixels)

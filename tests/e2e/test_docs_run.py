@@ -161,7 +161,7 @@ def apart(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_page_runs_from_top_to_bottom(page: str, desk: Path) -> None:
     if page == "README.md":
         pytest.importorskip("effdet")
-    if page == "docs/deployment.md":
+    if page in ("README.md", "docs/deployment.md"):
         pytest.importorskip("onnxruntime")
     prepared(page)
     names: dict[str, Any] = {"__name__": "snippet"}

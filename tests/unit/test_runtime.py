@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from dualres_plugin.errors import DualResError
 from dualres_plugin.resize import low_size
@@ -322,6 +324,39 @@ def test_a_batch_keeps_its_order(models: dict[str, Path], form: str) -> None:
     one_by_one = session.predict(photos, threshold=middle)
     together = session.predict_batch(photos, threshold=middle)
     assert all(same(a, b) for a, b in zip(one_by_one, together)) and len(together) == 9
+
+
+def test_every_call_takes_every_source_and_says_which_photo_a_result_is_of(
+    models: dict[str, Path], tmp_path: Path
+) -> None:
+    from dualres_plugin.runtime import DualResSession
+
+    photos = pictures(3)
+    files = [tmp_path / f"{name}.png" for name in "abc"]
+    for file, pixels in zip(files, photos):
+        Image.fromarray(pixels).save(file)
+    session = DualResSession(models["cond"])
+    expected = session.predict(photos)
+    assert [r.image for r in expected] == ["image0", "image1", "image2"]
+    for call in (session.predict, session.stream, session.predict_batch):
+        for source in (tmp_path, str(tmp_path), [str(f) for f in files], iter(files)):
+            found = list(call(source))
+            assert [r.image for r in found] == ["a.png", "b.png", "c.png"]
+            assert all(same(a, b) for a, b in zip(found, expected))
+        assert [r.image for r in call(iter(photos))] == ["image0", "image1", "image2"]
+        with pytest.raises(DualResError, match="nowhere"):
+            list(call(tmp_path / "nowhere.jpg"))
+
+
+def test_a_stream_reads_no_further_than_it_is_read(models: dict[str, Path]) -> None:
+    from dualres_plugin.runtime import DualResSession
+
+    def camera() -> Iterator[np.ndarray]:
+        yield from pictures(2)
+        raise AssertionError("read ahead")
+
+    results = DualResSession(models["cond"]).stream(camera())
+    assert [next(results).image, next(results).image] == ["image0", "image1"]
 
 
 def test_a_rate_becomes_a_threshold(models: dict[str, Path], tmp_path: Path) -> None:
