@@ -162,7 +162,7 @@ class OpenVinoGraph:
         try:
             import openvino as ov
         except ImportError:
-            raise DualResError("engine='openvino' needs OpenVINO. Install it with: pip install openvino") from None
+            raise DualResError(f"engine='openvino' needs OpenVINO. {INSTALL.replace('export', 'openvino')}") from None
         config: dict[str, Any] = {"INFERENCE_NUM_THREADS": threads} if threads else {}
         try:
             core = ov.Core()

@@ -91,6 +91,19 @@ def test_the_hosts_own_exporter_makes_the_fixed_graphs(routed: DualResWrapper, f
 
 
 @pytest.mark.shared
+def test_openvino_finds_what_onnxruntime_finds(routed: DualResWrapper, folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    pair = routed.export(tmp_path / "pair", form="pair", photos=0)
+    photos = [read_image(p) for p in val_photos(6)]
+    expected = DualResSession(pair).predict(photos)
+    found = DualResSession(pair, engine="openvino").predict(photos)
+    assert {r.route for r in found} == {"high", "low"} and sum(len(r) for r in found) > 10
+    for a, b in zip(found, expected):
+        assert (a.route, a.score) == (b.route, b.score) and a.labels.tolist() == b.labels.tolist()
+        assert np.abs(a.boxes - b.boxes).max(initial=0) < 0.5 and np.abs(a.scores - b.scores).max(initial=0) < 1e-3
+
+
+@pytest.mark.shared
 def test_distributions_are_decoded_fast_in_every_form_and_as_the_host_writes_them_in_the_plain_graphs(
     routed: DualResWrapper, folder: Path, tmp_path: Path
 ) -> None:

@@ -326,6 +326,21 @@ def test_a_batch_keeps_its_order(models: dict[str, Path], form: str) -> None:
     assert all(same(a, b) for a, b in zip(one_by_one, together)) and len(together) == 9
 
 
+def test_openvino_runs_a_pair_as_onnxruntime_does(models: dict[str, Path]) -> None:
+    pytest.importorskip("openvino")
+    from dualres_plugin.runtime import DualResSession
+
+    photos = pictures(6)
+    expected = DualResSession(models["pair"]).predict(photos)
+    session = DualResSession(models["pair"], engine="openvino", threads=2)
+    for found in (session.predict(photos), session.predict_batch(photos)):
+        assert [r.route for r in found] == [r.route for r in expected]
+        for a, b in zip(found, expected):
+            assert len(a) == len(b) and a.score == b.score  # the router stays with onnxruntime
+            np.testing.assert_allclose(a.boxes, b.boxes, atol=0.05)
+            np.testing.assert_allclose(a.scores, b.scores, atol=1e-4)
+
+
 def test_every_call_takes_every_source_and_says_which_photo_a_result_is_of(
     models: dict[str, Path], tmp_path: Path
 ) -> None:
