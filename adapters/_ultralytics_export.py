@@ -30,8 +30,7 @@ def export_plan(net: Any, scale: float, stride: int, antialias: bool, nms: bool)
         max_det=MAX_DET,
         floor=CONF if nms else 0.0,
     )
-    dynamic = type(net.model[-1]).__name__ != "RTDETRDecoder"  # its anchors stay at the traced size
-    return ExportPlan(Preprocess(multiple=stride), post, scale, stride, dynamic, antialias)
+    return ExportPlan(Preprocess(multiple=stride), post, scale, stride, antialias=antialias)
 
 
 def export_branch(net: Any, dynamic: bool, nms: bool, shape: tuple[int, int]) -> nn.Module:

@@ -39,4 +39,10 @@ def network_of(detector: Any) -> nn.Module:
     task = getattr(net, "task", None) or getattr(detector, "task", "detect")
     if task != "detect":
         raise DualResError(f"this is a '{task}' model: DualRes routes object detectors (task 'detect').")
+    layers = getattr(net, "model", None)
+    if isinstance(layers, nn.Sequential) and type(layers[-1]).__name__ == "RTDETRDecoder":
+        raise DualResError(
+            "this is an RT-DETR: it stretches photos to a square and gives its boxes as shares of it, which DualRes "
+            "does not handle. Give a YOLO (v3 to v12, YOLO26), or a model of another host."
+        )
     return net

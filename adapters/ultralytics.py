@@ -1,4 +1,4 @@
-"""Ultralytics (AGPL-3.0) detectors: YOLO v3 to v12, YOLO26, RT-DETR, anything behind `ultralytics.YOLO`.
+"""Ultralytics (AGPL-3.0) detectors: YOLO v3 to v12 and YOLO26, anything behind `ultralytics.YOLO`; not RT-DETR.
 
 The routed network is a plain `nn.Module` that the host accepts as `YOLO.model`, so `Results`, `val`, tracking and
 plots are the host's own.

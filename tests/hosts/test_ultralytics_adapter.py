@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,23 @@ def test_other_tasks_are_refused(config: str) -> None:
 
     with pytest.raises(DualResError, match="routes object detectors"):
         adapt(YOLO(config))
+
+
+def test_rt_detr_is_refused_by_every_way_in(router: ResolutionRouter, tmp_path: Path) -> None:
+    from ultralytics import RTDETR, YOLO
+
+    detector = RTDETR("rtdetr-l.yaml")
+    saved = tmp_path / "rtdetr.pt"
+    detector.save(saved)
+    ways: list[Callable[[], Any]] = [
+        lambda: adapt(detector),
+        lambda: DualResWrapper(YOLO("rtdetr-l.yaml", task="detect"), router),
+        lambda: attach(detector, router),
+        lambda: load_detector(f"ultralytics:{saved}"),
+    ]
+    for way in ways:
+        with pytest.raises(DualResError, match="this is an RT-DETR"):
+            way()
 
 
 def test_an_exported_model_is_refused() -> None:
