@@ -7,15 +7,23 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO
 
-from dualres_plugin.adapter import HostAdapter
 from dualres_plugin.dataset import match_categories
 from dualres_plugin.errors import DualResError
 from dualres_plugin.files import atomic_write, read_json
 from dualres_plugin.predicting import Prediction
 
 logger = logging.getLogger("dualres")
+
+
+class Classes(Protocol):
+    """What is asked of a detector here."""
+
+    @property
+    def class_names(self) -> dict[int, str] | None: ...
+    @property
+    def label_ids(self) -> list[int] | None: ...
 
 
 class Ids:
@@ -43,7 +51,7 @@ class NumberedIds(Ids):
 class IdsOf(Ids):
     """The ids of a COCO annotation file, images by their file name and classes by their name."""
 
-    def __init__(self, path: Path, adapter: HostAdapter[Any]):
+    def __init__(self, path: Path, adapter: Classes):
         coco = read_json(path, "annotation file")
         try:
             self.of_image = {Path(im["file_name"]).name: int(im["id"]) for im in coco["images"]}
@@ -73,7 +81,7 @@ class IdsOf(Ids):
             logger.warning(text, " and ".join(left_out), self.path)
 
 
-def choose_ids(paths: list[Path], adapter: HostAdapter[Any], annotations: Path | None) -> Ids:
+def choose_ids(paths: list[Path], adapter: Classes, annotations: Path | None) -> Ids:
     """Those of the annotations; else the numbers in the file names, if each file has its own; else 1, 2, 3 …"""
     if annotations is not None:
         return IdsOf(annotations, adapter)

@@ -94,6 +94,11 @@ def load_detector(spec: str) -> HostAdapter[Any]:
     if not colon or re.fullmatch(r"[A-Za-z]", host):  # no host, or the drive letter of a Windows path
         if spec.split(",")[0].endswith(".pt"):
             host, rest = "ultralytics", spec
+        elif spec.endswith(".onnx"):
+            raise DualResError(
+                f"'{spec}' is an exported model, which `dualres predict` runs as it is; here give the detector that it "
+                "was exported from."
+            )
         else:
             raise DualResError(
                 f"cannot tell what detector '{spec}' is. Write HOST:NAME, such as 'ultralytics:yolo11n.pt' or "

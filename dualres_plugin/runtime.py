@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from dualres_plugin.controller import BudgetController
 from dualres_plugin.errors import DualResError
 from dualres_plugin.images import SourceImage, iter_source
 from dualres_plugin.runtime_boxes import select
@@ -55,12 +56,15 @@ class SessionResult:
 class DualResSession:
     """An exported detector with its router.
 
-    One session may be shared by threads: nothing in it changes after it was made.
+    One session may be shared by threads: nothing in it changes after it was made. With `hold_rate` it belongs to one
+    stream.
 
     Args:
         path: the `.onnx` file, or the folder or manifest of a pair.
         threshold: score above which a photo goes high; None is the file's own.
         target_high_rate: wanted share at high instead, read off the calibration in the file.
+        hold_rate: keep the share at high on target when the content drifts, by moving the threshold from photo to
+            photo (`controller.BudgetController`; its state is `session.controller.state`).
         threads: of the runtime for one run; None is its default.
         engine: "onnxruntime", or "openvino" for a pair.
         providers: onnxruntime's execution providers.
@@ -81,6 +85,7 @@ class DualResSession:
         *,
         threshold: float | None = None,
         target_high_rate: float | None = None,
+        hold_rate: bool = False,
         threads: int | None = None,
         engine: str = "onnxruntime",
         providers: Sequence[str] | None = None,
@@ -89,6 +94,7 @@ class DualResSession:
         self.engine: Engine = load_engine(Path(path), engine, threads, providers)
         self.card: Card = self.engine.card
         self.threshold = self._threshold(threshold, target_high_rate)
+        self.controller = self._controller(target_high_rate) if hold_rate else None
         if warm_up:
             blank = make_frame(np.zeros((self.card.high, self.card.high, 3), dtype=np.uint8), self.card)
             for limit in (float("-inf"), float("inf")):
@@ -100,6 +106,16 @@ class DualResSession:
         if threshold is not None:
             return float(threshold)
         return self.card.threshold if rate is None else self.threshold_for(rate)
+
+    def _controller(self, rate: float | None) -> BudgetController:
+        if rate is None:
+            raise DualResError("hold_rate keeps a rate: give target_high_rate.")
+        return BudgetController(rate, self.card.quantiles)
+
+    @property
+    def next_threshold(self) -> float:
+        """The threshold that the next photo of a stream meets."""
+        return self.threshold if self.controller is None else self.controller.threshold
 
     def threshold_for(self, target_high_rate: float) -> float:
         """The threshold that sends this share of the calibration images high; 0 and 1 are exact.
@@ -152,10 +168,12 @@ class DualResSession:
         threshold: float | None = None,
     ) -> Iterator[SessionResult]:
         """As `predict`, one photo after another with flat memory: for videos, large folders and cameras."""
-        limit = self.threshold if threshold is None else threshold
         for image in _images(source):
             frame = make_frame(image.pixels, self.card)
-            yield self._result(image.name, frame, self.engine.run(frame.images, frame.content, limit), conf, iou)
+            run = self.engine.run(frame.images, frame.content, self.next_threshold if threshold is None else threshold)
+            if self.controller is not None and threshold is None:
+                self.controller.route(run[2])  # learns from the score; its route is the one taken
+            yield self._result(image.name, frame, run, conf, iou)
 
     def predict_batch(
         self,
@@ -168,8 +186,10 @@ class DualResSession:
         """As `predict`, split by route: every photo is scored, then all that go high run, then all that go low.
 
         An engine that compiles per shape changes its graph once a batch instead of once a photo. Forms with the
-        router inside run photo by photo.
+        router inside run photo by photo, and so does a session with `hold_rate`.
         """
+        if self.controller is not None and threshold is None:
+            return self.predict(source, conf=conf, iou=iou)
         limit = self.threshold if threshold is None else threshold
         images = list(_images(source))
         frames = [make_frame(image.pixels, self.card) for image in images]

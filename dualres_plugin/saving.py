@@ -23,6 +23,7 @@ from dualres_plugin.errors import DualResError
 from dualres_plugin.files import atomic_write, make_dir
 from dualres_plugin.images import VIDEO_SUFFIXES, expand_source, iter_source, video_rate
 from dualres_plugin.predicting import Prediction, Predictor
+from dualres_plugin.predicting_exported import ExportedPredictor
 
 logger = logging.getLogger("dualres")
 SHEET = "contact_sheet.jpg"
@@ -68,7 +69,9 @@ class Summary:
         return text + (f"; {self.left_out} unreadable files left out" if self.left_out else "")
 
 
-def save_predictions(predictor: Predictor, source: str, out: Path, outputs: Outputs | None = None) -> Summary:
+def save_predictions(
+    predictor: Predictor | ExportedPredictor, source: str, out: Path, outputs: Outputs | None = None
+) -> Summary:
     """Run over a source and write what `outputs` asks for.
 
     Args:
@@ -116,7 +119,7 @@ def _check_output(paths: list[Path], videos: list[Path], out: Path) -> None:
 class _Writer:
     """Writes each prediction as it comes."""
 
-    def __init__(self, predictor: Predictor, out: Path, wanted: Outputs, ids: Ids):
+    def __init__(self, predictor: Predictor | ExportedPredictor, out: Path, wanted: Outputs, ids: Ids):
         self.names = predictor.adapter.class_names
         self.out = out
         self.wanted = wanted

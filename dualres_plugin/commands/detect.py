@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dualres_plugin.commands.learn import Detector, Device, Seed, on_device
+
+if TYPE_CHECKING:
+    from dualres_plugin.predicting_exported import ExportedPredictor
 
 
 def register(app: typer.Typer) -> None:
@@ -58,6 +61,7 @@ def predict(
     dualres predict yolo11n.pt street.mp4 --router runs/router --target-high-rate 0.3 --out runs/street
     dualres predict yolo11n.pt bus.jpg --router runs/router --gmacs 2.0 --out runs/bus
     dualres predict yolo11n.pt photos/ --show-routes --save-txt --out runs/predict
+    dualres predict yolo11n_dualres.onnx photos/ --out runs/predict
     """
     from dualres_plugin.checkpoint import load_default_router
     from dualres_plugin.controller import BudgetController
@@ -65,10 +69,18 @@ def predict(
     from dualres_plugin.hosts import load_detector
     from dualres_plugin.policy import Budget
     from dualres_plugin.predicting import Predictor, choose_threshold
+    from dualres_plugin.predicting_exported import is_exported
     from dualres_plugin.resize import check_scale
     from dualres_plugin.router import ResolutionRouter
     from dualres_plugin.saving import Outputs, save_predictions
 
+    outputs = Outputs(conf, save, show_routes, save_txt or save_conf, save_conf, ids)
+    if is_exported(detector):
+        given = {"--router": router, "--gmacs": gmacs, "--ms": ms, "--high": high, "--low": low}
+        given |= {"--batch": None if batch == 1 else batch, "--device": None if device == "cpu" else device}
+        exported = _exported(detector, target_high_rate, threshold, hold, conf, given)
+        typer.echo(str(save_predictions(exported, source, out, outputs)))
+        return
     budget = Budget(target_high_rate, threshold, gmacs, ms)
     adapter = on_device(load_detector(detector), device)
     size = high or adapter.default_size
@@ -81,9 +93,27 @@ def predict(
             raise DualResError("--hold keeps a rate: give --target-high-rate, --gmacs or --ms, not --threshold.")
         controller = BudgetController(net.rate_of(limit), net.quantiles)
     predictor = Predictor(adapter, net, limit, size, scale, batch, controller)
-    outputs = Outputs(conf, save, show_routes, save_txt or save_conf, save_conf, ids)
-    summary = save_predictions(predictor, source, out, outputs)
-    typer.echo(str(summary))
+    typer.echo(str(save_predictions(predictor, source, out, outputs)))
+
+
+def _exported(
+    model: str, rate: float | None, threshold: float | None, hold: bool, conf: float, given: dict[str, Any]
+) -> ExportedPredictor:
+    from dualres_plugin.errors import DualResError
+    from dualres_plugin.predicting_exported import ExportedPredictor
+    from dualres_plugin.runtime import DualResSession
+
+    inside = [name for name, value in given.items() if value is not None]
+    if inside:
+        raise DualResError(
+            f"'{model}' has its router and sizes inside and runs image by image in onnxruntime: "
+            f"leave out {', '.join(inside)}."
+        )
+    if hold and threshold is not None:
+        raise DualResError("--hold keeps a rate: give --target-high-rate, not --threshold.")
+    if hold and rate is None:
+        rate = 0.5
+    return ExportedPredictor(DualResSession(model, threshold=threshold, target_high_rate=rate, hold_rate=hold), conf)
 
 
 def demo(

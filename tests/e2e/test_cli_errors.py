@@ -130,7 +130,7 @@ ERRORS: dict[str, tuple[Callable[[Any], tuple[object, ...]], str]] = {
         "ships yolov6n.yaml only",
     ),
     "unknown host": (lambda x: ("profile", "caffe:net", "--images", x.photos, "--out", x.out), "unknown host 'caffe'"),
-    "no host": (lambda x: ("profile", "net.onnx", "--images", x.photos, "--out", x.out), "Write HOST:NAME"),
+    "no host": (lambda x: ("profile", "net.pth", "--images", x.photos, "--out", x.out), "Write HOST:NAME"),
     "no data at all": (lambda x: ("profile", x.detector, "--out", x.out), "give --data"),
     "no image folder": (
         lambda x: ("profile", x.detector, "--images", x.out / "none", "--out", x.out),

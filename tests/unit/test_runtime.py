@@ -374,6 +374,31 @@ def test_a_stream_reads_no_further_than_it_is_read(models: dict[str, Path]) -> N
     assert [next(results).image, next(results).image] == ["image0", "image1"]
 
 
+def test_a_session_holds_a_rate_where_the_calibration_is_off(models: dict[str, Path], tmp_path: Path) -> None:
+    from dualres_plugin.export import _write_card
+    from dualres_plugin.runtime import DualResSession
+
+    photos = pictures(40) * 3
+    copy = tmp_path / "m.onnx"
+    copy.write_bytes(models["cond"].read_bytes())
+    card = DualResSession(copy).card
+    top = max(r.score for r in DualResSession(copy).predict(photos[:40]))
+    _write_card(copy, replace(card, quantiles=np.linspace(top + 1, top + 2, 101).tolist()))  # of other photos
+    assert not any(r.route == "high" for r in DualResSession(copy, target_high_rate=0.3).predict(photos))
+    for method in ("predict", "predict_batch"):
+        session = DualResSession(copy, target_high_rate=0.3, hold_rate=True)
+        results = getattr(session, method)(photos)
+        assert session.controller is not None and session.controller.state.images == len(photos)
+        assert np.mean([r.route == "high" for r in results]) == pytest.approx(0.3, abs=0.04)
+        before = session.controller.state
+        assert session.predict(photos[0], threshold=float("inf"))[0].route == "low"
+        assert session.controller.state == before  # a threshold of one's own teaches it nothing
+    with pytest.raises(DualResError, match="give target_high_rate"):
+        DualResSession(copy, hold_rate=True)
+    with pytest.raises(DualResError, match="calibrated"):
+        DualResSession(models["cond"], hold_rate=True, target_high_rate=1.0)
+
+
 def test_a_rate_becomes_a_threshold(models: dict[str, Path], tmp_path: Path) -> None:
     from dualres_plugin.export import _write_card
     from dualres_plugin.runtime import DualResSession
