@@ -275,9 +275,11 @@ def test_a_host_that_is_missed_only_when_a_detector_is_built(monkeypatch: pytest
 def test_unknown_detectors() -> None:
     with pytest.raises(DualResError, match=r"unknown host 'tensorflow'\. Installed adapters: .*torchvision"):
         load_detector("tensorflow:x")
-    for spec in ("detector", "model.onnx", ""):
+    for spec in ("detector", "model.pth", ""):
         with pytest.raises(DualResError, match="Write HOST:NAME"):
             load_detector(spec)
+    with pytest.raises(DualResError, match=r"'model\.onnx' is an exported model"):
+        load_detector("model.onnx")
     with pytest.raises(DualResError, match=r"unknown torchvision detector 'nothing'\. Known: .*retinanet"):
         load_detector("torchvision:nothing")
     with pytest.raises(DualResError, match=r"unknown option\(s\) \['colour'\]"):
