@@ -125,7 +125,10 @@ def list_images(folder: Path | str) -> list[Path]:
 
 
 def iter_source(source: Any, on_skip: Any = None) -> Iterator[SourceImage]:
-    """Images of what people pass as a source: path, folder, glob, list file (.txt), video, array, tensor, or a list.
+    """Images of what people pass as a source: path, folder, glob, list file (.txt), video, array, tensor, or many.
+
+    A list or tuple holds paths, arrays, tensors or PIL images; an iterator, such as a camera's frames, is read no
+    further than its images are used.
 
     Args:
         on_skip: called with the message of each unreadable file of a folder, glob or list, which is then left out;
@@ -134,7 +137,7 @@ def iter_source(source: Any, on_skip: Any = None) -> Iterator[SourceImage]:
     Raises:
         DualResError: If the source does not exist or cannot be read.
     """
-    if isinstance(source, (list, tuple)):
+    if isinstance(source, (list, tuple, Iterator)):
         for i, item in enumerate(source):
             yield from _one(item, f"image{i}", on_skip)
         return

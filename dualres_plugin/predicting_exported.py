@@ -46,7 +46,7 @@ class ExportedPredictor:
         for image in images:
             threshold = self.session.next_threshold
             try:
-                (found,) = self.session.stream(image.pixels, conf=self.conf)
+                (found,) = self.session.stream(image, conf=self.conf)
             except DualResError as error:
                 if on_skip is None:
                     raise

@@ -12,7 +12,7 @@ import numpy as np
 
 from dualres_plugin.controller import BudgetController
 from dualres_plugin.errors import DualResError
-from dualres_plugin.images import SourceImage, iter_source
+from dualres_plugin.images import iter_source
 from dualres_plugin.runtime_boxes import select
 from dualres_plugin.runtime_engines import Engine, Found, load_engine
 from dualres_plugin.runtime_format import Card
@@ -168,7 +168,7 @@ class DualResSession:
         threshold: float | None = None,
     ) -> Iterator[SessionResult]:
         """As `predict`, one photo after another with flat memory: for videos, large folders and cameras."""
-        for image in _images(source):
+        for image in iter_source(source):
             frame = make_frame(image.pixels, self.card)
             run = self.engine.run(frame.images, frame.content, self.next_threshold if threshold is None else threshold)
             if self.controller is not None and threshold is None:
@@ -191,7 +191,7 @@ class DualResSession:
         if self.controller is not None and threshold is None:
             return self.predict(source, conf=conf, iou=iou)
         limit = self.threshold if threshold is None else threshold
-        images = list(_images(source))
+        images = list(iter_source(source))
         frames = [make_frame(image.pixels, self.card) for image in images]
         found = self.engine.run_batch([(f.images, f.content) for f in frames], limit)
         return [self._result(i.name, frame, one, conf, iou) for i, frame, one in zip(images, frames, found)]
@@ -216,14 +216,3 @@ class DualResSession:
         )
         original = frame.to_original(boxes, how.clip == "photo")
         return SessionResult(original, scores, labels, "high" if high else "low", score, self.card.names, name)
-
-
-def _images(source: Any) -> Iterator[SourceImage]:
-    """What `iter_source` takes, and what it cannot hold at once: an iterator, such as the frames of a camera."""
-    if not isinstance(source, Iterator):
-        yield from iter_source(source)
-        return
-    for number, item in enumerate(source):
-        for image in iter_source(item):
-            is_path = isinstance(item, (str, Path))
-            yield image if is_path else SourceImage(f"image{number}", image.pixels)

@@ -162,7 +162,9 @@ class OpenVinoGraph:
         try:
             import openvino as ov
         except ImportError:
-            raise DualResError(f"engine='openvino' needs OpenVINO. {INSTALL.replace('export', 'openvino')}") from None
+            raise DualResError(
+                "engine='openvino' needs OpenVINO. Install it with: pip install \"dualres-plugin[openvino]\""
+            ) from None
         config: dict[str, Any] = {"INFERENCE_NUM_THREADS": threads} if threads else {}
         try:
             core = ov.Core()
