@@ -55,10 +55,10 @@ $(VENV)/mmcv/.built: scripts/build_mmcv.sh $(VENV)/.dev
 
 test-mmcv: $(VENV)/mmcv/.built
 	PYTHONPATH=$(abspath $(VENV)/mmcv) DUALRES_TEST_COMPILED=1 OMP_NUM_THREADS=1 \
-		$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(wildcard tests/hosts/test_mm*.py)
+		$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(wildcard tests/adapters/mmdet/test_*.py)
 
 test-fast: $(VENV)/.dev
-	$(BIN)/python -m pytest tests/unit
+	$(BIN)/python -m pytest tests --ignore=tests/adapters --ignore=tests/contract --ignore=tests/e2e
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format .

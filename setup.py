@@ -1,6 +1,6 @@
 """What pyproject.toml cannot say: one file goes to the top of site-packages.
 
-`dualres_mmcv_ext.pth` lets `mmcv._ext` be found where mmcv has no compiled operations (`adapters/_mmcv_ext.py`), also
+`dualres_mmcv_ext.pth` lets `mmcv._ext` be found where mmcv has no compiled operations (`adapters/mmcv_ext.py`), also
 by programs that import mmdet before anything of this package, such as mmdet's `tools/test.py`. It costs nothing at
 start: nothing is imported until something asks for `mmcv._ext` and nothing else provides it.
 """

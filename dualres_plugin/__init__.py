@@ -6,30 +6,31 @@ resolution. `DualResWrapper` puts that around a detector, in the host's own type
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from dualres_plugin.common.lazy import lazy
 
 if TYPE_CHECKING:
-    from dualres_plugin.adapter import HostAdapter
-    from dualres_plugin.auc_policy import AUCPolicy
-    from dualres_plugin.errors import DualResError
-    from dualres_plugin.hosts import adapt, load_detector
-    from dualres_plugin.profile import Profile
-    from dualres_plugin.router import ResolutionRouter
-    from dualres_plugin.wrapper import DualResWrapper
+    from dualres_plugin.common.errors import DualResError
+    from dualres_plugin.evaluate.auc_policy import AUCPolicy
+    from dualres_plugin.hosts.contract import HostAdapter
+    from dualres_plugin.hosts.registry import adapt, load_detector
+    from dualres_plugin.predict.wrapper import DualResWrapper
+    from dualres_plugin.profile.table import Profile
+    from dualres_plugin.router.network import ResolutionRouter
 
 __version__ = "0.1.0"
 
 # Loaded on first use: `dualres --help` and the metric need no torch.
 _HOME = {
-    "AUCPolicy": "auc_policy",
-    "DualResError": "errors",
-    "DualResWrapper": "wrapper",
-    "HostAdapter": "adapter",
-    "Profile": "profile",
-    "ResolutionRouter": "router",
-    "adapt": "hosts",
-    "load_detector": "hosts",
+    "AUCPolicy": "evaluate.auc_policy",
+    "DualResError": "common.errors",
+    "DualResWrapper": "predict.wrapper",
+    "HostAdapter": "hosts.contract",
+    "Profile": "profile.table",
+    "ResolutionRouter": "router.network",
+    "adapt": "hosts.registry",
+    "load_detector": "hosts.registry",
 }
 __all__ = [
     "AUCPolicy",
@@ -41,9 +42,4 @@ __all__ = [
     "adapt",
     "load_detector",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'dualres_plugin' has no attribute '{name}'")
-    return getattr(import_module(f"dualres_plugin.{_HOME[name]}"), name)
+__getattr__ = lazy(__name__, _HOME)

@@ -14,8 +14,8 @@ import argparse
 import numpy as np
 
 from dualres_plugin import Profile
-from dualres_plugin.errors import one_message
-from dualres_plugin.gains import iou_matrix
+from dualres_plugin.common.errors import one_message
+from dualres_plugin.profile.gains import iou_matrix
 
 
 def main() -> None:

@@ -18,15 +18,15 @@ from pathlib import Path
 
 import numpy as np
 
-from dualres_plugin.auc_policy import auc_policy
-from dualres_plugin.coco_eval import MixedAP
-from dualres_plugin.errors import one_message
-from dualres_plugin.evaluation import bootstrap_auc, cascade_uncertainty, descending, sweep
-from dualres_plugin.gains import compute_gain
-from dualres_plugin.profile import Profile
-from dualres_plugin.scoring import score_profile
-from dualres_plugin.train_config import TrainConfig
-from dualres_plugin.training import train_router
+from dualres_plugin.common.errors import one_message
+from dualres_plugin.evaluate.auc_policy import auc_policy
+from dualres_plugin.evaluate.evaluation import bootstrap_auc, cascade_uncertainty, descending, sweep
+from dualres_plugin.evaluate.scoring import score_profile
+from dualres_plugin.profile.coco_ap import MixedAP
+from dualres_plugin.profile.gains import compute_gain
+from dualres_plugin.profile.table import Profile
+from dualres_plugin.train.config import TrainConfig
+from dualres_plugin.train.train import train_router
 
 SHARE = 0.8
 

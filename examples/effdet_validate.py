@@ -23,8 +23,8 @@ from effdet.data.parsers import CocoParserCfg, create_parser
 from effdet.data.transforms import Compose, ImageToNumpy, ResizePad, resolve_fill_color
 
 from dualres_plugin import DualResWrapper
-from dualres_plugin.errors import DualResError, one_message
-from dualres_plugin.hosts import load_detector
+from dualres_plugin.common.errors import DualResError, one_message
+from dualres_plugin.hosts.registry import load_detector
 
 
 def make_dataset(args: argparse.Namespace) -> Any:

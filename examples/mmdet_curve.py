@@ -20,8 +20,8 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from dualres_plugin.adapters.mmdet import MMDetAdapter, config_file  # makes mmdet importable on mmcv-lite
-from dualres_plugin.errors import one_message
-from dualres_plugin.resize import low_size
+from dualres_plugin.common.errors import one_message
+from dualres_plugin.common.resize import low_size
 
 STRIDE = 32  # low sizes are rounded up to it
 

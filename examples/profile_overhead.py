@@ -17,10 +17,10 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from dualres_plugin.dataset import Dataset, load_dataset
-from dualres_plugin.errors import one_message
-from dualres_plugin.hosts import load_detector
-from dualres_plugin.profiling import ProfileSettings, build_profile
+from dualres_plugin.common.errors import one_message
+from dualres_plugin.hosts.registry import load_detector
+from dualres_plugin.profile.build import ProfileSettings, build_profile
+from dualres_plugin.profile.dataset import Dataset, load_dataset
 
 
 def main() -> None:

@@ -15,11 +15,11 @@ import argparse
 import numpy as np
 from tqdm import tqdm
 
-from dualres_plugin.errors import one_message
-from dualres_plugin.hosts import load_detector
-from dualres_plugin.images import list_images, read_image
-from dualres_plugin.router import ResolutionRouter
-from dualres_plugin.training_set import spearman
+from dualres_plugin.common.errors import one_message
+from dualres_plugin.common.images import list_images, read_image
+from dualres_plugin.hosts.registry import load_detector
+from dualres_plugin.router.network import ResolutionRouter
+from dualres_plugin.train.training_set import spearman
 
 
 def main() -> None:

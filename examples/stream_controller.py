@@ -14,10 +14,10 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 
-from dualres_plugin.controller import BudgetController
-from dualres_plugin.errors import one_message
-from dualres_plugin.images import iter_source, router_images_of
-from dualres_plugin.router import ResolutionRouter
+from dualres_plugin.budget.controller import BudgetController
+from dualres_plugin.common.errors import one_message
+from dualres_plugin.common.images import iter_source, router_images_of
+from dualres_plugin.router.network import ResolutionRouter
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ from torchvision.models import get_model
 from tqdm import tqdm
 
 from dualres_plugin import DualResWrapper
-from dualres_plugin.errors import one_message
+from dualres_plugin.common.errors import one_message
 
 
 def main() -> None:

@@ -12,8 +12,8 @@ from typing import Any
 
 from ultralytics import YOLO
 
-from dualres_plugin.adapters.ultralytics import attach, detach
-from dualres_plugin.errors import one_message
+from dualres_plugin.adapters.ultralytics.adapter import attach, detach
+from dualres_plugin.common.errors import one_message
 
 
 def somebody_elses_code(yolo: Any, source: str, size: int) -> Any:

@@ -24,12 +24,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from dualres_plugin.backbones import PooledStages
-from dualres_plugin.images import list_images, read_image
-from dualres_plugin.profile import Profile
-from dualres_plugin.router import ResolutionRouter, RouterConfig
-from dualres_plugin.train_config import TrainConfig
-from dualres_plugin.training import train_router
+from dualres_plugin.common.images import list_images, read_image
+from dualres_plugin.profile.table import Profile
+from dualres_plugin.router.backbones import PooledStages
+from dualres_plugin.router.network import ResolutionRouter, RouterConfig
+from dualres_plugin.train.config import TrainConfig
+from dualres_plugin.train.train import train_router
 
 BODY, POOL, SIZE = "plain", [1, 2, 3, 4], 160  # one pooled block per stride: 4, 8, 16, 32
 LONG_SIDE = 576  # photos are kept at most this large

@@ -14,12 +14,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from dualres_plugin.adapter import HostAdapter
-from dualres_plugin.files import write_json
-from dualres_plugin.profile import FORMAT_VERSION, META, ROWS, Profile, row_of, to_table
-from dualres_plugin.resize import resize_images
-from dualres_plugin.types import Decision, Detections, RouterImages, Targets
-from dualres_plugin.views import View
+from dualres_plugin.common.files import write_json
+from dualres_plugin.common.resize import resize_images
+from dualres_plugin.common.types import Decision, Detections, RouterImages, Targets
+from dualres_plugin.hosts.contract import HostAdapter
+from dualres_plugin.profile.table import FORMAT_VERSION, META, ROWS, Profile, row_of, to_table
+from dualres_plugin.profile.views import View
 
 CATEGORIES = {1: "square", 2: "disc"}
 

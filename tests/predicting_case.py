@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from dualres_plugin.predicting import Predictor
-from dualres_plugin.router import ResolutionRouter
+from dualres_plugin.predict.predictor import Predictor
+from dualres_plugin.router.network import ResolutionRouter
 from tests.fakes import FakeAdapter, photo
 
 

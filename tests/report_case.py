@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from dualres_plugin.evaluation import Evaluation, evaluate_scores
-from dualres_plugin.gains import compute_gain
-from dualres_plugin.profile import Profile
-from dualres_plugin.types import Detections
+from dualres_plugin.common.types import Detections
+from dualres_plugin.evaluate.evaluation import Evaluation, evaluate_scores
+from dualres_plugin.profile.gains import compute_gain
+from dualres_plugin.profile.table import Profile
 from tests.fakes import CATEGORIES, make_profile, truth
 
 SIZES = ((300, 400), (400, 300))  # height, width

@@ -15,9 +15,9 @@ from torchvision.models.detection.fcos import FCOSClassificationHead, FCOSHead, 
 from torchvision.models.resnet import BasicBlock
 from torchvision.ops import Conv2dNormActivation, FeaturePyramidNetwork
 
+from dualres_plugin.common.errors import DualResError
+from dualres_plugin.common.files import atomic_write
 from dualres_plugin.demo.scenes import CLASSES
-from dualres_plugin.errors import DualResError
-from dualres_plugin.files import atomic_write
 
 HIGH_SIZE = 256
 """Long side in pixels at high resolution: that of the scenes themselves."""

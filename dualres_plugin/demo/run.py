@@ -8,21 +8,21 @@ from pathlib import Path
 
 from torchvision.models.detection import FCOS
 
-from dualres_plugin.commands.learn import print_summary
-from dualres_plugin.dataset import load_dataset
+from dualres_plugin.cli.learn import print_summary
+from dualres_plugin.common.files import make_dir
 from dualres_plugin.demo.detector import HIGH_SIZE, LOW_SIZE, build_demo_detector
 from dualres_plugin.demo.scenes import write_coco
-from dualres_plugin.evaluation import Evaluation, evaluate
-from dualres_plugin.files import make_dir
-from dualres_plugin.hosts import adapt
-from dualres_plugin.predicting import Predictor
-from dualres_plugin.profile import Profile
-from dualres_plugin.profiling import ProfileSettings, build_profile
-from dualres_plugin.report import write_evaluation
-from dualres_plugin.router import ResolutionRouter, RouterConfig
-from dualres_plugin.saving import Outputs, save_predictions
-from dualres_plugin.train_config import TrainConfig
-from dualres_plugin.training import train_router
+from dualres_plugin.evaluate.evaluation import Evaluation, evaluate
+from dualres_plugin.evaluate.report.write import write_evaluation
+from dualres_plugin.hosts.registry import adapt
+from dualres_plugin.predict.predictor import Predictor
+from dualres_plugin.predict.saving import Outputs, save_predictions
+from dualres_plugin.profile.build import ProfileSettings, build_profile
+from dualres_plugin.profile.dataset import load_dataset
+from dualres_plugin.profile.table import Profile
+from dualres_plugin.router.network import ResolutionRouter, RouterConfig
+from dualres_plugin.train.config import TrainConfig
+from dualres_plugin.train.train import train_router
 
 ROUTER_SIZE = 64
 TRAIN_SEED, VAL_SEED = 1, 2  # scenes that the detector never saw, and two sets that share none

@@ -27,6 +27,8 @@ from torch import Tensor, nn
 from torchvision.models.detection import FCOS
 from tqdm import tqdm
 
+from dualres_plugin.common.errors import DualResError
+from dualres_plugin.common.files import make_dir, write_json
 from dualres_plugin.demo.detector import (
     HIGH_SIZE,
     LOW_SIZE,
@@ -37,8 +39,6 @@ from dualres_plugin.demo.detector import (
     save_weights,
 )
 from dualres_plugin.demo.scenes import CLASSES, Scene, coco_dataset, generate_scenes
-from dualres_plugin.errors import DualResError
-from dualres_plugin.files import make_dir, write_json
 
 BATCH = 8
 SIZES = {128: 0.25, 160: 0.1, 192: 0.15, 256: 0.5}

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from sdn import CondExits, EagerExits, VggSdn, make_images
 
-from dualres_plugin.exporting.layout import layout_table
+from dualres_plugin.export.bench.layout import layout_table
 
 BATCH = 32
 

@@ -16,8 +16,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dualres_plugin.adapter import HostAdapter
-from dualres_plugin.hosts import adapt, load_detector
+from dualres_plugin.hosts.contract import HostAdapter
+from dualres_plugin.hosts.registry import adapt, load_detector
 from tests.shared import require_shared
 
 # (height, width) that share one input shape in every host: 3 x 4 and near it.
@@ -119,7 +119,7 @@ def plain_torchvision(detector: Any, batch: Any) -> Any:
 
 
 def mmdet_model() -> Any:
-    from tests.hosts.mmdet_helpers import family_detector
+    from tests.adapters.mmdet.helpers import family_detector
 
     detector = family_detector("yolox")
     with torch.no_grad():  # boxes are exponentials of these: random ones are larger than float32 can hold
@@ -142,7 +142,7 @@ def real_mmdet() -> tuple[HostAdapter[Any], int]:
 
 
 def effdet_bench() -> Any:
-    from tests.hosts.effdet_helpers import make_bench
+    from tests.adapters.effdet.helpers import make_bench
 
     return make_bench(256, num_classes=3)
 

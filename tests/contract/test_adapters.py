@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from dualres_plugin.adapter import HostAdapter, run_routed
-from dualres_plugin.gains import iou_matrix
-from dualres_plugin.hosts import adapt
-from dualres_plugin.images import read_image, router_images_of
-from dualres_plugin.router import ResolutionRouter, make_thumbnails
-from dualres_plugin.types import Decision, Detections, Targets
+from dualres_plugin.common.images import read_image, router_images_of
+from dualres_plugin.common.types import Decision, Detections, Targets
+from dualres_plugin.hosts.contract import HostAdapter, run_routed
+from dualres_plugin.hosts.registry import adapt
+from dualres_plugin.profile.gains import iou_matrix
+from dualres_plugin.router.network import ResolutionRouter, make_thumbnails
 from tests.contract.hosts import (
     HOSTS,
     SIZES,

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from dualres_plugin import DualResWrapper
-from dualres_plugin.errors import DualResError
+from dualres_plugin.common.errors import DualResError
+from tests.adapters.ultralytics.helpers import lively_router
 from tests.contract.hosts import Host, identical, pictures, shared_adapter
-from tests.hosts.yolo_helpers import lively_router
 
 COUNT = 4
 

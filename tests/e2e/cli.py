@@ -32,7 +32,7 @@ class Done:
 
 def dualres(*arguments: object) -> Done:
     """`dualres …` in this process: no second start of torch."""
-    from dualres_plugin import cli
+    from dualres_plugin.cli import app as cli
 
     out, err = io.StringIO(), io.StringIO()
     handlers = logging.root.handlers[:]
@@ -59,7 +59,7 @@ def ok(*arguments: object) -> Done:
 
 
 def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "dualres_plugin.cli", *map(str, arguments)]
+    return [sys.executable, "-m", "dualres_plugin.cli.app", *map(str, arguments)]
 
 
 def subprocess_dualres(*arguments: object) -> Done:

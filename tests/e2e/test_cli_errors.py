@@ -16,9 +16,9 @@ import pytest
 import torch
 from PIL import Image
 
-from dualres_plugin.files import write_json
-from dualres_plugin.profile import PARTS, Profile
-from dualres_plugin.router import ResolutionRouter
+from dualres_plugin.common.files import write_json
+from dualres_plugin.profile.table import PARTS, Profile
+from dualres_plugin.router.network import ResolutionRouter
 from tests.contract.hosts import torchvision_model
 from tests.e2e.cli import command, dualres, ok, subprocess_dualres
 from tests.fakes import make_profile, photo, planted_profile, write_coco, write_photos
@@ -70,7 +70,7 @@ def test_usage_errors_have_the_same_status() -> None:
 
 
 def test_an_interrupt_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    from dualres_plugin import cli
+    from dualres_plugin.cli import app as cli
 
     def interrupted() -> None:
         raise KeyboardInterrupt

@@ -19,7 +19,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a calibrated router, photos, and YOLO11n exported with it as one file and as a pair."""
     pytest.importorskip("ultralytics")
     pytest.importorskip("onnxruntime")
-    from tests.hosts.yolo_helpers import lively_router, val_photos
+    from tests.adapters.ultralytics.helpers import lively_router, val_photos
 
     folder = tmp_path_factory.mktemp("exported")
     photos = val_photos(8)

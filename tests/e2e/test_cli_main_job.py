@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dualres_plugin.profile import Profile
-from dualres_plugin.router import ResolutionRouter
+from dualres_plugin.profile.table import Profile
+from dualres_plugin.router.network import ResolutionRouter
 from tests.e2e.cli import Done, ok, subprocess_dualres
 from tests.shared import require_shared
 
@@ -92,7 +92,7 @@ def test_the_router_says_what_it_is(job: Job) -> None:
 
 
 def test_the_report_and_its_numbers(job: Job) -> None:
-    pytest.importorskip("dualres_plugin.report")
+    pytest.importorskip("dualres_plugin.evaluate.report.write")
     out = job.folder / "report"
     assert {"report.html", "metrics.json", "curve.csv", "curve.png"} <= {p.name for p in out.iterdir()}
     metrics = json.loads((out / "metrics.json").read_text())
@@ -114,7 +114,7 @@ def test_ap_of_the_ends_is_pycocotools_on_the_plain_host(job: Job) -> None:
     from pycocotools.cocoeval import COCOeval
     from ultralytics import YOLO
 
-    from dualres_plugin.coco_eval import MixedAP
+    from dualres_plugin.profile.coco_ap import MixedAP
 
     truth = COCO(str(job.folder / "val2017.json"))
     yolo = YOLO(job.detector)

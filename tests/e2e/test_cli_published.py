@@ -12,8 +12,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from dualres_plugin.commands import published
-from dualres_plugin.errors import DualResError
+from dualres_plugin.cli import published
+from dualres_plugin.common.errors import DualResError
 
 POINTS = "gflops,ap\n112.4,52.1\n143.2,53.3\n174.0,53.8\n181.7,53.9\n"
 
@@ -142,7 +142,7 @@ def test_pareto_families_and_list(run, tmp_path: Path) -> None:
 
 def test_registering_imports_nothing_heavy() -> None:
     code = (
-        "import sys, typer; from dualres_plugin.commands import published; published.register(typer.Typer());"
+        "import sys, typer; from dualres_plugin.cli import published; published.register(typer.Typer());"
         "print([m for m in ('numpy', 'matplotlib', 'torch') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -23,8 +23,8 @@ import typer
 import yaml
 
 import dualres_plugin
-from dualres_plugin.cli import app
-from dualres_plugin.train_config import TrainConfig
+from dualres_plugin.cli.app import app
+from dualres_plugin.train.config import TrainConfig
 from tests.shared import ROOT
 
 PAGES = sorted(
@@ -296,7 +296,7 @@ def check_call(node: ast.Call, names: dict[str, Any], block: Block) -> None:
 
 
 def _fit_options() -> dict[str, Any]:
-    from dualres_plugin.fit import fit_router
+    from dualres_plugin.train.fit import fit_router
 
     return dict(inspect.signature(fit_router).parameters)
 
@@ -339,10 +339,10 @@ def test_the_table_of_training_settings_is_complete() -> None:
 
 
 def test_gains_commands_and_hosts_are_documented() -> None:
-    from dualres_plugin.gains import GAINS
+    from dualres_plugin.profile.gains import GAINS
 
     training = (ROOT / "docs" / "training.md").read_text()
-    ours = {name for name, function in GAINS.items() if function.__module__ == "dualres_plugin.gains"}
+    ours = {name for name, function in GAINS.items() if function.__module__ == "dualres_plugin.profile.gains"}
     assert set(re.findall(r"^\| `(\w+)` \| .*\| (?:yes|no) \|$", training, re.M)) == ours
     table = (ROOT / "docs" / "commands.md").read_text()
     assert set(re.findall(r"^\| `dualres (\w+)` \|", table, re.M)) == commands().keys()
@@ -352,7 +352,7 @@ def test_gains_commands_and_hosts_are_documented() -> None:
 
 
 def test_the_window_of_the_controller_is_as_documented() -> None:
-    from dualres_plugin.controller import BudgetController
+    from dualres_plugin.budget.controller import BudgetController
 
     defaults = {name: p.default for name, p in inspect.signature(BudgetController).parameters.items()}
     streams = (ROOT / "docs" / "streams.md").read_text()
@@ -362,7 +362,7 @@ def test_the_window_of_the_controller_is_as_documented() -> None:
 
 
 def test_keys_of_the_mmdet_config_exist() -> None:
-    from dualres_plugin.adapters._mmdet_settings import SETTINGS
+    from dualres_plugin.adapters.mmdet.settings import SETTINGS
 
     seen = 0
     for block in PYTHON:
@@ -384,7 +384,7 @@ def test_keys_of_the_mmdet_config_exist() -> None:
 
 
 def test_keys_of_metrics_json_exist() -> None:
-    from dualres_plugin.evaluation import Curve, Evaluation
+    from dualres_plugin.evaluate.evaluation import Curve, Evaluation
 
     axis = np.array([0.0, 1.0])
     curve = Curve("a", axis, axis, axis)

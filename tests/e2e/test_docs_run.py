@@ -18,10 +18,10 @@ from typing import Any
 import pytest
 import torch
 
-from dualres_plugin import gains
+from dualres_plugin.profile import gains
+from tests.adapters.ultralytics.helpers import data_yaml, small_coco, val_photos, video
 from tests.e2e.cli import dualres
 from tests.e2e.test_docs import Block, blocks, shell_lines
-from tests.hosts.yolo_helpers import data_yaml, small_coco, val_photos, video
 from tests.shared import ROOT, require_shared
 
 LEFT_OUT = {
@@ -30,7 +30,7 @@ LEFT_OUT = {
     "pip": "downloads",
     "git": "downloads",
     "cat": "writes nothing",
-    "python": "scripts of examples/: tests/e2e/test_examples.py; mmdet's tools: tests/hosts/test_mmdet_tools.py",
+    "python": "scripts of examples/: tests/e2e/test_examples.py; mmdet's tools: tests/adapters/mmdet/test_tools.py",
 }
 PAGES = [
     "README.md",
@@ -121,7 +121,7 @@ def run_command(words: list[str]) -> None:
 
 def run_snippet(block: Block, names: dict[str, Any]) -> None:
     if CONFIG in block.text:
-        return  # tests/hosts/test_mmdet_config.py
+        return  # tests/adapters/mmdet/test_config.py
     exec(compile(shrunk(block.text), str(block), "exec"), names)
 
 

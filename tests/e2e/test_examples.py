@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 import torch
 
-from dualres_plugin.router import ResolutionRouter
+from dualres_plugin.router.network import ResolutionRouter
 from tests.fakes import write_coco, write_photos
 from tests.report_case import build_profile
 from tests.shared import ROOT, require_shared
 
 # Scripts that other files run; that they do is checked below.
 ELSEWHERE = {
-    "effdet_validate.py": "tests/hosts/test_effdet_specs.py",
-    "train_effdet.py": "tests/hosts/test_effdet_specs.py",
+    "effdet_validate.py": "tests/adapters/effdet/test_specs.py",
+    "train_effdet.py": "tests/adapters/effdet/test_specs.py",
     "vgg_sdn/sdn.py": "examples/vgg_sdn/run.py",  # a part of it
 }
 Run = Callable[..., str]
@@ -140,7 +140,7 @@ def test_a_detector_is_trained_and_profiled(run: Run, tmp_path: Path) -> None:
         *("--epochs", 1, "--imgsz", 64, "--batch", 4),
     )
     assert f"trained detector: {out}" in printed
-    from dualres_plugin.hosts import load_detector
+    from dualres_plugin.hosts.registry import load_detector
 
     assert load_detector(str(out)).class_names == {0: "square", 1: "disc"}
 
@@ -162,7 +162,7 @@ def test_early_exits(run: Run, tmp_path: Path) -> None:
 
 def test_the_curve_by_mmdets_own_runner(run: Run, router: Path, tmp_path: Path) -> None:
     pytest.importorskip("mmdet")
-    from tests.hosts.yolo_helpers import small_coco
+    from tests.adapters.ultralytics.helpers import small_coco
 
     config, weights = "mmdet::yolox/yolox_nano_8xb8-300e_coco.py", require_shared("weights", "yolox_nano.pth")
     file, images = small_coco(tmp_path / "coco", 3)
@@ -199,7 +199,7 @@ def test_a_yolo_of_other_code_is_routed(run: Run, router: Path, tmp_path: Path) 
 def test_a_torchvision_loop_is_the_same_all_high(run: Run, router: Path, tmp_path: Path) -> None:
     from torchvision.models import get_model
 
-    from tests.hosts.yolo_helpers import small_coco
+    from tests.adapters.ultralytics.helpers import small_coco
 
     name = "ssdlite320_mobilenet_v3_large"
     torch.manual_seed(0)

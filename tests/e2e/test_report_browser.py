@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from dualres_plugin.evaluation import Evaluation
-from dualres_plugin.report import write_evaluation
+from dualres_plugin.evaluate.evaluation import Evaluation
+from dualres_plugin.evaluate.report.write import write_evaluation
 from tests.e2e.browser import Page, chromium
 from tests.report_case import build_profile, evaluate_case
 

@@ -1,0 +1,288 @@
+"""The `HostAdapter` of MMDetection: any built `BaseDetector`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from mmdet.models.detectors import BaseDetector
+from mmdet.structures import DetDataSample
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
+
+from dualres_plugin.adapters.mmdet import export
+from dualres_plugin.adapters.mmdet.batch import (
+    MMDetBatch,
+    constant,
+    content_box,
+    features_given,
+    frozen,
+    in_high_pixels,
+    loss_mode,
+    predictions,
+    slice_of,
+)
+from dualres_plugin.adapters.mmdet.pipeline import load_detector, resize_scale, test_pipeline, transforms_at
+from dualres_plugin.common.errors import DualResError
+from dualres_plugin.common.flops import gmacs
+from dualres_plugin.common.images import in_batches, iter_source
+from dualres_plugin.common.resize import low_size
+from dualres_plugin.common.types import Decision, Detections, RouterImages, Targets
+from dualres_plugin.hosts.contract import Decide, HostAdapter
+from dualres_plugin.hosts.export_plan import ExportPlan
+
+# As cv2's bilinear filter in mmdet's pipelines, so that all-low is the plain host at the low size: AP .261 against .262
+# (YOLOX-Nano at 320 of 640, 164 COCO photos). Averaging, as Ultralytics needs it, would give .268 here.
+ANTIALIAS = False
+
+
+class MMDetAdapter(HostAdapter[MMDetBatch]):
+    """Drives a detector built by mmdet (`init_detector`, `MODELS.build`, `Runner`)."""
+
+    name: ClassVar[str] = "mmdet"
+    requires: ClassVar[tuple[str, ...]] = (
+        "mmdet==3.3.0",
+        "mmengine==0.10.7",
+        "mmcv-lite==2.1.0 or mmcv==2.1.0",
+    )
+
+    def __init__(self, detector: Any, low_detector: Any | None = None):
+        super().__init__(detector, low_detector)
+        for given in (detector, low_detector):
+            if hasattr(given, "decide"):
+                raise DualResError("this mmdet detector is routed already: give the plain detector.")
+        self.preprocessor = detector.data_preprocessor
+        self.stride = max(int(getattr(self.preprocessor, "pad_size_divisor", 1)), 32)
+        self.pipeline = test_pipeline(detector)
+        self.default_size = min(resize_scale(self.pipeline))
+        classes = (getattr(detector, "dataset_meta", None) or {}).get("classes") or ()
+        self.class_names = dict(enumerate(classes)) or None
+        self.label_ids = list(range(_class_count(detector)))
+        self._steps: dict[int, list[Any]] = {}
+        self._macs: dict[tuple[tuple[int, int], bool], float] = {}
+
+    @classmethod
+    def accepts(cls, detector: Any) -> bool:
+        return isinstance(detector, BaseDetector)
+
+    @classmethod
+    def from_spec(cls, spec: str, **options: str) -> MMDetAdapter:
+        """`config.py,weights.pth`; options are the host's `--cfg-options`, `model.test_cfg.score_thr=0.1`."""
+        config, _, weights = spec.partition(",")
+        return cls(load_detector(config, weights or None, options))
+
+    # -- a batch through the network -------------------------------------------------------------------------
+
+    def net(self, low: bool) -> Any:
+        return self.low_detector if low and self.low_detector is not None else self.detector
+
+    def router_images(self, batch: MMDetBatch) -> RouterImages:
+        images = batch.inputs.float()
+        if getattr(self.preprocessor, "_enable_normalize", False):
+            images = images * self.preprocessor.std + self.preprocessor.mean
+        if not getattr(self.preprocessor, "_channel_conversion", False):
+            images = images.flip(1)  # mmdet loads BGR; a preprocessor with bgr_to_rgb has turned it round already
+        samples = batch.samples or [None] * len(images)
+        return RouterImages(images / 255, [content_box(sample, batch.shape) for sample in samples])
+
+    def select(self, batch: MMDetBatch, index: Tensor) -> MMDetBatch:
+        return batch.take(index)
+
+    def resize(self, batch: MMDetBatch, index: Tensor, scale: float) -> MMDetBatch:
+        return batch.take(index).resized(low_size(batch.shape, scale, self.stride), ANTIALIAS)
+
+    def predict(self, batch: MMDetBatch) -> list[Any]:
+        net = self.net(batch.low)
+        with frozen(net):
+            samples = [sample.clone() for sample in batch.samples]  # the host writes its results into them
+            return list(net.predict(batch.inputs, samples, rescale=batch.rescale)) if samples else []
+
+    def merge(self, parts: Sequence[tuple[Tensor, Any, MMDetBatch]], batch: MMDetBatch) -> list[Any]:
+        merged: list[Any] = [None] * len(batch.samples)
+        for index, raw, part in parts:
+            for i, sample in zip(index.tolist(), raw):
+                merged[i] = sample if not part.low else self._as_high(sample, batch.samples[i], part, batch)
+        return merged
+
+    def _as_high(self, found: Any, original: Any, part: MMDetBatch, batch: MMDetBatch) -> Any:
+        """The high sample with the low pass's predictions."""
+        sample = original.clone()
+        for name, value in predictions(found).items():
+            if not batch.rescale and isinstance(value, InstanceData):
+                value = in_high_pixels(value, batch.shape, part.shape)
+            setattr(sample, name, value)
+        return sample
+
+    def losses(self, batch: MMDetBatch) -> Tensor:
+        net = self.net(batch.low)
+        with frozen(net):
+            return self._losses(net, net.extract_feat(batch.inputs), batch)
+
+    def _losses(self, net: Any, features: Any, batch: MMDetBatch) -> Tensor:
+        """The host's loss of one-image slices of the batch's features (it normalises over a batch)."""
+        values = []
+        for i, sample in enumerate(batch.samples):
+            # Two-stage samplers draw at random: the same image must always get the same loss.
+            with features_given(net, slice_of(features, i)), torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)
+                try:
+                    with loss_mode(net):
+                        loss = net.loss(batch.inputs[i : i + 1], [sample.clone()])
+                except (AttributeError, TypeError, KeyError) as error:
+                    raise DualResError(
+                        f"the mmdet detector {type(net).__name__} gives no loss ({error}). "
+                        "It needs the train_cfg of its config."
+                    ) from error
+            values.append(net.parse_losses(loss)[0].float())
+        return torch.stack(values) if values else torch.zeros(0)
+
+    # -- the routed host -------------------------------------------------------------------------------------
+
+    def wrap(self, decide: Decide, scale: float, on_decision: Callable[[Decision], None]) -> Any:
+        """A `BaseDetector` with routing inside; the given detector is shared and stays as it is."""
+        from dualres_plugin.adapters.mmdet.routed import RoutedDetector
+
+        return RoutedDetector(self, decide, scale, on_decision).eval()
+
+    def predict_source(self, wrapped: Any, source: Any, **kwargs: Any) -> list[Any] | Iterator[Any]:
+        """One `DetDataSample` per image, with `.route`, `.score`, `.dualres` and `.to_supervision()`.
+
+        Args:
+            source: path, folder, glob, video, array (H, W, 3) RGB, or a list of these.
+            size: the high size in pixels.
+            batch: images per pass.
+            stream: give the samples one by one, for sources that do not fit in memory.
+        """
+        size, count = int(kwargs.pop("size", self.default_size)), int(kwargs.pop("batch", 1))
+        stream = bool(kwargs.pop("stream", False))
+        if kwargs:
+            raise DualResError(f"mmdet's predict knows size, batch and stream, not {sorted(kwargs)}.")
+        samples = self._stream(wrapped, source, size, count)
+        return samples if stream else list(samples)
+
+    def _stream(self, wrapped: Any, source: Any, size: int, count: int) -> Iterator[Any]:
+        for images in in_batches((image.pixels for image in iter_source(source)), count):
+            batch = self.collate(images, size)
+            with frozen(self.detector):
+                samples = wrapped.predict(batch.inputs, batch.samples)
+            yield from samples
+
+    def size_options(self, size: int) -> dict[str, Any]:
+        return {"size": size}
+
+    def router_backbone(self) -> tuple[list[nn.Module], dict[str, Any]]:
+        from dualres_plugin.adapters.mmdet.backbone import backbone_of
+
+        return backbone_of(self.detector)
+
+    @classmethod
+    def build_backbone(cls, description: dict[str, Any]) -> list[nn.Module]:
+        from dualres_plugin.adapters.mmdet.backbone import build
+
+        return build(description)
+
+    # -- export ----------------------------------------------------------------------------------------------
+
+    def export_plan(self, size: int, scale: float, nms: bool = False) -> ExportPlan:
+        return export.export_plan(
+            self.detector, self.pipeline, self.stride, scale, ANTIALIAS, export.pads_to_size(self.pipeline)
+        )
+
+    def export_branch(
+        self, shape: tuple[int, int], low: bool = False, *, dynamic: bool = False, nms: bool = False
+    ) -> nn.Module:
+        return export.MMDetBranch(self.net(low))
+
+    def export_batch(self, image: np.ndarray, size: int, static: bool) -> MMDetBatch:
+        batch = self.collate([image], size)
+        return batch.padded((size, size), float(self.preprocessor.pad_value)) if static else batch
+
+    # -- profiling -------------------------------------------------------------------------------------------
+
+    def input_shape(self, image_size: tuple[int, int], size: int) -> tuple[int, int]:
+        blank = np.zeros((*image_size, 3), np.uint8)
+        shape = self._prepare(blank, size)["inputs"].shape[-2:]
+        divisor = int(getattr(self.preprocessor, "pad_size_divisor", 1))
+        h, w = (-(-int(side) // divisor) * divisor for side in shape)
+        return h, w
+
+    def collate(self, images: Sequence[np.ndarray], size: int, targets: Sequence[Targets] | None = None) -> MMDetBatch:
+        """The config's own test pipeline at another size, then the model's data preprocessor."""
+        packed = [self._prepare(image[..., ::-1], size) for image in images]
+        data = {"inputs": [p["inputs"] for p in packed], "data_samples": [p["data_samples"] for p in packed]}
+        data = self.preprocessor(data, False)
+        samples = data["data_samples"]
+        for sample, target in zip(samples, targets or []):
+            crowds = Targets(target.boxes[target.ignore], target.labels[target.ignore])
+            sample.gt_instances = _instances(target.trainable, sample.scale_factor, data["inputs"].device)
+            sample.ignored_instances = _instances(crowds, sample.scale_factor, data["inputs"].device)
+        return MMDetBatch(data["inputs"], samples, targets=targets is not None)
+
+    def _prepare(self, bgr: np.ndarray, size: int) -> dict[str, Any]:
+        results: dict[str, Any] = {
+            "img": np.ascontiguousarray(bgr),
+            "img_id": 0,
+            "img_path": None,
+            "img_shape": bgr.shape[:2],
+            "ori_shape": bgr.shape[:2],
+        }
+        if size not in self._steps:
+            self._steps[size] = transforms_at(self.pipeline, size)
+        for transform in self._steps[size]:
+            results = transform(results)
+        return results
+
+    def detections(self, raw: Any, batch: MMDetBatch) -> list[Detections]:
+        assert batch.rescale, "detections are wanted in original pixels"
+        found = (sample.pred_instances.cpu() for sample in raw)
+        return [Detections.from_arrays(p.bboxes.numpy(), p.scores.numpy(), p.labels.numpy()) for p in found]
+
+    def profile_pass(self, batch: MMDetBatch, with_losses: bool) -> tuple[list[Detections], Tensor | None]:
+        net = self.net(batch.low)
+        with frozen(net):
+            features = net.extract_feat(batch.inputs)
+            with features_given(net, features):
+                raw = net.predict(batch.inputs, [sample.clone() for sample in batch.samples], rescale=True)
+            losses = self._losses(net, features, batch).cpu() if with_losses else None
+        return self.detections(raw, batch), losses
+
+    def macs(self, shape: tuple[int, int], low: bool = False) -> float:
+        if (shape, low) not in self._macs:
+            net = self.net(low)
+            blank = torch.zeros(1, 3, *shape, device=next(net.parameters()).device)
+            with frozen(net), constant(net):
+                self._macs[shape, low] = gmacs(_Plain(net, blank_sample(shape)), blank)
+        return self._macs[shape, low]
+
+
+class _Plain(nn.Module):
+    """The bare network of a detector, for counting."""
+
+    def __init__(self, detector: Any, sample: Any):
+        super().__init__()
+        self.detector = detector
+        self.sample = sample
+
+    def forward(self, inputs: Tensor) -> Any:
+        return self.detector._forward(inputs, [self.sample])
+
+
+def blank_sample(shape: tuple[int, int]) -> Any:
+    """A `DetDataSample` for an image that fills its input."""
+    meta = dict.fromkeys(("img_shape", "ori_shape", "pad_shape", "batch_input_shape"), shape)
+    return DetDataSample(metainfo={**meta, "scale_factor": (1.0, 1.0)})
+
+
+def _class_count(detector: Any) -> int:
+    owner = detector if hasattr(detector, "bbox_head") else getattr(detector, "roi_head", None)
+    head = getattr(owner, "bbox_head", None)
+    head = head[-1] if isinstance(head, nn.ModuleList) else head  # cascades
+    return int(getattr(head, "num_classes", 0))
+
+
+def _instances(target: Targets, scale_factor: Sequence[float], device: torch.device) -> Any:
+    x, y = (float(f) for f in scale_factor[:2])
+    boxes = torch.from_numpy(target.boxes).float().reshape(-1, 4) * torch.tensor([x, y, x, y])
+    return InstanceData(bboxes=boxes.to(device), labels=torch.from_numpy(target.labels).long().to(device))

@@ -1,0 +1,235 @@
+"""`DualResDetector`: the routed detector of a config, with the training of its router."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmdet.registry import MODELS
+from mmengine.dist import all_gather_object, get_rank, get_world_size
+from mmengine.logging import MessageHub
+from torch import Tensor, nn
+
+from dualres_plugin.adapters.mmdet.adapter import MMDetAdapter
+from dualres_plugin.adapters.mmdet.batch import MMDetBatch
+from dualres_plugin.adapters.mmdet.routed import RoutedDetector
+from dualres_plugin.adapters.mmdet.settings import build_router, check_settings, unknown_keys_message
+from dualres_plugin.common.errors import DualResError
+from dualres_plugin.common.types import Decision, RouterImages
+from dualres_plugin.train.gating import dualres_loss, gumbel_gate, temperature_at
+
+QUANTILES = 101  # of the calibration scores, as in ResolutionRouter.calibrate
+RECENT = 2048  # training scores that the threshold is calibrated on
+
+
+@MODELS.register_module()
+class DualResDetector(RoutedDetector):
+    """A frozen detector behind a resolution router, built from a config; see `examples/mmdet.md`.
+
+    Args:
+        detector: config of the detector, or a built one.
+        router: folder of a trained router, a dict of `ResolutionRouter` settings (`weights` may name a local
+            file) for one that this config trains, or a built router.
+        low: low size as a ratio of the high size, inside (0, 1).
+        target_high_rate: wanted share of images at high; in training the θ of Eq. 5.
+        threshold: score above which an image goes high; overrides `target_high_rate`.
+        gamma: γ of Eq. 5, the weight of the rate penalty.
+        temperature: (first, last) temperature of the Gumbel gate.
+        norm_eval: keep the router's batch norms at their stored statistics, as its backbone was pretrained
+            (False: batch statistics, for a router from random weights and large batches).
+        seed: of the gate's noise.
+        backbone: ignored; `init_detector` looks for it.
+        data_preprocessor: ignored unless given: the detector's own is used.
+
+    Raises:
+        DualResError: If the router does not load, or a size, rate or key is wrong.
+    """
+
+    score_quantiles: Tensor
+    recent_scores: Tensor
+    step: Tensor
+
+    def __init__(
+        self,
+        detector: Any,
+        router: Any = None,
+        low: float = 0.5,
+        target_high_rate: float = 0.5,
+        threshold: float | None = None,
+        gamma: float = 1.0,
+        temperature: tuple[float, float] = (1.0, 1.0),
+        norm_eval: bool = True,
+        seed: int = 0,
+        backbone: Any = None,
+        data_preprocessor: Any = None,
+        init_cfg: Any = None,
+        **unknown: Any,
+    ):
+        if unknown:
+            raise DualResError(unknown_keys_message(unknown))
+        check_settings(low, target_high_rate)
+        built = detector if isinstance(detector, nn.Module) else MODELS.build(detector)
+        super().__init__(MMDetAdapter(built), self._decide, low)
+        if data_preprocessor is not None:
+            self.data_preprocessor = self.adapter.preprocessor = MODELS.build(data_preprocessor)
+        # Random batch sizes are for training detectors. The router's high size is that of the pipeline.
+        self.data_preprocessor.batch_augments = None
+        self.router = build_router(router)
+        self.target_high_rate, self.threshold = float(target_high_rate), threshold
+        self.gamma, self.temperature, self.seed = float(gamma), tuple(temperature), int(seed)
+        self.norm_eval = norm_eval
+        self.register_buffer("score_quantiles", _as_quantiles(self.router.quantiles))
+        self.register_buffer("recent_scores", torch.full((RECENT,), math.nan))
+        self.register_buffer("step", torch.zeros((), dtype=torch.long))
+        self.training_state: dict[str, float] = {}
+        self.detector.requires_grad_(False)
+        self.detector.eval()
+
+    # -- prediction ------------------------------------------------------------------------------------------
+
+    def _decide(self, images: RouterImages) -> Decision:
+        return self.router.decide(images, self.current_threshold())
+
+    def current_threshold(self) -> float:
+        """The score above which an image goes high.
+
+        Raises:
+            DualResError: If the router was never calibrated and no threshold is given.
+        """
+        if self.threshold is not None:
+            return float(self.threshold)
+        self.router.quantiles = _from_quantiles(self.score_quantiles)
+        return self.router.threshold_for(self.target_high_rate)
+
+    def save_router(self, path: Path | str) -> Path:
+        """Write the router folder that every other host can load."""
+        self.router.quantiles = _from_quantiles(self.score_quantiles)
+        return self.router.save(path)
+
+    # -- training --------------------------------------------------------------------------------------------
+
+    def train(self, mode: bool = True) -> DualResDetector:
+        """The router alone trains; the frozen detector stays in eval."""
+        self.training = mode
+        self.router.train(mode)
+        if mode and self.norm_eval:
+            for module in self.router.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        return self
+
+    def loss(self, batch_inputs: Tensor, batch_data_samples: Sequence[Any]) -> dict[str, Tensor]:
+        """Eq. 5 for the router: the detector's own per-image losses at both sizes are constants.
+
+        Returns:
+            `loss_expected` and `loss_rate`, whose sum is minimised.
+        """
+        batch = MMDetBatch(batch_inputs, list(batch_data_samples), targets=True)
+        everything = torch.arange(len(batch.samples), device=batch_inputs.device)
+        low = self.adapter.resize(batch, everything, self.scale)
+        loss_high, loss_low = self.adapter.losses(batch), self.adapter.losses(low)
+        scores = self.router(self.router.thumbnails(self.adapter.router_images(batch)))
+        gates, own = self._gates(scores)
+        expected = dualres_loss(gates[own], loss_high, loss_low, 0.0, self.target_high_rate)
+        rate = gates.mean()
+        # Launchers average gradients over processes, and each sees only its own share of the mean gate.
+        spread = rate.detach() + (rate - rate.detach()) * get_world_size()
+        penalty = self.gamma * (spread - self.target_high_rate) ** 2
+        self._note(rate, scores, penalty, batch, low)
+        return {"loss_expected": expected, "loss_rate": penalty}
+
+    def _gates(self, scores: Tensor) -> tuple[Tensor, Tensor]:
+        """Gates of the images of all processes, gradients on this one's; and where this one's images are.
+
+        The noise depends on the step and on an image's place in the whole batch, so that a launch on several
+        processes draws what a single process would.
+        """
+        everyone: list[list[float]] = all_gather_object(scores.detach().double().cpu().tolist())
+        places = _places([len(part) for part in everyone])
+        total = scores.new_zeros(sum(len(part) for part in everyone))
+        for part, place in zip(everyone, places):
+            total[place.to(scores.device)] = scores.new_tensor(part)
+        own = places[get_rank()].to(scores.device)
+        total = total.index_copy(0, own, scores)
+        self._collect(total.detach())
+        generator = torch.Generator(device=scores.device).manual_seed(self.seed * 1_000_003 + int(self.step))
+        gates = gumbel_gate(total, self.current_temperature(), generator=generator)
+        self.step += 1
+        return gates, own
+
+    def current_temperature(self) -> float:
+        """τ at this step of the host's training loop."""
+        steps = MessageHub.get_current_instance().get_info("max_iters", 1) or 1
+        return temperature_at(int(self.step), int(steps), *self.temperature)
+
+    def _collect(self, scores: Tensor) -> None:
+        """Calibrate the threshold on the last training scores of all processes."""
+        scores = scores[-RECENT:].to(self.recent_scores)
+        self.recent_scores.copy_(torch.cat([self.recent_scores, scores])[-RECENT:])
+        # At every step, not after training: the host writes its checkpoints whenever it likes.
+        self.router.calibrate(self.recent_scores[~self.recent_scores.isnan()].cpu())
+        self.score_quantiles.copy_(_as_quantiles(self.router.quantiles))
+
+    def _note(self, rate: Tensor, scores: Tensor, penalty: Tensor, high: MMDetBatch, low: MMDetBatch) -> None:
+        share = float(rate.detach())
+        cost = share * self.adapter.macs(high.shape) + (1 - share) * self.adapter.macs(low.shape)
+        self.training_state = {
+            "high_rate": share,
+            "p": float(torch.sigmoid(scores.detach()).mean()),
+            "gamma_term": float(penalty.detach()),
+            "gmacs": cost + self._router_gmacs(),
+            "temperature": self.current_temperature(),
+        }
+
+    def _router_gmacs(self) -> float:
+        if not hasattr(self, "_gmacs_of_router"):
+            # On a copy: counting would put the batch norms back to training with the rest.
+            self._gmacs_of_router = copy.deepcopy(self.router).gmacs()
+        return self._gmacs_of_router
+
+    # -- checkpoints -----------------------------------------------------------------------------------------
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, local_metadata: Any, strict: bool, *rest: Any
+    ) -> None:
+        own = [key for key in state_dict if key.startswith(prefix)]
+        if not any(key.startswith(f"{prefix}router.") for key in own):
+            # A plain checkpoint of the detector: it says nothing about the router, which stays as it is.
+            for key in own:
+                state_dict[f"{prefix}detector.{key[len(prefix) :]}"] = state_dict.pop(key)
+            for key, value in self.state_dict().items():
+                if not key.startswith("detector."):
+                    state_dict[prefix + key] = value
+        self._check_router(state_dict, f"{prefix}router.")
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, *rest)
+
+    def _check_router(self, state_dict: dict[str, Any], prefix: str) -> None:
+        # mmengine only logs keys that do not fit, which would leave a random router behind.
+        theirs = {key[len(prefix) :]: value.shape for key, value in state_dict.items() if key.startswith(prefix)}
+        ours = {key: value.shape for key, value in self.router.state_dict().items()}
+        wrong = sorted(key for key in theirs.keys() | ours.keys() if theirs.get(key) != ours.get(key))
+        if wrong:
+            raise DualResError(
+                f"the checkpoint's router does not fit this config's router ({self.router.config.backbone}): "
+                f"{len(wrong)} tensors differ, first '{wrong[0]}'. Use the router it was trained with."
+            )
+
+
+def _as_quantiles(values: Sequence[float]) -> Tensor:
+    return torch.tensor(values if len(values) else [math.nan] * QUANTILES, dtype=torch.float64)
+
+
+def _from_quantiles(values: Tensor) -> list[float]:
+    return [] if bool(values.isnan().any()) else [float(v) for v in values]
+
+
+def _places(sizes: Sequence[int]) -> list[Tensor]:
+    """Where each process's images lie in the whole batch: the host's sampler deals them out in turn."""
+    if len(set(sizes)) == 1:
+        return [torch.arange(rank, sizes[0] * len(sizes), len(sizes)) for rank in range(len(sizes))]
+    starts = [sum(sizes[:rank]) for rank in range(len(sizes))]
+    return [torch.arange(start, start + size) for start, size in zip(starts, sizes)]

@@ -1,0 +1,285 @@
+"""Torchvision detectors: Faster R-CNN, RetinaNet, FCOS, SSD, and any model built around `GeneralizedRCNNTransform`.
+
+That transform rescales whatever it is given, so the resolution is changed on the transform of a shallow copy that
+shares every parameter, not on the image.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dualres_plugin.adapters.torchvision import export
+from dualres_plugin.adapters.torchvision.models import build_model, label_names
+from dualres_plugin.adapters.torchvision.sizes import RememberedBackbone, at_size, default_size, with_transform
+from dualres_plugin.common.errors import DualResError
+from dualres_plugin.common.flops import gmacs
+from dualres_plugin.common.images import SourceImage, in_batches, iter_source
+from dualres_plugin.common.supervision import to_supervision
+from dualres_plugin.common.types import Decision, Detections, ImageDecision, RouterImages, Targets
+from dualres_plugin.hosts.contract import Decide, HostAdapter, run_routed
+from dualres_plugin.hosts.export_plan import ExportPlan
+
+
+@dataclass(frozen=True)
+class TorchvisionBatch:
+    """What torchvision detectors take: images of any shapes.
+
+    Attributes:
+        images: B tensors (3, H_i, W_i), RGB in [0, 1], at their original size.
+        size: short side of the high resolution in pixels; None is the detector's own.
+        scale: 1 for high, the low / high ratio for low.
+        targets: ground truth in original pixels, where known.
+    """
+
+    images: list[Tensor]
+    size: int | None = None
+    scale: float = 1.0
+    targets: list[Targets] | None = None
+
+    def take(self, index: Tensor) -> TorchvisionBatch:
+        chosen = index.tolist()
+        targets = [self.targets[i] for i in chosen] if self.targets is not None else None
+        return replace(self, images=[self.images[i] for i in chosen], targets=targets)
+
+
+class TorchvisionAdapter(HostAdapter[TorchvisionBatch]):
+    """Drives a torchvision detection model."""
+
+    name: ClassVar[str] = "torchvision"
+    requires: ClassVar[tuple[str, ...]] = ("torchvision>=0.19",)
+
+    def __init__(self, detector: Any, low_detector: Any | None = None):
+        super().__init__(detector, low_detector)
+        transform = detector.transform
+        self.stride = int(transform.size_divisible)
+        self.default_size = default_size(detector)
+        if low_detector is not None and default_size(low_detector) < self.default_size:
+            self.default_scale = default_size(low_detector) / self.default_size
+        self.class_names, self.label_ids = label_names(detector)
+        self._nets: dict[tuple[int | None, float], nn.Module] = {}
+        self._macs: dict[tuple[tuple[int, int], bool], float] = {}
+
+    @classmethod
+    def accepts(cls, detector: Any) -> bool:
+        from torchvision.models.detection.transform import GeneralizedRCNNTransform
+
+        return isinstance(detector, nn.Module) and isinstance(
+            getattr(detector, "transform", None), GeneralizedRCNNTransform
+        )
+
+    @classmethod
+    def from_spec(cls, spec: str, **options: str) -> TorchvisionAdapter:
+        """`name[,weights=FILE|DEFAULT,num_classes=N]`."""
+        return cls(build_model(spec, **options))
+
+    # -- a batch through the network ------------------------------------------------------------------------
+
+    def router_images(self, batch: TorchvisionBatch) -> RouterImages:
+        whole = [(0, 0, int(image.shape[2]), int(image.shape[1])) for image in batch.images]
+        return RouterImages(batch.images, whole)
+
+    def select(self, batch: TorchvisionBatch, index: Tensor) -> TorchvisionBatch:
+        return batch.take(index)
+
+    def resize(self, batch: TorchvisionBatch, index: Tensor, scale: float) -> TorchvisionBatch:
+        return replace(batch.take(index), scale=scale)
+
+    def predict(self, batch: TorchvisionBatch) -> list[dict[str, Tensor]]:
+        if not batch.images:
+            return []
+        with torch.no_grad():
+            found: list[dict[str, Tensor]] = self._net(batch)(batch.images)
+        return found
+
+    def merge(
+        self, parts: Sequence[tuple[Tensor, list[dict[str, Tensor]], TorchvisionBatch]], batch: TorchvisionBatch
+    ) -> list[dict[str, Tensor]]:
+        merged: list[dict[str, Tensor]] = [{} for _ in batch.images]
+        for index, raw, _ in parts:
+            for i, found in zip(index.tolist(), raw):
+                merged[i] = found  # torchvision already answers in pixels of the original image
+        return merged
+
+    def losses(self, batch: TorchvisionBatch) -> Tensor:
+        return _stacked([self._loss(self._net(batch), image, t) for image, t in self._pairs(batch)])
+
+    def _pairs(self, batch: TorchvisionBatch) -> list[tuple[Tensor, Targets]]:
+        assert batch.targets is not None, "losses need targets"
+        return list(zip(batch.images, batch.targets))
+
+    def _loss(self, net: nn.Module, image: Tensor, targets: Targets) -> Tensor:
+        """Sum of the model's own losses on one image, with batch norm left in eval."""
+        known = targets.trainable
+        labelled = {"boxes": torch.from_numpy(known.boxes).float(), "labels": torch.from_numpy(known.labels)}
+        parts = [m for m in (net, getattr(net, "rpn", None), getattr(net, "roi_heads", None)) if m is not None]
+        try:
+            for part in parts:
+                part.training = True  # the flag alone: `train()` would reach the backbone
+            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)  # two-stage models sample proposals at random
+                losses = net([image], [labelled])
+        finally:
+            for part in parts:
+                part.training = False
+        return torch.stack([v.detach().float().cpu() for v in losses.values()]).sum()
+
+    def _net(self, batch: TorchvisionBatch) -> nn.Module:
+        key = (batch.size, batch.scale)
+        if key not in self._nets:
+            if batch.scale < 1.0 and self.low_detector is not None:  # the scale refers to the high network's size
+                self._nets[key] = at_size(self.low_detector, batch.size or self.default_size, batch.scale)
+            else:
+                self._nets[key] = at_size(self.detector, batch.size, batch.scale)
+        net = self._nets[key]
+        # Torchvision hands detectors out in training mode; the flag of a copy does not tell that of its parts.
+        if net.training or net.backbone.training:  # type: ignore[union-attr]
+            net.eval()
+        return net
+
+    # -- inside the host ----------------------------------------------------------------------------------------
+
+    def wrap(self, decide: Decide, scale: float, on_decision: Callable[[Decision], None]) -> RoutedTorchvision:
+        return RoutedTorchvision(self, decide, scale, on_decision)
+
+    def size_options(self, size: int) -> dict[str, Any]:
+        return {"size": None if size == self.default_size else size}
+
+    def predict_source(self, wrapped: Any, source: Any, **kwargs: Any) -> Any:
+        """Tensors (3, H, W), arrays, paths, a folder, a glob or a video -> the detector's dicts, in order.
+
+        Args:
+            size: the high size in pixels.
+            batch: images per pass.
+            stream: give the dicts one by one, for sources that do not fit in memory.
+        """
+        size, batch, stream = kwargs.pop("size", None), int(kwargs.pop("batch", 8)), bool(kwargs.pop("stream", False))
+        if kwargs:
+            raise DualResError(f"torchvision's predict knows batch, size and stream, not {sorted(kwargs)}.")
+        results = self._stream(wrapped, source, size, batch)
+        return results if stream else list(results)
+
+    def _stream(self, wrapped: Any, source: Any, size: int | None, batch: int) -> Iterator[RoutedDict]:
+        items = source if isinstance(source, (list, tuple)) else [source]
+        # Tensors go in as they are; everything else is read as pixels.
+        tensors = (
+            t for item in items for t in ([item] if isinstance(item, Tensor) else map(_tensor, iter_source(item)))
+        )
+        for pending in in_batches(tensors, batch):
+            wrapped.size = size  # now, not when the stream was asked for: another may have run in between
+            results = wrapped(pending)
+            yield from results
+
+    # -- profiling ------------------------------------------------------------------------------------------------
+
+    def input_shape(self, image_size: tuple[int, int], size: int) -> tuple[int, int]:
+        transform = at_size(self.detector, size, 1.0).transform
+        if transform.fixed_size is not None:
+            return transform.fixed_size[1], transform.fixed_size[0]
+        scale = min(transform.min_size[-1] / min(image_size), transform.max_size / max(image_size))
+        h, w = (-(-int(side * scale) // self.stride) * self.stride for side in image_size)
+        return h, w
+
+    def collate(
+        self, images: Sequence[np.ndarray], size: int, targets: Sequence[Targets] | None = None
+    ) -> TorchvisionBatch:
+        tensors = [torch.from_numpy(np.ascontiguousarray(im)).permute(2, 0, 1).float().div_(255) for im in images]
+        device = next(self.detector.parameters()).device
+        own = None if size == self.default_size else size
+        return TorchvisionBatch(
+            [t.to(device) for t in tensors], own, 1.0, list(targets) if targets is not None else None
+        )
+
+    def detections(self, raw: list[dict[str, Tensor]], batch: TorchvisionBatch) -> list[Detections]:
+        return [Detections.from_arrays(*(r[k].cpu().numpy() for k in ("boxes", "scores", "labels"))) for r in raw]
+
+    def profile_pass(self, batch: TorchvisionBatch, with_losses: bool) -> tuple[list[Detections], Tensor | None]:
+        """One backbone pass serves both: its features are remembered, and cut per image for the losses."""
+        if not with_losses:
+            return self.detections(self.predict(batch), batch), None
+        net = copy.copy(self._net(batch))
+        net._modules = dict(net._modules)
+        memory = RememberedBackbone(net.backbone)  # type: ignore[arg-type]
+        net._modules["backbone"] = memory
+        with torch.no_grad():
+            found = self.detections(net(batch.images), batch)
+        losses = []
+        for i, (image, target) in enumerate(self._pairs(batch)):
+            memory.image = i
+            losses.append(self._loss(net, image, target))
+        return found, _stacked(losses)
+
+    def macs(self, shape: tuple[int, int], low: bool = False) -> float:
+        if (shape, low) not in self._macs:
+            base = self.low_detector if low and self.low_detector is not None else self.detector
+            net = with_transform(base, min_size=(min(shape),), max_size=max(shape), fixed_size=None)
+            # Noise, not zeros: a two-stage model's second stage costs by the proposals it finds.
+            noise = torch.rand(3, *shape, generator=torch.Generator().manual_seed(0))
+            self._macs[shape, low] = gmacs(net, [noise.to(next(base.parameters()).device)])  # type: ignore[arg-type]
+        return self._macs[shape, low]
+
+    # -- export ---------------------------------------------------------------------------------------------------
+
+    def export_plan(self, size: int, scale: float, nms: bool = False) -> ExportPlan:
+        """The model's own NMS is always inside."""
+        return export.export_plan(self._scaled(size, 1.0), self._scaled(size, scale), scale)
+
+    def export_branch(
+        self, shape: tuple[int, int], low: bool = False, *, dynamic: bool = False, nms: bool = False
+    ) -> nn.Module:
+        return export.ScaledDetector(self.low_detector if low and self.low_detector is not None else self.detector)
+
+    def _scaled(self, size: int, scale: float) -> nn.Module:
+        return at_size(self.detector, None if size == self.default_size else size, scale)
+
+
+class RoutedDict(dict[str, Tensor]):
+    """The host's result dict, with `.dualres` beside it."""
+
+    dualres: ImageDecision
+    names: dict[int, str] | None = None
+
+    def to_supervision(self) -> Any:
+        """`supervision.Detections`, with the route of the image in `data`."""
+        boxes, scores, labels = (self[key].detach().cpu().numpy() for key in ("boxes", "scores", "labels"))
+        masks = self["masks"][:, 0].detach().cpu().numpy() > 0.5 if "masks" in self else None
+        return to_supervision(boxes, scores, labels, self.dualres, self.names, masks)
+
+
+class RoutedTorchvision(nn.Module):
+    """Called like the detector: a list of (3, H, W) tensors in, a list of dicts out."""
+
+    def __init__(
+        self, adapter: TorchvisionAdapter, decide: Decide, scale: float, on_decision: Callable[[Decision], None]
+    ):
+        super().__init__()
+        self.detector = adapter.detector.eval()
+        self.adapter = adapter
+        self.decide = decide
+        self.scale = scale
+        self.on_decision = on_decision
+        self.size: int | None = None
+
+    def forward(self, images: Sequence[Tensor]) -> list[RoutedDict]:
+        batch = TorchvisionBatch(list(images), self.size)
+        decisions: list[Decision] = []
+        raw = run_routed(self.adapter, batch, self.decide, self.scale, decisions.append)
+        self.on_decision(decisions[0])
+        results = [RoutedDict(found) for found in raw]
+        for i, result in enumerate(results):
+            result.dualres, result.names = decisions[0].of(i), self.adapter.class_names
+        return results
+
+
+def _tensor(image: SourceImage) -> Tensor:
+    return image.tensor()
+
+
+def _stacked(losses: list[Tensor]) -> Tensor:
+    return torch.stack(losses) if losses else torch.zeros(0)

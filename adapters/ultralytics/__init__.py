@@ -1,0 +1,19 @@
+"""Ultralytics: `YOLO` objects, wrapped or by callback."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dualres_plugin.common.lazy import lazy
+
+if TYPE_CHECKING:
+    from dualres_plugin.adapters.ultralytics.adapter import UltralyticsAdapter
+    from dualres_plugin.adapters.ultralytics.routed import attach, detach
+
+_HOME = {
+    "UltralyticsAdapter": "adapter",
+    "attach": "routed",
+    "detach": "routed",
+}
+__all__ = ["UltralyticsAdapter", "attach", "detach"]
+__getattr__ = lazy(__name__, _HOME)

@@ -1,0 +1,264 @@
+"""Ultralytics (AGPL-3.0) detectors: YOLO v3 to v12 and YOLO26, anything behind `ultralytics.YOLO`; not RT-DETR.
+
+The routed network is a plain `nn.Module` that the host accepts as `YOLO.model`, so `Results`, `val`, tracking and
+plots are the host's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dualres_plugin.adapters.ultralytics import export
+from dualres_plugin.adapters.ultralytics.batch import YoloBatch, content_box, decoded, letterboxed
+from dualres_plugin.adapters.ultralytics.loss import ImageLosses
+from dualres_plugin.adapters.ultralytics.models import load_yolo, network_of
+from dualres_plugin.adapters.ultralytics.routed import RoutedYolo, add_result_callbacks, attach, detach
+from dualres_plugin.common.errors import DualResError
+from dualres_plugin.common.flops import gmacs
+from dualres_plugin.common.resize import axis_ratio, low_size, resize_images, scale_boxes
+from dualres_plugin.common.types import Decision, Detections, RouterImages, Targets
+from dualres_plugin.hosts.contract import Decide, HostAdapter
+from dualres_plugin.hosts.export_plan import ExportPlan
+
+__all__ = ["RoutedYolo", "UltralyticsAdapter", "YoloBatch", "attach", "content_box", "detach", "load_yolo"]
+
+CONF, IOU, MAX_DET = 0.001, 0.7, 300  # what `YOLO.val` and pycocotools users run with
+# Down to half size two taps an axis see every pixel, and cost less than antialiasing (YOLO11n, 320 from 640, 164 COCO
+# val images: AP 31.75 antialiased, 31.86 not, 31.65 by the host's own 320). Below that pixels would be dropped.
+PLAIN_DOWN_TO = 0.5
+
+
+class UltralyticsAdapter(HostAdapter[YoloBatch]):
+    """Drives a `YOLO` (or its bare `DetectionModel`)."""
+
+    name: ClassVar[str] = "ultralytics"
+    requires: ClassVar[tuple[str, ...]] = ("ultralytics>=8.4,<8.5",)
+    sized_methods: ClassVar[tuple[str, ...]] = ("val", "track")
+
+    def __init__(self, detector: Any, low_detector: Any | None = None):
+        super().__init__(detector, low_detector)
+        self.net: nn.Module = network_of(detector)
+        self.low_net: nn.Module = network_of(low_detector) if low_detector is not None else self.net
+        nets: tuple[Any, Any] = (self.net, self.low_net)
+        self.stride = max(32, *(int(net.stride.max()) for net in nets))
+        if len({bool(getattr(net, "end2end", False)) for net in nets}) == 2:
+            raise DualResError("a pair must be both end-to-end (NMS-free) or neither: their outputs do not mix.")
+        names = self.net.names
+        self.class_names = dict(names) if isinstance(names, dict) else dict(enumerate(names))  # type: ignore[arg-type]
+        self._ready: dict[bool, nn.Module] = {}
+        self._criteria: dict[bool, ImageLosses] = {}
+        self._macs: dict[tuple[tuple[int, int], bool], float] = {}
+
+    @classmethod
+    def accepts(cls, detector: Any) -> bool:
+        return any(c.__module__.startswith("ultralytics.") for c in type(detector).__mro__) and hasattr(
+            detector, "names"
+        )
+
+    @classmethod
+    def from_spec(cls, spec: str, **options: str) -> UltralyticsAdapter:
+        """`path.pt` or `name.yaml` (random weights)."""
+        if options:
+            raise DualResError(f"ultralytics detectors take no options, got {sorted(options)}: give just the .pt file.")
+        return cls(load_yolo(spec))
+
+    # -- a batch through the network ----------------------------------------------------------------------
+
+    def router_images(self, batch: YoloBatch) -> RouterImages:
+        return RouterImages(batch.images, [content_box(image) for image in batch.images])
+
+    def select(self, batch: YoloBatch, index: Tensor) -> YoloBatch:
+        return batch.take(index)
+
+    def resize(self, batch: YoloBatch, index: Tensor, scale: float) -> YoloBatch:
+        part = batch.take(index)
+        size = low_size(batch.high, scale, self.stride)
+        return replace(part, images=resize_images(part.images, size, antialias=scale < PLAIN_DOWN_TO), low=True)
+
+    def predict(self, batch: YoloBatch) -> Any:
+        net = self.low_net if batch.low else self.net
+        if not len(batch.images):  # the host's head cannot reshape nothing
+            return batch.images.new_zeros((0, 0, 6) if self._end2end else (0, 4 + len(self.class_names or {}), 0))
+        if net.training:  # as `YOLO("x.yaml")` hands it out
+            net.eval()
+        with torch.no_grad():
+            return net(batch.images)
+
+    def merge(self, parts: Sequence[tuple[Tensor, Any, YoloBatch]], batch: YoloBatch) -> Tensor:
+        """(B, 4 + nc, N) xywh or (B, N, 6) xyxy in high pixels.
+
+        A low pass has fewer anchors; its rows are filled up with zeros, whose score the host's NMS drops.
+        """
+        outputs = [(index, self._in_high_pixels(decoded(raw), part)) for index, raw, part in parts]
+        anchors_last = not self._end2end
+        count = max(y.shape[2 if anchors_last else 1] for _, y in outputs)
+        first = outputs[0][1]
+        shape = (
+            (len(batch.images), first.shape[1], count) if anchors_last else (len(batch.images), count, first.shape[2])
+        )
+        merged = first.new_zeros(shape)
+        for index, y in outputs:
+            if anchors_last:
+                merged[index, :, : y.shape[2]] = y
+            else:
+                merged[index, : y.shape[1]] = y
+        return merged
+
+    @property
+    def _end2end(self) -> bool:
+        return bool(getattr(self.net, "end2end", False))
+
+    def _in_high_pixels(self, y: Tensor, batch: YoloBatch) -> Tensor:
+        if not batch.low:
+            return y
+        ratio = axis_ratio(batch.high, batch.images.shape[-2:])
+        if self._end2end:
+            return torch.cat((scale_boxes(y[..., :4], ratio), y[..., 4:]), dim=2)
+        boxes = scale_boxes(y[:, :4].transpose(1, 2), ratio).transpose(1, 2)
+        return torch.cat((boxes, y[:, 4:]), dim=1)
+
+    def losses(self, batch: YoloBatch) -> Tensor:
+        if not len(batch.images):
+            return torch.zeros(0)
+        return self._losses(self._forward_ready(batch), batch)
+
+    # -- inside the host --------------------------------------------------------------------------------------
+
+    def wrap(self, decide: Decide, scale: float, on_decision: Callable[[Decision], None]) -> Any:
+        """A copy of the `YOLO` object whose network is routed; weights are shared, the original is untouched."""
+        routed = RoutedYolo(self.net, decide, scale, on_decision, self.low_detector and self.low_net)
+        yolo = self.detector
+        if isinstance(yolo, nn.Module) and yolo is self.net:
+            return routed
+        host = type(yolo).__new__(type(yolo))
+        host.__dict__ = dict(yolo.__dict__)
+        host._modules = dict(yolo._modules)
+        host.callbacks = {event: list(functions) for event, functions in yolo.callbacks.items()}
+        host.overrides = dict(yolo.overrides)
+        host.predictor = None
+        host.model = routed
+        add_result_callbacks(host)
+        return host
+
+    def predict_source(self, wrapped: Any, source: Any, **kwargs: Any) -> Any:
+        if isinstance(wrapped, RoutedYolo):
+            raise DualResError("a bare network has no predict: wrap the YOLO object instead of its .model.")
+        return wrapped.predict(source, **kwargs)
+
+    def size_options(self, size: int) -> dict[str, Any]:
+        return {"imgsz": size}
+
+    def for_inference(self) -> UltralyticsAdapter:
+        return UltralyticsAdapter(
+            self._ready_net(False), self._ready_net(True) if self.low_detector is not None else None
+        )
+
+    def router_backbone(self) -> tuple[list[nn.Module], dict[str, Any]]:
+        yaml: Any = self.net.yaml
+        count = len(yaml["backbone"])
+        blocks = [deepcopy(block).float() for block in list(self.net.model)[:count]]  # type: ignore[arg-type]
+        return blocks, {"yaml": {k: yaml[k] for k in yaml if k != "yaml_file"}, "layers": count}
+
+    @classmethod
+    def build_backbone(cls, description: dict[str, Any]) -> list[nn.Module]:
+        from ultralytics.nn.tasks import DetectionModel
+
+        net = DetectionModel(dict(description["yaml"]), verbose=False)
+        return list(net.model)[: int(description["layers"])]
+
+    # -- profiling ----------------------------------------------------------------------------------------------
+
+    def input_shape(self, image_size: tuple[int, int], size: int) -> tuple[int, int]:
+        """The host's minimal rectangle: scaled to `size`, padded up to the stride."""
+        h, w = letterboxed(image_size, size)
+        return h + (size - h) % self.stride, w + (size - w) % self.stride
+
+    def collate(self, images: Sequence[np.ndarray], size: int, targets: Sequence[Targets] | None = None) -> YoloBatch:
+        return self._letterboxed(images, size, targets, auto=True)
+
+    def _letterboxed(
+        self, images: Sequence[np.ndarray], size: int, targets: Sequence[Targets] | None, auto: bool
+    ) -> YoloBatch:
+        from ultralytics.data.augment import LetterBox
+
+        letterbox = LetterBox(size, auto=auto, stride=self.stride)
+        padded = np.stack([letterbox(image=np.ascontiguousarray(image)) for image in images])
+        tensor = torch.from_numpy(padded).permute(0, 3, 1, 2).contiguous().float().div_(255)
+        return YoloBatch(
+            tensor.to(next(self.net.parameters()).device),
+            (int(tensor.shape[2]), int(tensor.shape[3])),
+            [(int(im.shape[0]), int(im.shape[1])) for im in images],
+            list(targets) if targets is not None else None,
+        )
+
+    def detections(self, raw: Any, batch: YoloBatch) -> list[Detections]:
+        import torchvision  # noqa: F401 - the host's NMS is much faster where it finds torchvision imported
+        from ultralytics.utils.nms import non_max_suppression
+        from ultralytics.utils.ops import scale_boxes as to_original
+
+        assert batch.sizes is not None, "only batches made by collate know their original sizes"
+        # The host gives up on NMS after two seconds; a profile must not depend on how busy the machine is.
+        rows = non_max_suppression(decoded(raw), CONF, IOU, max_det=MAX_DET, max_time_img=3600.0, end2end=self._end2end)
+        ratio = axis_ratio(batch.high, batch.images.shape[-2:])  # NMS does not depend on the scale: only survivors
+        found = []
+        for row, size in zip(rows, batch.sizes):
+            boxes = to_original(batch.high, scale_boxes(row[:, :4], ratio), size)
+            found.append(Detections.from_arrays(boxes.cpu().numpy(), row[:, 4].cpu().numpy(), row[:, 5].cpu().numpy()))
+        return found
+
+    def profile_pass(self, batch: YoloBatch, with_losses: bool) -> tuple[list[Detections], Tensor | None]:
+        raw = self._forward_ready(batch)
+        return self.detections(raw, batch), self._losses(raw, batch) if with_losses else None
+
+    def macs(self, shape: tuple[int, int], low: bool = False) -> float:
+        if (shape, low) not in self._macs:
+            net = self._ready_net(low)
+            blank = torch.zeros(1, 3, *shape, device=next(net.parameters()).device)
+            self._macs[shape, low] = gmacs(net, blank)
+        return self._macs[shape, low]
+
+    # -- export -------------------------------------------------------------------------------------------------
+
+    def export_plan(self, size: int, scale: float, nms: bool = False) -> ExportPlan:
+        return export.export_plan(self.net, scale, self.stride, scale < PLAIN_DOWN_TO, nms)
+
+    def export_branch(
+        self, shape: tuple[int, int], low: bool = False, *, dynamic: bool = False, nms: bool = False
+    ) -> nn.Module:
+        return export.export_branch(self.low_net if low else self.net, dynamic, nms, shape)
+
+    def export_static(self, shape: tuple[int, int], low: bool, nms: bool, folder: Path) -> Path:
+        return export.export_static(self.low_net if low else self.net, shape, nms, folder)
+
+    def export_batch(self, image: np.ndarray, size: int, static: bool) -> YoloBatch:
+        return self._letterboxed([image], size, None, auto=not static)
+
+    def _ready_net(self, low: bool) -> nn.Module:
+        """The network as the host itself runs it: a fused copy in the host's memory format."""
+        low = low and self.low_detector is not None
+        if low not in self._ready:
+            from ultralytics.nn.autobackend import AutoBackend
+
+            net = self.low_net if low else self.net
+            backend = AutoBackend(deepcopy(net), device=next(net.parameters()).device, fuse=True, verbose=False)
+            self._ready[low] = backend.backend.model.eval()
+        return self._ready[low]
+
+    def _forward_ready(self, batch: YoloBatch) -> Any:
+        with torch.no_grad():
+            return self._ready_net(batch.low)(batch.images)
+
+    def _losses(self, raw: Any, batch: YoloBatch) -> Tensor:
+        assert batch.targets is not None and batch.sizes is not None, "losses need targets"
+        low = batch.low and self.low_detector is not None
+        if low not in self._criteria:
+            self._criteria[low] = ImageLosses(self._ready_net(low))
+        return self._criteria[low](raw, batch.targets, batch.sizes)

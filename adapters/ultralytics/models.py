@@ -1,0 +1,48 @@
+"""Loading a `YOLO` and finding the network in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from dualres_plugin.common.errors import DualResError
+
+
+def load_yolo(path: str) -> Any:
+    """`YOLO(path)`, with an error that says where a missing file comes from."""
+    from ultralytics import YOLO
+
+    if Path(path).name.startswith("yolov6") and path.endswith(".pt") and not Path(path).is_file():
+        raise DualResError(
+            f"'{path}' does not exist, and Ultralytics has no such download: it ships yolov6n.yaml only. Train one "
+            "(examples/train_ultralytics.py yolov6n.yaml --data …, or YOLO('yolov6n.yaml').train(data=…)). "
+            "Checkpoints of Meituan's YOLOv6 repository have another format."
+        )
+    try:
+        return YOLO(path)
+    except FileNotFoundError as error:
+        raise DualResError(f"cannot load detector '{path}': the file does not exist ({error}).") from None
+    except Exception as error:
+        raise DualResError(f"cannot load '{path}' as an Ultralytics detector: {error}") from None
+
+
+def network_of(detector: Any) -> nn.Module:
+    """The detection network of a `YOLO`, or the network itself; raises a DualResError for any other model."""
+    net = getattr(detector, "model", detector)
+    if isinstance(net, str):
+        raise DualResError(
+            f"'{net}' is an exported model. DualRes routes a PyTorch detector: load the .pt it was exported from."
+        )
+    net = net if hasattr(net, "stride") else detector
+    task = getattr(net, "task", None) or getattr(detector, "task", "detect")
+    if task != "detect":
+        raise DualResError(f"this is a '{task}' model: DualRes routes object detectors (task 'detect').")
+    layers = getattr(net, "model", None)
+    if isinstance(layers, nn.Sequential) and type(layers[-1]).__name__ == "RTDETRDecoder":
+        raise DualResError(
+            "this is an RT-DETR: it stretches photos to a square and gives its boxes as shares of it, which DualRes "
+            "does not handle. Give a YOLO (v3 to v12, YOLO26), or a model of another host."
+        )
+    return net

@@ -1,0 +1,1 @@
+"""From a budget to a threshold: calibration, cost, and the controller of a stream. Loads no torch."""

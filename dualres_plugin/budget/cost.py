@@ -1,0 +1,59 @@
+"""Operating points: threshold <-> share at high <-> GMACs <-> milliseconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from dualres_plugin.common.errors import DualResError
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a user asks for: one of these, or nothing for half of the images at high.
+
+    Attributes:
+        target_high_rate: share of images at high.
+        threshold: score above which an image goes high.
+        gmacs, ms: mean compute or time per image.
+
+    Raises:
+        DualResError: If more than one is given.
+    """
+
+    target_high_rate: float | None = None
+    threshold: float | None = None
+    gmacs: float | None = None
+    ms: float | None = None
+
+    def __post_init__(self) -> None:
+        given = [f.name for f in fields(self) if getattr(self, f.name) is not None]
+        if len(given) > 1:
+            raise DualResError(f"give only one of the budgets, not {' and '.join(given)}.")
+
+
+def rate_for_budget(budget: float, router: float, low: float, high: float, unit: str = "GMACs") -> float:
+    """The share of images at high that meets a mean budget: `β = (T - t_router - t_low) / (t_high - t_low)`.
+
+    Args:
+        budget: mean cost per image that may be spent, in any unit.
+        router, low, high: cost of the router and of the two passes, in the same unit.
+
+    Returns:
+        β in [0, 1]; 1 where the budget is more than all-high needs.
+
+    Raises:
+        DualResError: If even all-low exceeds the budget, or high costs no more than low.
+    """
+    if high <= low:
+        raise DualResError(f"high costs {high:g} {unit} and low {low:g}: routing can save nothing.")
+    if budget < router + low:
+        raise DualResError(
+            f"a budget of {budget:g} {unit} is below the cheapest point, all low with the router: "
+            f"{router + low:.3g} {unit}. All high costs {router + high:.3g}."
+        )
+    return min(1.0, (budget - router - low) / (high - low))
+
+
+def cost_at(rate: float, router: float, low: float, high: float) -> float:
+    """Mean cost per image at a share of images at high, router included."""
+    return router + low + rate * (high - low)

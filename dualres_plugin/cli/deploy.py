@@ -1,0 +1,119 @@
+"""`dualres export`, `bench` and `layout`: a routed detector as ONNX, what it costs there, and why."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dualres_plugin.cli.learn import Detector
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file to the command line."""
+    app.command("export")(export)
+    app.command("bench")(bench)
+    app.command("layout")(layout)
+
+
+Router = Annotated[str, typer.Option(help="Folder of a router.")]
+High = Annotated[int | None, typer.Option(help="High size; the detector's own by default.")]
+Low = Annotated[int | None, typer.Option(help="Low size; half of high by default, or that of a pair.")]
+Photos = Annotated[str | None, typer.Option(help="Folder or glob of real photos.")]
+
+
+def export(
+    detector: Detector,
+    router: Router,
+    out: Annotated[Path, typer.Option(help="The .onnx file; a folder for --form pair.")],
+    form: Annotated[str, typer.Option(help="cond, resize, branches or pair (docs/deployment.md).")] = "cond",
+    high: High = None,
+    low: Low = None,
+    target_high_rate: Annotated[float | None, typer.Option(help="Wanted share at high, 0 to 1 (default 0.5).")] = None,
+    threshold: Annotated[float | None, typer.Option(help="Score above which an image goes high.")] = None,
+    nms: Annotated[bool, typer.Option("--nms", help="Put the host's NMS into the graph.")] = False,
+    images: Photos = None,
+    photos: Annotated[int, typer.Option(help="Photos to check the file with, both routes; 0: no check.")] = 8,
+) -> None:
+    """Write detector, router and threshold as ONNX, checked against PyTorch on real photos.
+
+    The threshold stays an input of the graph, so the budget can change without another export.
+
+    \b
+    Examples:
+    dualres export yolo11n.pt --router runs/router --images photos/ --out yolo11n_dualres.onnx
+    dualres export yolo11n.pt --router runs/router --form pair --out runs/pair
+    """
+    from dualres_plugin.common.errors import DualResError
+    from dualres_plugin.export.build import export_model
+    from dualres_plugin.hosts.registry import load_detector
+    from dualres_plugin.router.network import ResolutionRouter
+
+    if threshold is not None and target_high_rate is not None:
+        raise DualResError("give only one of --target-high-rate and --threshold.")
+    adapter = load_detector(detector)
+    net = ResolutionRouter.from_pretrained(router)
+    if threshold is None:
+        threshold = net.threshold_for(0.5 if target_high_rate is None else target_high_rate)
+    size = high or adapter.default_size
+    made = export_model(
+        adapter, net, out, form=form, high=size, scale=low / size if low else None, threshold=threshold, nms=nms,
+        images=images, photos=photos,
+    )  # fmt: skip
+    typer.echo(f"{made}: {_megabytes(made):.2f} MB, form {form}, threshold {threshold:+.4f}")
+
+
+def _megabytes(path: Path) -> float:
+    files = [path] if path.is_file() else [p for p in path.iterdir() if p.is_file()]
+    return sum(f.stat().st_size for f in files) / 1e6
+
+
+def bench(
+    detector: Detector,
+    router: Router,
+    out: Annotated[Path, typer.Option(help="Folder for table.txt, times.csv, bench.png and the exported models.")],
+    images: Photos = None,
+    count: Annotated[int, typer.Option(help="Photos to run.")] = 128,
+    high: High = None,
+    low: Low = None,
+    forms: Annotated[str, typer.Option(help="Forms to measure, comma separated.")] = "cond,resize,branches,pair",
+    threads: Annotated[int, typer.Option(help="Threads of every runtime.")] = 2,
+    rounds: Annotated[int, typer.Option(help="Passes over the photos.")] = 1,
+    memory: Annotated[bool, typer.Option(help="Measure resident memory, each model in its own process.")] = True,
+    check: Annotated[int, typer.Option(help="Photos to check every export with, against PyTorch, both routes.")] = 2,
+) -> None:
+    """Time every form against the plain detector, in one interleaved run, with the router's cost in it.
+
+    \b
+    Example:
+    dualres bench yolo11n.pt --router runs/router --images photos/ --out runs/bench
+    """
+    # Read when torch is loaded: its idle threads must not spin while another case is timed.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    from dualres_plugin.export.bench.run import BenchSettings, run_bench
+    from dualres_plugin.hosts.registry import load_detector
+    from dualres_plugin.router.network import ResolutionRouter
+
+    adapter = load_detector(detector)
+    size = high or adapter.default_size
+    settings = BenchSettings(
+        high=size, scale=low / size if low else adapter.default_scale, forms=tuple(forms.split(",")), images=images,
+        count=count, threads=threads, rounds=rounds, memory=memory, check=check,
+    )  # fmt: skip
+    typer.echo(run_bench(adapter, ResolutionRouter.from_pretrained(router), out, settings).table())
+
+
+def layout(models: Annotated[list[Path], typer.Argument(help="ONNX files, or folders of pairs.")]) -> None:
+    """Count the convolutions that onnxruntime runs in its fast layout (NCHWc) on this machine, by its own graph.
+
+    A convolution inside an If whose weights lie outside stays in the plain layout, which is slower.
+
+    \b
+    Example:
+    dualres layout runs/bench/models/cond.onnx runs/bench/models/pair
+    """
+    from dualres_plugin.export.bench.layout import layout_table
+
+    typer.echo(layout_table(models))

@@ -1,0 +1,285 @@
+"""`dualres profile`, `train`, `evaluate` and `swap`: from a detector and images to a router."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Detector = Annotated[
+    str,
+    typer.Argument(
+        metavar="DETECTOR",
+        help="HOST:NAME[,key=value]: ultralytics:yolo11n.pt, torchvision:NAME,weights=FILE,num_classes=N, "
+        "mmdet:config.py,weights.pth, effdet:NAME,checkpoint=FILE. A bare .pt is Ultralytics.",
+    ),
+]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps …")]
+Seed = Annotated[int, typer.Option(help="Of everything random; the same seed gives the same result.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file to the command line."""
+    app.command("profile")(profile)
+    app.command("train")(train)
+    app.command("evaluate")(evaluate)
+    app.command("swap")(swap)
+
+
+def profile(
+    detector: Detector,
+    out: Annotated[Path, typer.Option(help="Folder of the profile; a started one is resumed.")],
+    data: Annotated[
+        str | None, typer.Option(help="COCO annotations (.json) or an Ultralytics data.yaml; none: no labels.")
+    ] = None,
+    images: Annotated[Path | None, typer.Option(help="Image folder (not needed with a data.yaml).")] = None,
+    high: Annotated[
+        int | None, typer.Option(help="High size in pixels, as the host counts it; the detector's own by default.")
+    ] = None,
+    low: Annotated[int | None, typer.Option(help="Low size; half of high by default, or that of a pair.")] = None,
+    views: Annotated[int, typer.Option(help="Views per image: 1 the image alone, more adds crops and mosaics.")] = 1,
+    split: Annotated[str, typer.Option(help="Split of a data.yaml.")] = "train",
+    batch: Annotated[int, typer.Option(help="Images per pass.")] = 8,
+    workers: Annotated[int, typer.Option(help="Threads that read images ahead.")] = 1,
+    thumbnail: Annotated[int, typer.Option(help="Side of the stored thumbnails: the router's largest input.")] = 160,
+    seed: Seed = 0,
+    device: Device = "cpu",
+) -> None:
+    """Run the detector once at both sizes over a data set and store what routing needs.
+
+    Everything after this (training, calibration, evaluation at every budget) costs no detector pass.
+    Train and evaluate on different images: profile them into two folders.
+
+    \b
+    Examples:
+    dualres profile yolo11n.pt --data train.json --images train/ --views 8 --out runs/train
+    dualres profile yolo11n.pt --data data.yaml --split val --out runs/val
+    dualres profile yolo11n.pt --images unlabelled/ --out runs/nolabels
+    """
+    from dualres_plugin.common.errors import DualResError
+    from dualres_plugin.common.resize import check_scale
+    from dualres_plugin.hosts.registry import load_detector
+    from dualres_plugin.profile.build import ProfileSettings, build_profile
+    from dualres_plugin.profile.dataset import load_dataset
+
+    if low and high and low >= high:
+        raise DualResError(f"--low {low} must be smaller than --high {high}.")
+    dataset = load_dataset(data, images, split)
+    adapter = on_device(load_detector(detector), device)
+    size = high or adapter.default_size
+    scale = check_scale(low / size if low else adapter.default_scale)
+    settings = ProfileSettings(size, scale, views, batch, seed, thumbnail)
+    made = build_profile(adapter, dataset, out, settings, detector_name=short_name(detector), workers=workers)
+    low_gmacs, high_gmacs = made.gmacs
+    typer.echo(
+        f"{len(made)} views of {len(made.originals)} images in {out}: low {low_gmacs:.2f}, high {high_gmacs:.2f} GMACs"
+    )
+
+
+def train(
+    profiles: Annotated[list[Path], typer.Argument(metavar="PROFILE...", help="One or more profile folders.")],
+    out: Annotated[Path, typer.Option(help="Folder of the router.")],
+    config: Annotated[Path | None, typer.Option(help="YAML with training settings, e.g. configs/paper.yaml.")] = None,
+    gain: Annotated[
+        str | None, typer.Option(help="What to learn: ap_objects, ap, loss, matched, agreement, score_mass.")
+    ] = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            help="default (the shipped router's body), detector:DETECTOR (its own), tiny, lite, a torchvision "
+            "classifier, or timm:NAME."
+        ),
+    ] = None,
+    weights: Annotated[Path | None, typer.Option(help="Local file with backbone weights.")] = None,
+    input_size: Annotated[int | None, typer.Option(help="Thumbnail side in pixels.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the profile.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Thumbnails per step.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of everything random.")] = None,
+    tensorboard: Annotated[
+        Path | None, typer.Option(help="Folder for TensorBoard: loss, rank correlation and the like.")
+    ] = None,
+) -> None:
+    """Train a router from a profile, in minutes on a CPU, and calibrate it on held-out images.
+
+    Several profiles of the same images by other detectors or sizes are averaged: the router becomes universal.
+
+    \b
+    Examples:
+    dualres train runs/train --backbone detector:yolo11n.pt --input-size 128 --out runs/router
+    dualres train runs/train --out runs/router
+    dualres train runs/train --config configs/paper.yaml --out runs/paper
+    dualres train runs/yolo runs/frcnn --gain agreement --out runs/universal
+    dualres train runs/train --config configs/paper.yaml --tensorboard runs/tb --out runs/paper
+    """
+    from dualres_plugin.common.files import make_dir
+    from dualres_plugin.profile.table import Profile
+    from dualres_plugin.train.config import TrainConfig
+    from dualres_plugin.train.log import tensorboard_log
+    from dualres_plugin.train.train import train_router
+
+    settings = TrainConfig.load(
+        config,
+        gain=gain,
+        backbone=backbone,
+        weights=str(weights) if weights else None,
+        input_size=input_size,
+        epochs=epochs,
+        batch=batch,
+        seed=seed,
+    )
+    make_dir(out)  # an unwritable folder is found now, not after the training
+    with tensorboard_log(tensorboard, settings) if tensorboard else nullcontext() as log:
+        router = train_router([Profile.load(p) for p in profiles], settings, log=log)
+    router.save(out)
+    correlation = router.info["metrics"]["holdout_spearman"]
+    typer.echo(
+        f"router in {out}: {router.config.backbone} at {router.config.input_size} px, {router.gmacs():.3f} GMACs, "
+        f"rank correlation with the gain on held-out images {correlation:.2f}"
+    )
+    typer.echo(f"next: dualres evaluate VAL_PROFILE {out} --out runs/report")
+
+
+def evaluate(
+    profile: Annotated[Path, typer.Argument(metavar="PROFILE", help="A labelled profile of images not used to train.")],
+    router: Annotated[str, typer.Argument(metavar="ROUTER", help="Folder of a router, or: default.")],
+    out: Annotated[Path, typer.Option(help="Where report.html, metrics.json, curve.csv and curve.png go.")],
+    sizes: Annotated[
+        list[Path] | None,
+        typer.Option(help="Profile of the same images at other sizes: adds what one fixed size gives. Repeatable."),
+    ] = None,
+    target_high_rate: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Share at high that the operating point aims at.")
+    ] = 0.5,
+    detector: Annotated[
+        str | None, typer.Option(help="Measure milliseconds with this detector and show them in the report.")
+    ] = None,
+    bootstrap: Annotated[int, typer.Option(help="Resamples for the 95 % interval.")] = 200,
+    permutations: Annotated[int, typer.Option(help="Random orders for the random baseline.")] = 20,
+    seed: Seed = 0,
+) -> None:
+    """Curve, AUC-Policy with interval, baselines and a report to look at.
+
+    \b
+    Examples:
+    dualres evaluate runs/val runs/router --out runs/report
+    dualres evaluate runs/val runs/router --sizes runs/val-512 --detector yolo11n.pt --out runs/report
+    """
+    from dualres_plugin.common.files import make_dir
+    from dualres_plugin.evaluate.evaluation import evaluate as run
+    from dualres_plugin.evaluate.report.write import write_evaluation
+    from dualres_plugin.profile.table import Profile
+    from dualres_plugin.router.network import ResolutionRouter
+
+    make_dir(out)
+    loaded, net = Profile.load(profile), ResolutionRouter.from_pretrained(router)
+    others = [Profile.load(p) for p in sizes or []]
+    timings = _timings(detector, net, loaded) if detector else None
+    result = run(
+        loaded,
+        net,
+        target_high_rate=target_high_rate,
+        bootstrap=bootstrap,
+        permutations=permutations,
+        seed=seed,
+        progress=True,
+        other_sizes=others,
+    )
+    described: dict[str, Any] = {
+        "command": f"dualres evaluate {profile} {router} --target-high-rate {target_high_rate:g} "
+        f"--out {out} --seed {seed}",
+        "profile": {k: loaded.meta[k] for k in ("host", "detector", "dataset", "high", "scale")},
+        "router": {"backbone": net.config.backbone, "input_size": net.config.input_size, **net.info},
+        "seed": seed,
+    }
+    title = f"{loaded.meta['detector']} on {loaded.meta['dataset']}"
+    write_evaluation(out, result, loaded, title=title, run=described, timings=timings)
+    print_summary(result)
+    typer.echo(f"look at {out / 'report.html'}")
+
+
+def _timings(detector: str, router: Any, profile: Any, images: int = 16) -> dict[str, float]:
+    """Milliseconds of router and passes on the first photos of a profile."""
+    from dualres_plugin.common.images import read_image
+    from dualres_plugin.hosts.registry import load_detector
+    from dualres_plugin.predict.operating_point import measure_ms
+
+    paths = [profile.table.column("path")[int(row)].as_py() for row in profile.originals[:images]]
+    adapter = load_detector(detector).for_inference()
+    return measure_ms(adapter, router, [read_image(p) for p in paths], int(profile.meta["high"]), profile.scale)
+
+
+def swap(
+    router: Annotated[str, typer.Argument(metavar="ROUTER", help="Folder of a trained router, or: default.")],
+    detector: Annotated[str, typer.Option(help="The detector to plug it into, as HOST:NAME.")],
+    images: Annotated[Path, typer.Option(help="Unlabelled images like those to come.")],
+    out: Annotated[Path, typer.Option(help="Folder of the recalibrated router.")],
+    high: Annotated[int | None, typer.Option(help="High size; the detector's own by default.")] = None,
+    low: Annotated[int | None, typer.Option(help="Low size; half of high by default, or that of a pair.")] = None,
+    device: Device = "cpu",
+) -> None:
+    """Plug a router into another detector: same weights, thresholds read off new images. No labels, no training.
+
+    \b
+    Example:
+    dualres swap runs/router --detector ultralytics:yolo11s.pt --images calib/ --out runs/router-s
+    """
+    from dualres_plugin.common.files import make_dir
+    from dualres_plugin.common.resize import check_scale
+    from dualres_plugin.hosts.registry import load_detector
+    from dualres_plugin.router.network import ResolutionRouter
+    from dualres_plugin.router.recalibrate import recalibrate
+
+    adapter = on_device(load_detector(detector), device)
+    size = high or adapter.default_size
+    net = ResolutionRouter.from_pretrained(router)
+    scale = check_scale(low / size if low else adapter.default_scale)
+    make_dir(out)  # an unwritable folder is found now, not after the calibration
+    count, cost = recalibrate(net, adapter, images, size, scale, short_name(detector))
+    net.save(out)
+    typer.echo(
+        f"router in {out}, calibrated on {count} images for {short_name(detector)}: "
+        f"low {cost['low_gmacs']:.2f}, high {cost['high_gmacs']:.2f} GMACs, router {net.gmacs():.3f}"
+    )
+
+
+def on_device(adapter: Any, device: str) -> Any:
+    """Move a detector; raises DualResError for a device that is not there."""
+    from dualres_plugin.common.errors import DualResError
+
+    if device == "cpu":
+        return adapter
+    try:
+        return adapter.to(device)
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise DualResError(f"device '{device}' is not available: {error}") from None
+
+
+def short_name(detector: str) -> str:
+    """`ultralytics:/far/away/yolo11n.pt` -> `yolo11n.pt`."""
+    return Path(detector.partition(":")[2].split(",")[0] or detector).name
+
+
+def print_summary(result: Any) -> None:
+    """The result in a few lines."""
+    low, high, routed = result.ap_low, result.ap_high, result.routed
+    saved = 1 - routed["gmacs"] / result.high_gmacs
+    typer.echo(
+        f"AP low {100 * low:.1f}   high {100 * high:.1f}   routed {100 * routed['ap']:.1f} at {routed['beta']:.0%} high"
+    )
+    typer.echo(
+        f"GMACs low {result.low_gmacs:.2f}   high {result.high_gmacs:.2f}   router {result.router_gmacs:.3f}   "
+        f"routed {routed['gmacs']:.2f} ({saved:.0%} saved)"
+    )
+    lower, upper = result.ci95
+    typer.echo(
+        f"AUC-Policy {result.router.auc_policy:.3f} [{lower:.3f}, {upper:.3f}]   random {result.random_auc:.3f} ± "
+        f"{result.random_sd:.3f}   oracle {result.oracle.auc_policy:.3f}   n = {result.n}"
+    )
+    for curve in result.others:
+        typer.echo(
+            f"  {curve.name}: AUC-Policy {curve.auc_policy:.3f}, {curve.gmacs[0]:.2f} to {curve.gmacs[-1]:.2f} GMACs"
+        )
+    for note in result.notes:
+        typer.echo(f"note: {note}")

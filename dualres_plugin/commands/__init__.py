@@ -1,1 +1,0 @@
-"""The commands of `dualres`, one file per group; each has `register(app)`."""

@@ -1,0 +1,246 @@
+"""Reading photos: any file that people have, as RGB uint8 arrays."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from dualres_plugin.common.errors import DualResError
+
+if TYPE_CHECKING:  # the exported runtime reads photos without torch
+    from torch import Tensor
+
+    from dualres_plugin.common.types import RouterImages
+
+Item = TypeVar("Item")
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+VIDEO_SUFFIXES = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"}
+
+
+class UnreadableImageError(DualResError):
+    """One image that cannot be used; long jobs count it and go on."""
+
+
+@dataclass(frozen=True)
+class SourceImage:
+    """One image of a source.
+
+    Attributes:
+        name: file name, or `image12` / `video_000012` for arrays and frames.
+        pixels: (H, W, 3) RGB uint8.
+    """
+
+    name: str
+    pixels: np.ndarray
+
+    def tensor(self) -> Tensor:
+        """(3, H, W) RGB in [0, 1]."""
+        import torch
+
+        # Pixels straight from an image library may be read-only, which torch warns about.
+        pixels = np.require(self.pixels, requirements=["C", "W"])
+        return torch.from_numpy(pixels).permute(2, 0, 1).float().div_(255)
+
+
+def read_image(path: Path | str, size: tuple[int, int] | None = None) -> np.ndarray:
+    """Decode a photo to (H, W, 3) RGB uint8.
+
+    EXIF rotation is applied, as the hosts do; where `size` (height, width) is given and only the unrotated pixels
+    have it, the boxes were drawn on those, so they are kept.
+
+    Raises:
+        UnreadableImageError: If the file is missing, empty, truncated or no image, or its size is not `size`.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size == 0:
+            raise UnreadableImageError(f"'{path}' is empty (0 bytes).")
+        with Image.open(path) as image:
+            image.load()
+            upright = ImageOps.exif_transpose(image)
+            if size is not None and upright.size[::-1] != size and image.size[::-1] == size:
+                upright = image
+            pixels = _to_rgb(upright)
+    except FileNotFoundError:
+        raise UnreadableImageError(f"'{path}' does not exist.") from None
+    except (UnidentifiedImageError, ImportError):  # Ultralytics makes PIL ask for a HEIF package in such a case
+        raise UnreadableImageError(f"'{path}' is not an image that can be read.") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        if isinstance(error, UnreadableImageError):
+            raise
+        raise UnreadableImageError(f"'{path}' is damaged: {error}.") from None
+    if size is not None and pixels.shape[:2] != size:
+        raise UnreadableImageError(
+            f"'{path}' is {pixels.shape[1]}x{pixels.shape[0]} pixels, its annotation says {size[1]}x{size[0]}."
+        )
+    return pixels
+
+
+def _to_rgb(image: Image.Image) -> np.ndarray:
+    if image.mode.startswith("I") or image.mode == "F":  # 16-bit grey: keep the upper eight bits, do not clip
+        deep = np.asarray(image).astype(np.float64)
+        eight = np.clip(deep / 257.0 if deep.max(initial=0) > 255 else deep, 0, 255).astype(np.uint8)
+        return np.repeat(eight[..., None], 3, axis=2)
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        # Hosts drop the alpha channel; the colours below it are what a camera saw.
+        return np.asarray(image.convert("RGBA"))[..., :3].copy()
+    return np.array(image.convert("RGB"))
+
+
+def image_size(path: Path | str) -> tuple[int, int]:
+    """(height, width) as displayed, from the header alone.
+
+    Raises:
+        UnreadableImageError: If the header cannot be read.
+    """
+    try:
+        with Image.open(path) as image:
+            w, h = image.size
+            rotated = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+    except (OSError, SyntaxError, ValueError, ImportError, Image.DecompressionBombError) as error:
+        raise UnreadableImageError(f"'{path}' is not an image that can be read: {error}") from None
+    return (w, h) if rotated else (h, w)
+
+
+def list_images(folder: Path | str) -> list[Path]:
+    """All image files below a folder, sorted.
+
+    Raises:
+        DualResError: If the folder is missing or holds none.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise DualResError(f"image folder '{folder}' does not exist.")
+    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    if not found:
+        raise DualResError(f"no images in '{folder}' ({', '.join(sorted(IMAGE_SUFFIXES))}).")
+    return found
+
+
+def iter_source(source: Any, on_skip: Any = None) -> Iterator[SourceImage]:
+    """Images of what people pass as a source: path, folder, glob, list file (.txt), video, array, tensor, or many.
+
+    A list or tuple holds paths, arrays, tensors or PIL images; an iterator, such as a camera's frames, is read no
+    further than its images are used.
+
+    Args:
+        on_skip: called with the message of each unreadable file of a folder, glob or list, which is then left out;
+            a single unreadable file raises.
+
+    Raises:
+        DualResError: If the source does not exist or cannot be read.
+    """
+    if isinstance(source, (list, tuple, Iterator)):
+        for i, item in enumerate(source):
+            yield from _one(item, f"image{i}", on_skip)
+        return
+    if not isinstance(source, (str, Path)):
+        yield from _one(source, "image0", None)
+        return
+    paths = expand_source(source)
+    for path in paths:
+        if path.suffix.lower() in VIDEO_SUFFIXES:
+            yield from _frames(path)
+        else:
+            yield from _one(path, path.name, on_skip if len(paths) > 1 else None)
+
+
+def in_batches(items: Iterable[Item], count: int) -> Iterator[list[Item]]:
+    """The items in lists of `count`, the last one shorter, read as they are used."""
+    left = iter(items)
+    while part := list(islice(left, count)):
+        yield part
+
+
+def expand_source(source: str | Path) -> list[Path]:
+    """The files that a path, folder, glob or list file stands for.
+
+    Raises:
+        DualResError: If there are none.
+    """
+    path = Path(source)
+    if path.is_dir():
+        return list_images(path)
+    if path.suffix.lower() == ".txt" and path.is_file():
+        lines = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+        return [Path(line) if Path(line).is_absolute() else path.parent / line for line in lines]
+    if path.is_file():
+        return [path]
+    found = [Path(p) for p in sorted(glob.glob(str(source), recursive=True))]  # noqa: PTH207 - absolute patterns too
+    if not found:
+        raise DualResError(f"source '{source}' does not exist (no file, folder or glob match).")
+    return found
+
+
+def _one(item: Any, name: str, on_skip: Any) -> Iterator[SourceImage]:
+    if isinstance(item, SourceImage):
+        yield item
+    elif hasattr(item, "detach"):  # a tensor
+        yield SourceImage(name, (item.detach().cpu().permute(1, 2, 0).clamp(0, 1) * 255).round().byte().numpy())
+    elif isinstance(item, np.ndarray):
+        yield SourceImage(name, item)
+    elif isinstance(item, Image.Image):
+        yield SourceImage(name, _to_rgb(item))
+    else:
+        try:
+            yield SourceImage(Path(item).name, read_image(item))
+        except UnreadableImageError as error:
+            if on_skip is None:
+                raise
+            on_skip(str(error))
+
+
+def video_rate(path: Path) -> float:
+    """Frames per second of a video; 25 where the file does not say.
+
+    Raises:
+        DualResError: If the video cannot be opened.
+    """
+    capture = _open_video(path)
+    try:
+        import cv2
+
+        rate = float(capture.get(cv2.CAP_PROP_FPS))
+    finally:
+        capture.release()
+    return rate if 1 <= rate <= 1000 else 25.0
+
+
+def _open_video(path: Path) -> Any:
+    try:
+        import cv2
+    except ImportError:
+        raise DualResError(f"reading video '{path}' needs OpenCV: pip install opencv-python-headless") from None
+    capture = cv2.VideoCapture(str(path))
+    if not capture.isOpened():
+        raise DualResError(f"video '{path}' cannot be opened.")
+    return capture
+
+
+def _frames(path: Path) -> Iterator[SourceImage]:
+    capture = _open_video(path)
+    try:
+        number = 0
+        while True:
+            ok, frame = capture.read()
+            if not ok:
+                return
+            yield SourceImage(f"{path.stem}_{number:06d}.jpg", frame[..., ::-1])
+            number += 1
+    finally:
+        capture.release()
+
+
+def router_images_of(images: Sequence[np.ndarray]) -> RouterImages:
+    """RGB uint8 arrays -> the router's input; the whole picture is content."""
+    from dualres_plugin.common.types import RouterImages
+
+    tensors = [SourceImage("", image).tensor() for image in images]
+    return RouterImages(tensors, [(0, 0, t.shape[2], t.shape[1]) for t in tensors])

@@ -1,0 +1,64 @@
+"""The low-resolution input: its size, the resampling, and the way back to high-resolution pixels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dualres_plugin.common.errors import DualResError
+
+
+def check_scale(scale: float) -> float:
+    """Return `scale` if it is a valid low/high ratio.
+
+    Raises:
+        DualResError: If it is not inside (0, 1).
+    """
+    if not 0.0 < scale < 1.0:
+        raise DualResError(
+            f"low={scale:g}: the low size must be smaller than the high size. "
+            "Give a ratio between 0 and 1, or a size in pixels below the high size; of a pair of networks, the one "
+            "with the smaller input is low."
+        )
+    return float(scale)
+
+
+def low_size(size: tuple[int, int], scale: float, stride: int) -> tuple[int, int]:
+    """(height, width) of the low input: `ceil(size * scale / stride) * stride` per axis.
+
+    Rounding up per axis keeps every detector's stride, so the two axes may shrink by different ratios:
+    480x640 at 0.5 and stride 32 is 256x320, not 240x320.
+    """
+    # The small subtraction keeps 640 * 0.55 = 352.00000000000006 from being rounded up a whole stride.
+    h, w = (max(stride, math.ceil(side * scale / stride - 1e-9) * stride) for side in size)
+    return min(h, _up(size[0], stride)), min(w, _up(size[1], stride))
+
+
+def _up(side: int, stride: int) -> int:
+    return math.ceil(side / stride) * stride
+
+
+def resize_images(images: Tensor, size: tuple[int, int], antialias: bool = True) -> Tensor:
+    """Bilinear resize of (B, C, H, W) to (height, width).
+
+    `antialias` averages over the pixels that shrink into one, as image libraries do when they make a
+    thumbnail; without it every other pixel is dropped, which is cheaper and what an ONNX `Resize` does.
+    """
+    if tuple(images.shape[-2:]) == tuple(size):
+        return images
+    return F.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=antialias)
+
+
+def axis_ratio(high: Sequence[int], low: Sequence[int]) -> tuple[float, float]:
+    """(x, y) factors that take low-resolution pixels to high-resolution pixels, from two (height, width)."""
+    return high[1] / low[1], high[0] / low[0]
+
+
+def scale_boxes(boxes: Tensor, ratio: tuple[float, float]) -> Tensor:
+    """Multiply (..., 4) xyxy or xywh boxes by an (x, y) ratio."""
+    x, y = ratio
+    return boxes * torch.tensor([x, y, x, y], dtype=boxes.dtype, device=boxes.device)

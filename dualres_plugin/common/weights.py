@@ -1,0 +1,54 @@
+"""Weights of detectors and backbones from local files, whatever their tensors were saved inside of."""
+
+from __future__ import annotations
+
+import argparse
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dualres_plugin.common.errors import DualResError
+
+HOLDERS = ("state_dict_ema", "state_dict", "model")  # averaged weights are the ones that people report
+
+
+def read_state_dict(path: Path | str, what: str) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, or of a PyTorch file read with `weights_only=True`: no pickled code is run.
+
+    Args:
+        what: names the file in messages, such as "detector weights".
+
+    Raises:
+        DualResError: If the file is missing or unreadable, or holds no state dict.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DualResError(f"{what} '{path}' do not exist.")
+    try:
+        state = _read(path)
+    except pickle.UnpicklingError:  # torch's own message advises to run the code
+        raise DualResError(
+            f"{what} '{path}' cannot be read: the file is damaged or holds more than tensors, and pickled code is "
+            "never run. Save a plain state dict: torch.save(model.state_dict(), path)."
+        ) from None
+    except Exception as error:  # whatever a damaged file makes the two formats' readers raise
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise DualResError(f"{what} '{path}' cannot be read: {first}") from None
+    inner = next((state[k] for k in HOLDERS if isinstance(state, dict) and isinstance(state.get(k), dict)), state)
+    tensors = {k: v for k, v in inner.items() if isinstance(v, Tensor)} if isinstance(inner, dict) else {}
+    if not tensors:
+        raise DualResError(f"{what} '{path}' hold no state dict.")
+    return tensors
+
+
+def _read(path: Path) -> Any:
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return load_file(str(path))
+    # timm's and effdet's training scripts keep their arguments beside the weights.
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        return torch.load(path, map_location="cpu", weights_only=True)

@@ -1,0 +1,1 @@
+"""Operating points of published methods and detectors, their tables and plots."""

@@ -1,0 +1,1 @@
+"""The parts of what `dualres evaluate` writes; `write` puts them together."""

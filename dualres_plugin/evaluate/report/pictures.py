@@ -1,0 +1,38 @@
+"""Photos for people to look at: the file itself where it still exists, else the profile's thumbnail."""
+
+from __future__ import annotations
+
+import base64
+import io
+
+import numpy as np
+from PIL import Image
+
+from dualres_plugin.common.images import UnreadableImageError, read_image
+from dualres_plugin.profile.table import Profile
+
+
+def picture(profile: Profile, row: int) -> tuple[np.ndarray, bool]:
+    """(H, W, 3) RGB uint8 pixels of a row at the size of its boxes, and whether they come from the photo itself.
+
+    A photo that has moved, or is not what it was, is replaced by the stored thumbnail, enlarged.
+    """
+    size = int(profile.column("height")[row]), int(profile.column("width")[row])
+    try:
+        return read_image(profile.image_path(row), size), True
+    except UnreadableImageError:
+        small = profile.thumbnails(np.array([row]))[0].permute(1, 2, 0).numpy()
+        return np.asarray(Image.fromarray(small).resize(size[::-1], Image.Resampling.BICUBIC)), False
+
+
+def small_jpeg(pixels: np.ndarray, side: int, quality: int = 70) -> bytes:
+    """A JPEG whose longer side is `side` px or less."""
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    image.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    out = io.BytesIO()
+    image.save(out, "JPEG", quality=quality, optimize=True)
+    return out.getvalue()
+
+
+def data_uri(jpeg: bytes) -> str:
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii")

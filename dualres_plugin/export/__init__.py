@@ -1,0 +1,1 @@
+"""A detector with its router as ONNX."""

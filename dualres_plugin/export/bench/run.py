@@ -1,0 +1,270 @@
+"""`dualres bench`: what a routed detector costs in eager PyTorch and in every exported form, in one interleaved run."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from dualres_plugin.common.errors import DualResError
+from dualres_plugin.common.files import make_dir
+from dualres_plugin.common.resize import resize_images
+from dualres_plugin.common.types import Decision, RouterImages
+from dualres_plugin.export.bench.layout import layout_table
+from dualres_plugin.export.bench.result import BenchResult, Timing
+from dualres_plugin.export.build import export_model, export_network, export_plain
+from dualres_plugin.export.graph import require_onnx
+from dualres_plugin.export.parity import sample_photos
+from dualres_plugin.hosts.contract import HostAdapter, run_routed
+from dualres_plugin.router.network import ResolutionRouter, make_thumbnails
+from dualres_plugin.runtime.engines import OrtGraph
+from dualres_plugin.runtime.photo import Frame, make_frame
+from dualres_plugin.runtime.session import DualResSession
+
+logger = logging.getLogger("dualres")
+WARM_UP = 3
+POINTS = {100: float("-inf"), 50: None, 0: float("inf")}  # share at high in % -> threshold; 50 is calibrated
+
+
+@dataclass(frozen=True)
+class BenchSettings:
+    """What to measure.
+
+    Attributes:
+        high, scale: high size in pixels, low / high ratio.
+        forms: exported forms.
+        images: folder or glob of photos; None takes one that comes with matplotlib.
+        count: photos.
+        threads: of onnxruntime and of PyTorch.
+        rounds: passes over the photos.
+        memory: measure resident memory too.
+        check: photos to check each export with.
+    """
+
+    high: int
+    scale: float
+    forms: tuple[str, ...] = ("cond", "resize", "branches", "pair")
+    images: str | None = None
+    count: int = 128
+    threads: int = 2
+    rounds: int = 1
+    memory: bool = True
+    check: int = 2
+
+
+@dataclass(frozen=True)
+class Models:
+    """The exported files of one bench.
+
+    Attributes:
+        plain: `plain_high`, `plain_low`, and `lean_high`, `lean_low` where the detector decodes distributions.
+        router: makes its thumbnail itself; `network` is the router without that.
+    """
+
+    plain: dict[str, Path]
+    forms: dict[str, Path]
+    router: Path
+    network: Path
+
+
+def run_bench(adapter: HostAdapter[Any], router: ResolutionRouter, out: Path, settings: BenchSettings) -> BenchResult:
+    """Export, measure and write `table.txt`, `times.csv`, `bench.json` and `bench.png` into a folder.
+
+    Every photo goes through every case before the next photo comes, in random order, so that a busy moment of the
+    machine, and what the case before left in the caches, hit all cases alike.
+
+    Raises:
+        DualResError: If a form does not suit the detector, or no photo can be read.
+    """
+    make_dir(out)
+    unknown = set(settings.forms) - {"cond", "resize", "branches", "pair"}
+    if unknown:
+        raise DualResError(f"unknown form(s) {sorted(unknown)}: use cond, resize, branches, pair.")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(settings.threads)
+    try:
+        models = _export(adapter, router, out / "models", settings)
+        photos = sample_photos(settings.images, settings.count)
+        timings, share = _measure(adapter, router, models, photos, settings)
+    finally:
+        torch.set_num_threads(threads)
+    sizes = {name: _size(path) for name, path in {**models.plain, **models.forms}.items()}
+    sizes["router"] = _with_weights(models.router)
+    layouts = layout_table([*models.plain.values(), *models.forms.values()])
+    memory = _memory(models, settings) if settings.memory else {}
+    parity = {form: DualResSession(path, warm_up=False).card.parity for form, path in models.forms.items()}
+    result = BenchResult(
+        timings, share, sizes, memory, forms=list(models.forms), images=len(photos), threads=settings.threads,
+        high=settings.high, scale=settings.scale, layouts=layouts,
+        parity=parity if settings.check else {},
+    )  # fmt: skip
+    result.write(out)
+    return result
+
+
+def _export(adapter: HostAdapter[Any], router: ResolutionRouter, folder: Path, settings: BenchSettings) -> Models:
+    make_dir(folder)
+    plain = export_plain(adapter, folder, settings.high, settings.scale)
+    forms = {}
+    for form in dict.fromkeys(("pair", *settings.forms)):  # a pair holds the router alone
+        path = folder / (form if form == "pair" else f"{form}.onnx")
+        logger.info("exporting %s", path)
+        forms[form] = export_model(
+            adapter, router, path, form=form, high=settings.high, scale=settings.scale, images=settings.images,
+            photos=settings.check,
+        )  # fmt: skip
+    wanted = {form: forms[form] for form in settings.forms}
+    network = export_network(router, folder / "router_network.onnx")
+    return Models(plain, wanted, forms["pair"] / "router.onnx", network)
+
+
+# -- time ------------------------------------------------------------------------------------------------------
+
+
+def _measure(
+    adapter: HostAdapter[Any],
+    router: ResolutionRouter,
+    models: Models,
+    photos: list[np.ndarray],
+    settings: BenchSettings,
+) -> tuple[dict[str, Timing], float]:
+    sessions = {
+        form: DualResSession(path, threads=settings.threads, warm_up=False) for form, path in models.forms.items()
+    }
+    plain = {name: OrtGraph(path, settings.threads) for name, path in models.plain.items()}
+    alone, network = (OrtGraph(path, settings.threads) for path in (models.router, models.network))
+    card = DualResSession(models.router.parent, warm_up=False).card
+    scores = [_score(alone, make_frame(photo, card)) for photo in photos]
+    middle = float(np.median(scores))
+    share = float(np.mean([s > middle for s in scores]))
+    eager = Eager(adapter, router, settings)
+    timings: dict[str, Timing] = {}
+    order = np.random.default_rng(0)
+    for turn in range(settings.rounds):
+        for number in tqdm(range(-WARM_UP if not turn else 0, len(photos)), desc="bench", unit="img"):
+            photo = photos[max(number, 0)]
+            frame = make_frame(photo, card)
+            is_high = scores[max(number, 0)] > middle
+            cases = _cases(frame, plain, alone, sessions, middle, card.low)
+            cases["router_network"] = _network_case(network, frame, router.config.input_size)
+            cases.update(eager.cases(photo, middle))
+            for name in order.permutation(list(cases)):
+                start = time.perf_counter()
+                cases[name]()
+                spent = 1e3 * (time.perf_counter() - start)
+                if number >= 0:
+                    timings.setdefault(name, Timing()).add(spent, is_high)
+    return timings, share
+
+
+def _score(router: OrtGraph, frame: Frame) -> float:
+    inputs = {"images": frame.images, "content": np.array(frame.content, dtype=np.int64)}
+    return float(router(inputs, ["score"])[0][0])
+
+
+def _cases(
+    frame: Frame,
+    plain: dict[str, OrtGraph],
+    router: OrtGraph,
+    sessions: dict[str, DualResSession],
+    middle: float,
+    low: tuple[int, int] | None,
+) -> dict[str, Callable[[], Any]]:
+    assert low is not None
+    content = np.array(frame.content, dtype=np.int64)
+    small = resize_images(torch.from_numpy(frame.images), low, antialias=False).numpy()
+    cases: dict[str, Callable[[], Any]] = {
+        "router": lambda: router({"images": frame.images, "content": content}, ["route", "score"]),
+    }
+    for name, graph in plain.items():
+        cases[name] = _detect(graph, small if name.endswith("_low") else frame.images)
+    for form, session in sessions.items():
+        for percent, threshold in POINTS.items():
+            limit = middle if threshold is None else threshold
+            cases[f"{form}_{percent}"] = _run(session, frame, limit)
+    return cases
+
+
+def _detect(graph: OrtGraph, images: np.ndarray) -> Callable[[], Any]:
+    return lambda: graph({"images": images}, ["detections"])
+
+
+def _network_case(network: OrtGraph, frame: Frame, side: int) -> Callable[[], Any]:
+    thumbnail = make_thumbnails(RouterImages(torch.from_numpy(frame.images), [frame.content]), side).numpy()
+    return lambda: network({"images": thumbnail}, ["found"])
+
+
+def _run(session: DualResSession, frame: Frame, threshold: float) -> Callable[[], Any]:
+    return lambda: session.run(frame.images, frame.content, threshold)
+
+
+class Eager:
+    """The same in PyTorch, as the host itself runs it (batch norms folded)."""
+
+    def __init__(self, adapter: HostAdapter[Any], router: ResolutionRouter, settings: BenchSettings):
+        self.adapter = adapter.for_inference()
+        self.collate = adapter.export_batch
+        self.router = router
+        self.size, self.scale = settings.high, settings.scale
+
+    def cases(self, photo: np.ndarray, middle: float) -> dict[str, Callable[[], Any]]:
+        batch = self.collate(photo, self.size, True)
+        whole = torch.arange(1)
+        low = self.adapter.resize(batch, whole, self.scale)
+        images = self.adapter.router_images(batch)
+        cases: dict[str, Callable[[], Any]] = {
+            "eager_plain_high": lambda: self.adapter.predict(batch),
+            "eager_plain_low": lambda: self.adapter.predict(low),
+            "eager_router": lambda: self.router.score(images),
+        }
+        for percent, threshold in POINTS.items():
+            cases[f"eager_{percent}"] = self._routed(batch, middle if threshold is None else threshold)
+        return cases
+
+    def _routed(self, batch: Any, threshold: float) -> Callable[[], Any]:
+        def decide(images: RouterImages) -> Decision:
+            return self.router.decide(images, threshold)
+
+        return lambda: run_routed(self.adapter, batch, decide, self.scale)
+
+
+# -- size and memory -------------------------------------------------------------------------------------------
+
+
+def _size(path: Path) -> float:
+    """Bytes on disk in MB; graphs that keep their weights beside them count these too."""
+    files = [p for p in path.iterdir() if p.is_file()] if path.is_dir() else [path]
+    return sum(f.stat().st_size for f in files) / 1e6
+
+
+def _with_weights(path: Path) -> float:
+    """A graph of a pair with its own share of the common weights file, in MB."""
+    model = require_onnx().load(str(path), load_external_data=False)
+    outside = [int(e.value) for w in model.graph.initializer for e in w.external_data if e.key == "length"]
+    return (path.stat().st_size + sum(outside)) / 1e6
+
+
+def _memory(models: Models, settings: BenchSettings) -> dict[str, dict[str, float]]:
+    size = f"{settings.high}x{settings.high}"
+    jobs = {"nothing": ("-", "none"), "plain_high": (str(models.plain["plain_high"]), "plain")}
+    jobs.update({form: (str(path), "dualres") for form, path in models.forms.items()})
+    return {name: _in_own_process(*job, size, settings.threads) for name, job in jobs.items()}
+
+
+def _in_own_process(model: str, kind: str, size: str, threads: int) -> dict[str, float]:
+    command = [sys.executable, "-m", "dualres_plugin.runtime.memory", model, kind, size, str(threads)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise DualResError(f"measuring the memory of '{model}' failed: {done.stderr.strip().splitlines()[-1:]}")
+    values: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return values

@@ -1,0 +1,127 @@
+"""The part of an exported graph before the detector: thumbnail, router, route, and the size that follows from it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dualres_plugin.export.graph import Nodes
+
+if TYPE_CHECKING:
+    from dualres_plugin.hosts.export_plan import ExportPlan
+
+WHOLE = (0, 0, 2**31 - 1, 2**31 - 1)  # a content box that covers any frame: ONNX `Slice` stops at the edge
+# Sizes are multiples of the stride, so size/stride is a small integer; float32 keeps its product with the
+# scale to 1e-6, and no ratio of two sizes in pixels comes this close to an integer without being one.
+ROUND_UP_SLACK = 1e-4
+
+
+def router_inputs(nodes: Nodes, threshold: float) -> tuple[list[Any], list[Any]]:
+    """The optional inputs `threshold` and `content`, and the weights that hold their defaults."""
+    h, t = nodes.onnx.helper, nodes.onnx.TensorProto
+    inputs = [h.make_tensor_value_info("threshold", t.FLOAT, []), h.make_tensor_value_info("content", t.INT64, [4])]
+    defaults = [h.make_tensor("threshold", t.FLOAT, [], [threshold]), h.make_tensor("content", t.INT64, [4], WHOLE)]
+    return inputs, defaults
+
+
+def add_router(nodes: Nodes, router: Any, size: int) -> None:
+    """`images`, `content`, `threshold` -> `score` (1,) and `route` (1,) bool, true for high (Eq. 3).
+
+    The thumbnail is the router's own: content only, antialiased bilinear.
+
+    Args:
+        router: the router's GraphProto, (1, 3, size, size) -> (1,).
+        size: side of the thumbnail.
+    """
+    starts = nodes.op("Gather", "content", nodes.const([1, 0], np.int64))
+    ends = nodes.op("Gather", "content", nodes.const([3, 2], np.int64))
+    photo = nodes.op("Slice", "images", starts, ends, nodes.const([2, 3], np.int64))
+    sizes = nodes.const([1, 3, size, size], np.int64)
+    # No clamp as in PyTorch: weights that are positive and add up to one leave [0, 1] by rounding only.
+    thumbnail = resize(nodes, photo, sizes, antialias=True)
+    (score,) = nodes.add(router, "router", {router.input[0].name: thumbnail}).values()
+    nodes.op("Identity", score, out="score")
+    nodes.op("Greater", score, "threshold", out="route")
+
+
+def resize(nodes: Nodes, image: str, sizes: str, antialias: bool, out: str | None = None) -> str:
+    """Bilinear `Resize` to NCHW `sizes`, as torch's `interpolate(align_corners=False)`."""
+    return nodes.op(
+        "Resize", image, "", "", sizes, out=out, mode="linear", antialias=int(antialias),
+        coordinate_transformation_mode="half_pixel", exclude_outside=int(antialias),
+    )  # fmt: skip
+
+
+def side_lengths(nodes: Nodes, image: str) -> str:
+    """(height, width) of an image, int64."""
+    return nodes.op("Shape", image, start=2, end=4)
+
+
+def low_sides(nodes: Nodes, high: str, plan: ExportPlan) -> str:
+    """`resize.low_size` in the graph: `ceil(size * scale / stride) * stride` per axis.
+
+    `high` are multiples of the stride, as every host pads to.
+    """
+    stride = nodes.const([plan.stride, plan.stride], np.int64)
+    steps = nodes.op("Cast", nodes.op("Div", high, stride), to=nodes.onnx.TensorProto.FLOAT)
+    scaled = nodes.op("Mul", steps, nodes.const(plan.scale, np.float32))
+    up = nodes.op("Ceil", nodes.op("Sub", scaled, nodes.const(ROUND_UP_SLACK, np.float32)))
+    low = nodes.op("Mul", nodes.op("Cast", up, to=nodes.onnx.TensorProto.INT64), stride)
+    return nodes.op("Max", low, stride)
+
+
+def fitted_sides(nodes: Nodes, sides: str, shortest: int, longest: int) -> str:
+    """Torchvision's rule: `floor(side * min(shortest / min(sides), longest / max(sides)))`, in double precision."""
+    t = nodes.onnx.TensorProto
+    exact = nodes.op("Cast", sides, to=t.DOUBLE)
+    smaller = nodes.op("ReduceMin", exact, keepdims=1)
+    larger = nodes.op("ReduceMax", exact, keepdims=1)
+    fit_short = nodes.op("Div", nodes.const(shortest, np.float64), smaller)
+    fit_long = nodes.op("Div", nodes.const(longest, np.float64), larger)
+    factor = nodes.op("Min", fit_short, fit_long)
+    return nodes.op("Cast", nodes.op("Floor", nodes.op("Mul", exact, factor)), to=t.INT64)
+
+
+def photo_sides(nodes: Nodes, image: str, plan: ExportPlan) -> tuple[str, str]:
+    """(high, low) sides that a graph which scales photos itself gives them."""
+    if plan.stretch:
+        high, low = (nodes.const(sides, np.int64) for sides in plan.stretch)
+        return high, low
+    assert plan.fit
+    sides = side_lengths(nodes, image)
+    high, low = (fitted_sides(nodes, sides, *fit) for fit in plan.fit)
+    return high, low
+
+
+def nchw(nodes: Nodes, sides: str) -> str:
+    """(height, width) -> (1, 3, height, width)."""
+    return nodes.op("Concat", nodes.const([1, 3], np.int64), sides, axis=0)
+
+
+def box_ratio(nodes: Nodes, frame: str, used: str) -> str:
+    """(4,) float factors [x, y, x, y] that take boxes in pixels of `used` sides to pixels of `frame` sides."""
+    t = nodes.onnx.TensorProto
+    ratio = nodes.op("Div", nodes.op("Cast", frame, to=t.FLOAT), nodes.op("Cast", used, to=t.FLOAT))
+    return nodes.op("Gather", ratio, nodes.const([1, 0, 1, 0], np.int64))
+
+
+def scale_boxes(nodes: Nodes, found: str, ratio: str, layout: str, out: str) -> str:
+    """Multiply the boxes of a detector's output by (4,) factors.
+
+    Args:
+        layout: "anchors" (1, 4 + classes, N) or "rows" (1, N, 6).
+    """
+    axis, shape = (1, [1, 4, 1]) if layout == "anchors" else (2, [1, 1, 4])
+    factors = nodes.op("Reshape", ratio, nodes.const(shape, np.int64))
+    # Most heads end in Concat(boxes, scores): scale before it, or the scores would be copied twice more.
+    last = nodes.nodes[-1] if nodes.nodes else None
+    joined = next((n for n in reversed(nodes.nodes) if found in n.output), last)
+    if layout == "anchors" and joined is not None and joined.op_type == "Concat" and len(joined.input) == 2:
+        nodes.nodes.remove(joined)
+        boxes, scores = joined.input
+        return nodes.op("Concat", nodes.op("Mul", boxes, factors), scores, out=out, axis=1)
+    start, four, end = (nodes.const([v], np.int64) for v in (0, 4, 2**31 - 1))
+    axes = nodes.const([axis], np.int64)
+    boxes = nodes.op("Mul", nodes.op("Slice", found, start, four, axes), factors)
+    return nodes.op("Concat", boxes, nodes.op("Slice", found, four, end, axes), out=out, axis=axis)

@@ -1,1 +1,0 @@
-"""Detectors with their router as ONNX files."""

@@ -1,0 +1,231 @@
+"""What a detector ecosystem must offer to be routed.
+
+`registry` finds an adapter by its entry point, so a third party adds a host without touching this package.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+import numpy as np
+from torch import Tensor, nn
+
+from dualres_plugin.common.errors import DualResError
+from dualres_plugin.common.resize import low_size
+from dualres_plugin.common.types import Decision, Detections, RouterImages, Targets
+
+if TYPE_CHECKING:
+    from dualres_plugin.hosts.export_plan import ExportPlan
+
+Batch = TypeVar("Batch")
+# Chooses the resolution of a batch: the router with its threshold, or a test that forces one.
+Decide = Callable[[RouterImages], Decision]
+
+
+class HostAdapter(ABC, Generic[Batch]):
+    """Runs one host's detector at two sizes.
+
+    `Batch` is whatever the host's own pipeline feeds its network; the core never looks inside. A batch made by
+    `collate` or by the host is at the high size; `resize` gives the low one.
+
+    Args:
+        detector: the host's own object, already built.
+        low_detector: a second network for the low size (pair mode), or None to share one set of weights.
+    """
+
+    name: ClassVar[str]
+    requires: ClassVar[tuple[str, ...]]
+    stride: int = 32
+    default_size: int = 640
+    default_scale: float = 0.5  # low / high ratio when none is given; a pair of networks has one of its own
+    class_names: dict[int, str] | None = None  # label -> name, where the host knows it
+    label_ids: list[int] | None = None  # labels in class order, where names are unknown
+
+    def __init__(self, detector: Any, low_detector: Any | None = None):
+        self.detector = detector
+        self.low_detector = low_detector
+
+    @classmethod
+    @abstractmethod
+    def accepts(cls, detector: Any) -> bool:
+        """Whether this adapter can drive the object. Must not import the host when it is not installed."""
+
+    @classmethod
+    def from_spec(cls, spec: str, **options: str) -> HostAdapter[Any]:
+        """Build from the command line's `name:spec,key=value,…`; `spec` is the part before the first comma."""
+        raise DualResError(f"the {cls.name} adapter cannot be named on the command line; use it from Python.")
+
+    # -- the five that every host must give --------------------------------------------------------------
+
+    @abstractmethod
+    def router_images(self, batch: Batch) -> RouterImages:
+        """RGB in [0, 1] and each image's content box: padding never reaches the router."""
+
+    @abstractmethod
+    def resize(self, batch: Batch, index: Tensor, scale: float) -> Batch:
+        """The images `index` of a high batch at `low_size(…, scale)`, metadata updated, nothing mutated."""
+
+    @abstractmethod
+    def predict(self, batch: Batch) -> Any:
+        """The host's raw output for a batch: no gradients, the host in eval."""
+
+    @abstractmethod
+    def losses(self, batch: Batch) -> Tensor:
+        """(B,) the detector's own training loss of each image, detached."""
+
+    @abstractmethod
+    def select(self, batch: Batch, index: Tensor) -> Batch:
+        """The images `index` of a batch, at the size they have."""
+
+    # -- routing -------------------------------------------------------------------------------------------
+
+    def merge(self, parts: Sequence[tuple[Tensor, Any, Batch]], batch: Batch) -> Any:
+        """Put partial outputs back in order, coordinates as if all images had run at high.
+
+        Args:
+            parts: (indices into `batch`, raw output, the sub-batch it came from) per resolution.
+            batch: the whole high batch.
+        """
+        raise DualResError(f"the {self.name} adapter cannot merge batches with mixed routes: use batch size 1.")
+
+    def wrap(self, decide: Decide, scale: float, on_decision: Callable[[Decision], None]) -> Any:
+        """The host's own object with routing inside; the given detector stays as it is."""
+        raise DualResError(f"the {self.name} adapter has no wrapped host object; use profile and predict.")
+
+    def predict_source(self, wrapped: Any, source: Any, **kwargs: Any) -> Any:
+        """Run the wrapped host on what its own users pass as a source; results in the host's own types."""
+        raise DualResError(f"the {self.name} adapter has no predict of its own: call the wrapper on a batch.")
+
+    sized_methods: ClassVar[tuple[str, ...]] = ()  # methods of the wrapped host that take `size_options`
+
+    def size_options(self, size: int) -> dict[str, Any]:
+        """Keyword arguments that make the host's own methods run at the high size."""
+        return {}
+
+    def for_inference(self) -> HostAdapter[Batch]:
+        """An adapter of the network as the host itself runs it, e.g. with batch norms folded."""
+        return self
+
+    def to(self, device: str) -> HostAdapter[Batch]:
+        """Move the detector to a device."""
+        for detector in (self.detector, self.low_detector):
+            if detector is not None:
+                detector.to(device)
+        return self
+
+    # -- the detector's own features as a router --------------------------------------------------------------
+
+    def router_backbone(self) -> tuple[list[nn.Module], dict[str, Any]]:
+        """Copies of the detector's first blocks, in forward order, and a JSON description that rebuilds them.
+
+        The router's frozen features may then be the detector's own, at thumbnail size.
+        """
+        raise DualResError(f"the {self.name} adapter does not offer the detector's backbone: name another backbone.")
+
+    @classmethod
+    def build_backbone(cls, description: dict[str, Any]) -> list[nn.Module]:
+        """The blocks of `router_backbone` with random weights."""
+        raise DualResError(f"the {cls.name} adapter does not offer the detector's backbone.")
+
+    # -- profiling -----------------------------------------------------------------------------------------
+
+    def input_shape(self, image_size: tuple[int, int], size: int) -> tuple[int, int]:
+        """(height, width) of the network input for an image of (height, width): images that agree share a batch."""
+        return size, size
+
+    def low_shape(self, shape: tuple[int, int], scale: float) -> tuple[int, int]:
+        """(height, width) of the low network input that belongs to a high one."""
+        return low_size(shape, scale, self.stride)
+
+    def collate(self, images: Sequence[np.ndarray], size: int, targets: Sequence[Targets] | None = None) -> Batch:
+        """The host's own preprocessing of RGB uint8 (H, W, 3) images into one high batch.
+
+        Args:
+            targets: ground truth in original pixels; None when there are no labels.
+        """
+        raise DualResError(f"the {self.name} adapter cannot preprocess images, so it cannot be profiled.")
+
+    def detections(self, raw: Any, batch: Batch) -> list[Detections]:
+        """Raw output to boxes in pixels of the original images, after the host's own post-processing."""
+        raise DualResError(f"the {self.name} adapter gives no detections, so it cannot be profiled.")
+
+    def profile_pass(self, batch: Batch, with_losses: bool) -> tuple[list[Detections], Tensor | None]:
+        """Detections and, if asked, per-image losses. Hosts that get both from one forward override this."""
+        found = self.detections(self.predict(batch), batch)
+        return found, self.losses(batch) if with_losses else None
+
+    def macs(self, shape: tuple[int, int], low: bool = False) -> float:
+        """GMACs of one image whose network input is (height, width)."""
+        raise DualResError(f"the {self.name} adapter cannot count compute.")
+
+    # -- export --------------------------------------------------------------------------------------------
+
+    def export_plan(self, size: int, scale: float, nms: bool = False) -> ExportPlan:
+        """How the detector goes into an ONNX graph: what the runtime does before and after it.
+
+        Args:
+            nms: the host's NMS is wanted inside the graph.
+        """
+        raise DualResError(f"the {self.name} adapter cannot export yet.")
+
+    def export_branch(
+        self, shape: tuple[int, int], low: bool = False, *, dynamic: bool = False, nms: bool = False
+    ) -> nn.Module:
+        """A traceable module (1, 3, H, W) RGB in [0, 1] -> decoded boxes, in a layout of `runtime_format.Postprocess`.
+
+        Args:
+            shape: (height, width) that it will be traced with.
+            dynamic: the trace must hold for other sizes too.
+        """
+        raise DualResError(f"the {self.name} adapter cannot export yet.")
+
+    def export_static(self, shape: tuple[int, int], low: bool, nms: bool, folder: Path) -> Path | None:
+        """The same at one fixed shape as an ONNX file in `folder`, where the host has an exporter of its own."""
+        return None
+
+    def export_batch(self, image: np.ndarray, size: int, static: bool) -> Batch:
+        """What an exported graph gets for a photo, as a batch of the host's, to compare them.
+
+        Args:
+            static: padded to the full (size, size), which fixed graphs take.
+        """
+        return self.collate([image], size)
+
+
+def run_routed(
+    adapter: HostAdapter[Batch],
+    batch: Batch,
+    decide: Decide,
+    scale: float,
+    on_decision: Callable[[Decision], None] | None = None,
+) -> Any:
+    """Route, split, run each resolution once, merge. All-high is exactly the plain host's call.
+
+    Args:
+        adapter: of the detector to run.
+        batch: the host's batch at the high size.
+        decide: gives the route of each image.
+        scale: low / high ratio.
+        on_decision: told of the decision, for results and statistics.
+
+    Returns:
+        The host's raw output, in the batch's order and in high-resolution coordinates.
+    """
+    from dualres_plugin.common.types import as_index
+
+    decision = decide(adapter.router_images(batch))
+    if on_decision:
+        on_decision(decision)
+    if bool(decision.high.all()):
+        return adapter.predict(batch)
+    high, low = as_index(decision.high), as_index(~decision.high)
+    parts: list[tuple[Tensor, Any, Batch]] = []
+    if len(high):
+        sub = adapter.select(batch, high)
+        parts.append((high, adapter.predict(sub), sub))
+    sub = adapter.resize(batch, low, scale)
+    parts.append((low, adapter.predict(sub), sub))
+    return adapter.merge(parts, batch)

@@ -1,0 +1,120 @@
+"""Which adapter drives a detector: found by entry points of the group `dualres_plugin.adapters`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from dualres_plugin.common.errors import DualResError
+from dualres_plugin.hosts.contract import HostAdapter
+
+ENTRY_POINT_GROUP = "dualres_plugin.adapters"
+INSTALL = 'pip install "dualres-plugin[{extra}]"'
+
+
+@cache
+def _installed() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
+
+
+def adapter_class(name: str) -> type[HostAdapter[Any]]:
+    """The adapter class of a host by name.
+
+    Raises:
+        DualResError: If no such adapter is installed, or the host it drives is missing.
+    """
+    points = _installed()
+    if name not in points:
+        raise DualResError(f"unknown host '{name}'. Installed adapters: {', '.join(sorted(points)) or 'none'}.")
+    try:
+        loaded: type[HostAdapter[Any]] = points[name].load()
+    except ImportError as error:
+        raise _not_installed(name, error) from None
+    return loaded
+
+
+def _not_installed(name: str, error: ImportError) -> DualResError:
+    return DualResError(
+        f"the {name} adapter needs a package that is not installed ({error}). "
+        f"Install it with: {INSTALL.format(extra=name)}"
+    )
+
+
+def _candidates(detector: Any) -> Iterator[type[HostAdapter[Any]]]:
+    # An adapter named like the package that the detector comes from is asked first: no other host is imported then.
+    packages = {cls.__module__.partition(".")[0] for cls in type(detector).__mro__}
+    for name in sorted(_installed(), key=lambda n: (n not in packages, n)):
+        try:
+            yield adapter_class(name)
+        except DualResError:  # that host is not installed, so the detector cannot be one of its own
+            continue
+
+
+def adapt(detector: Any, low_detector: Any | None = None) -> HostAdapter[Any]:
+    """Find the adapter that drives a detector.
+
+    Args:
+        detector: a `YOLO`, a torchvision detection model, an mmdet detector, an effdet bench, or an adapter already.
+        low_detector: a second detector for the low size, of the same host and with the same classes.
+
+    Raises:
+        DualResError: If no installed adapter accepts it, or the two do not go together.
+    """
+    if low_detector is not None:
+        return _pair(adapt(detector), adapt(low_detector))
+    if isinstance(detector, HostAdapter):
+        return detector
+    for candidate in _candidates(detector):
+        if candidate.accepts(detector):
+            return candidate(detector)
+    raise DualResError(
+        f"no adapter for {type(detector).__module__}.{type(detector).__name__}. "
+        f"Installed adapters: {', '.join(sorted(_installed()))}. docs/adding-a-host.md shows how to write one."
+    )
+
+
+def _pair(high: HostAdapter[Any], low: HostAdapter[Any]) -> HostAdapter[Any]:
+    if type(high) is not type(low):
+        raise DualResError(f"a pair must come from one host: high is {high.name}, low is {low.name}.")
+    if (high.class_names, high.label_ids) != (low.class_names, low.label_ids):
+        raise DualResError("the two detectors of a pair must know the same classes, in the same order.")
+    return type(high)(high.detector, low.detector)
+
+
+def load_detector(spec: str) -> HostAdapter[Any]:
+    """Build a detector from the command line's `HOST:NAME[,key=value,…]`; a bare `.pt` is Ultralytics.
+
+    Raises:
+        DualResError: If the host is unknown, or the detector cannot be built.
+    """
+    host, colon, rest = spec.partition(":")
+    if not colon or re.fullmatch(r"[A-Za-z]", host):  # no host, or the drive letter of a Windows path
+        if spec.split(",")[0].endswith(".pt"):
+            host, rest = "ultralytics", spec
+        elif spec.endswith(".onnx"):
+            raise DualResError(
+                f"'{spec}' is an exported model, which `dualres predict` runs as it is; here give the detector that it "
+                "was exported from."
+            )
+        else:
+            raise DualResError(
+                f"cannot tell what detector '{spec}' is. Write HOST:NAME, such as 'ultralytics:yolo11n.pt' or "
+                "'torchvision:fasterrcnn_resnet50_fpn,weights=path.pth'."
+            )
+    first, *pairs = rest.split(",")
+    options: dict[str, str] = {}
+    extra: list[str] = []
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if equals:
+            options[key.strip()] = value.strip()
+        else:
+            extra.append(pair)
+    adapter = adapter_class(host)
+    try:
+        return adapter.from_spec(",".join([first, *extra]), **options)
+    except ModuleNotFoundError as error:  # adapters import their host when they first need it
+        raise _not_installed(host, error) from None

@@ -1,0 +1,1 @@
+"""A frozen detector behind a router, in Python and over any source."""

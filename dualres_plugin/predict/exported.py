@@ -1,0 +1,62 @@
+"""An exported model in the place of a detector with its router: `dualres predict model.onnx photos/`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from dualres_plugin.common.errors import DualResError
+from dualres_plugin.common.images import SourceImage
+from dualres_plugin.common.types import Detections, ImageDecision
+from dualres_plugin.predict.predictor import Prediction
+from dualres_plugin.runtime.engines import MANIFEST
+from dualres_plugin.runtime.session import DualResSession
+
+
+@dataclass(frozen=True)
+class ExportedClasses:
+    """What the outputs ask a detector for: its classes, as the exported file knows them."""
+
+    class_names: dict[int, str] | None
+    label_ids: list[int] | None = None
+
+
+class ExportedPredictor:
+    """Runs an exported model over images, in the interface of `Predictor`.
+
+    Args:
+        session: the loaded model, with its threshold.
+        conf: detections below this score are left out.
+    """
+
+    def __init__(self, session: DualResSession, conf: float):
+        self.session = session
+        self.conf = conf
+        self.adapter = ExportedClasses(session.card.names or None)
+
+    def stream(
+        self, images: Iterator[SourceImage], on_skip: Callable[[str], None] | None = None
+    ) -> Iterator[Prediction]:
+        """Predictions in the order of the images, one at a time.
+
+        Args:
+            on_skip: told of each image that is rejected, which is then left out; without it the error is raised.
+        """
+        for image in images:
+            threshold = self.session.next_threshold
+            try:
+                (found,) = self.session.stream(image, conf=self.conf)
+            except DualResError as error:
+                if on_skip is None:
+                    raise
+                on_skip(f"'{image.name}': {error}")
+                continue
+            decision = ImageDecision(found.route, found.score, threshold)
+            yield Prediction(image, Detections(found.boxes, found.scores, found.labels), decision)
+
+
+def is_exported(detector: str) -> bool:
+    """Is this the file of `dualres export`, or the folder or manifest of a pair?"""
+    path = Path(detector)
+    return path.suffix == ".onnx" or path.name == MANIFEST or (path / MANIFEST).is_file()

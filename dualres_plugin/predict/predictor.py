@@ -1,0 +1,135 @@
+"""A routed detector over any source, host-agnostic, with flat memory: what `dualres predict` runs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from dualres_plugin.budget.controller import BudgetController
+from dualres_plugin.budget.cost import Budget, rate_for_budget
+from dualres_plugin.common.errors import DualResError
+from dualres_plugin.common.images import SourceImage, iter_source
+from dualres_plugin.common.types import Decision, Detections, ImageDecision
+from dualres_plugin.hosts.contract import HostAdapter, run_routed
+from dualres_plugin.predict.operating_point import measure_ms
+from dualres_plugin.predict.wrapper import Gate
+from dualres_plugin.router.network import ResolutionRouter
+
+logger = logging.getLogger("dualres")
+TIMED_IMAGES = 8
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One image, what was found, and the route it took."""
+
+    image: SourceImage
+    found: Detections
+    route: ImageDecision
+
+
+class Predictor:
+    """Runs a routed detector over images and answers in pixels of the originals.
+
+    Args:
+        adapter: of the frozen detector.
+        router, threshold: decide each route.
+        size, scale: high size and low / high ratio.
+        batch: images per pass; images of one shape share a pass.
+        controller: holds the rate on a drifting stream.
+    """
+
+    def __init__(
+        self,
+        adapter: HostAdapter[Any],
+        router: ResolutionRouter,
+        threshold: float,
+        size: int,
+        scale: float,
+        batch: int = 1,
+        controller: BudgetController | None = None,
+    ):
+        self.adapter = adapter.for_inference()
+        self.gate = Gate(router, threshold, controller)
+        self.size = size
+        self.scale = scale
+        self.batch = batch
+
+    def stream(
+        self, images: Iterator[SourceImage], on_skip: Callable[[str], None] | None = None
+    ) -> Iterator[Prediction]:
+        """Predictions in the order of the images; memory does not grow with their number.
+
+        Args:
+            on_skip: told of each image that the host rejects, which is then left out; without it the error is raised.
+        """
+        pending: list[SourceImage] = []
+        for image in images:
+            if pending and (len(pending) == self.batch or not self._same_shape(pending[0], image)):
+                yield from self._run(pending, on_skip)
+                pending = []
+            pending.append(image)
+        if pending:
+            yield from self._run(pending, on_skip)
+
+    def _same_shape(self, a: SourceImage, b: SourceImage) -> bool:
+        shapes = (self.adapter.input_shape(i.pixels.shape[:2], self.size) for i in (a, b))
+        return len(set(shapes)) == 1
+
+    def _run(self, images: list[SourceImage], on_skip: Callable[[str], None] | None) -> list[Prediction]:
+        try:
+            return self._predict(images)
+        except DualResError:
+            raise
+        except Exception as error:
+            if on_skip is None:
+                raise
+            if len(images) > 1:  # a single odd image costs only itself
+                return [p for image in images for p in self._run([image], on_skip)]
+            on_skip(f"'{images[0].name}': the {self.adapter.name} host rejects it ({error})")
+            return []
+
+    def _predict(self, images: list[SourceImage]) -> list[Prediction]:
+        batch = self.adapter.collate([image.pixels for image in images], self.size)
+        decisions: list[Decision] = []
+        raw = run_routed(self.adapter, batch, self.gate, self.scale, decisions.append)
+        found = self.adapter.detections(raw, batch)
+        return [Prediction(image, f, decisions[0].of(i)) for i, (image, f) in enumerate(zip(images, found))]
+
+
+def choose_threshold(
+    router: ResolutionRouter, adapter: HostAdapter[Any], size: int, scale: float, source: Any, budget: Budget
+) -> float:
+    """The threshold of a budget; 50 % at high by default.
+
+    A budget in GMACs is turned into a rate with the cost of the source's first readable image, one in milliseconds
+    with times measured on its first few.
+    """
+    if budget.threshold is not None:
+        return budget.threshold
+    rate = 0.5 if budget.target_high_rate is None else budget.target_high_rate
+    if budget.gmacs is not None:
+        shape = adapter.input_shape(_first_images(source, 1)[0].shape[:2], size)
+        low = adapter.macs(adapter.low_shape(shape, scale), low=True)
+        rate = rate_for_budget(budget.gmacs, router.gmacs(), low, adapter.macs(shape))
+    if budget.ms is not None:
+        times = measure_ms(adapter.for_inference(), router, _first_images(source, TIMED_IMAGES), size, scale)
+        rate = rate_for_budget(budget.ms, times["t_router"], times["t_low"], times["t_high"], "ms")
+        logger.info(
+            "measured: router %.1f, low %.1f, high %.1f ms, so %.0f %% of the images may go high",
+            *times.values(),
+            100 * rate,
+        )
+    return router.threshold_for(rate)
+
+
+def _first_images(source: Any, count: int) -> list[np.ndarray]:
+    images = [image.pixels for image in islice(iter_source(source, on_skip=lambda message: None), count)]
+    if not images:
+        raise DualResError(f"source '{source}' holds no readable image.")
+    return images

@@ -1,0 +1,286 @@
+"""COCO AP of any mix of high and low detections, without matching again.
+
+pycocotools matches detections to objects once per resolution. What it stores is per image, so the AP of every mix
+follows from sorting and summing alone. `tests/profile/test_coco_ap.py` holds this equal to `COCOeval.accumulate`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from dualres_plugin.common.errors import DualResError
+from dualres_plugin.profile.table import Profile
+
+RECALLS = np.linspace(0, 1, 101)  # COCO's
+AREAS = {"all": (0.0, 1e10), "small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
+HIGH, LOW = 1, 0
+
+
+@dataclass(frozen=True)
+class _Matches:
+    """All detections of both resolutions, by category and then highest score first.
+
+    Attributes:
+        image: (D,) image number of each detection.
+        source: (D,) HIGH or LOW.
+        category: (D,) number of its category.
+        hit, miss: (T, D) bool, true and false positives at each IoU threshold; ignored ones are neither.
+        objects: (C, I) how many objects of each category each image has.
+    """
+
+    image: np.ndarray
+    source: np.ndarray
+    category: np.ndarray
+    hit: np.ndarray
+    miss: np.ndarray
+    objects: np.ndarray
+
+
+class MixedAP:
+    """AP of routed detections, for any route per image and any image weights.
+
+    Args:
+        profile: a labelled profile.
+        rows: which rows are the images; the originals by default.
+        area: "all", "small", "medium" or "large" objects, by COCO's limits.
+
+    Raises:
+        DualResError: If the profile has no labels or no objects.
+    """
+
+    def __init__(self, profile: Profile, rows: np.ndarray | None = None, area: str = "all"):
+        if not profile.labelled:
+            raise DualResError(f"profile '{profile.path}' has no labels: AP needs a profile made with annotations.")
+        self.rows = profile.originals if rows is None else np.asarray(rows)
+        self.n = len(self.rows)
+        matches = {
+            source: _match(profile, self.rows, name, AREAS[area]) for source, name in ((HIGH, "high"), (LOW, "low"))
+        }
+        self.matches = _join(matches, self.n)
+        if not len(self.matches.objects):
+            raise DualResError(f"profile '{profile.path}' has no labelled objects: AP cannot be measured.")
+
+    def ap(self, high: np.ndarray, weights: np.ndarray | None = None) -> float:
+        """AP@[.5:.95] in [0, 1] when the images marked `high` use their high detections.
+
+        Args:
+            high: (n,) bool, one per image.
+            weights: (n,) how often each image counts (bootstrap); once by default.
+        """
+        return _mixed_ap(self.matches, np.asarray(high, dtype=bool), np.ones(self.n) if weights is None else weights)
+
+    def ends(self, weights: np.ndarray | None = None) -> tuple[float, float]:
+        """(AP all low, AP all high)."""
+        return self.ap(np.zeros(self.n, bool), weights), self.ap(np.ones(self.n, bool), weights)
+
+
+def _mixed_ap(m: _Matches, high: np.ndarray, weights: np.ndarray) -> float:
+    """Interpolated AP of every (threshold, category) at once, by their hits alone.
+
+    Precision peaks at hits, so COCO's 101 recall points are shared out among the hits: each stands for the points
+    between the recall before it and its own, at the best precision from there on.
+    """
+    objects = m.objects @ weights
+    present = objects > 0  # COCO leaves categories without objects out of the mean
+    if not present.any():
+        return float("nan")
+    used = np.flatnonzero(high[m.image] == (m.source == HIGH))
+    category, weight = m.category[used], weights[m.image[used]]
+    hit = m.hit[:, used] & (weight > 0)
+    tp, fp = np.cumsum(hit * weight, axis=1), np.cumsum(m.miss[:, used] * weight, axis=1)
+    start = np.searchsorted(category, np.arange(len(objects)))  # where each category begins
+    tp -= _before(tp, start)[:, category]
+    fp -= _before(fp, start)[:, category]
+    t, d = np.nonzero(hit)
+    if not len(t):
+        return 0.0
+    group = t * len(objects) + category[d]
+    recall, precision = tp[t, d] / objects[category[d]], tp[t, d] / (tp[t, d] + fp[t, d])
+    # The best precision from each hit on, within its group: later groups are lifted out of the way.
+    lift = 2.0 * (group[-1] - group)
+    best = np.maximum.accumulate((precision + lift)[::-1])[::-1] - lift
+    reached = np.searchsorted(RECALLS, recall, side="right")
+    first = np.diff(group, prepend=-1) != 0
+    gained = reached - np.where(first, 0, np.roll(reached, 1))
+    return float((best * gained).sum() / (len(RECALLS) * len(m.hit) * present.sum()))
+
+
+def _before(cumulated: np.ndarray, start: np.ndarray) -> np.ndarray:
+    """(T, C) value of a running sum just before each start."""
+    padded = np.concatenate([np.zeros((len(cumulated), 1)), cumulated], axis=1)
+    return padded[:, start]
+
+
+def _interpolated_ap(tp: np.ndarray, fp: np.ndarray, objects: float) -> np.ndarray:
+    """(T, D) cumulated hits and misses -> (T,) AP, by COCO's 101 recall points."""
+    recall = tp / objects
+    precision = tp / np.maximum(tp + fp, np.spacing(1))
+    envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    out = np.zeros(len(tp))
+    for t in range(len(tp)):
+        at = np.searchsorted(recall[t], RECALLS, side="left")
+        at = at[at < recall.shape[1]]
+        out[t] = envelope[t, at].sum() / len(RECALLS)
+    return out
+
+
+def coco_of(profile: Profile, rows: np.ndarray) -> COCO:
+    """The ground truth of some rows as a pycocotools object; image ids are 1 to n."""
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for number, row in enumerate(rows, 1):
+        targets, areas = profile.targets(int(row)), profile.area(int(row))
+        images.append({"id": number})
+        for box, category, ignore, area in zip(targets.boxes, targets.labels, targets.ignore, areas):
+            x0, y0, x1, y1 = map(float, box)
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": number,
+                    "category_id": int(category),
+                    "bbox": [x0, y0, x1 - x0, y1 - y0],
+                    "area": float(area),
+                    "iscrowd": int(ignore),
+                }
+            )
+    coco = COCO()
+    coco.dataset = {
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": i, "name": n} for i, n in profile.categories.items()],
+    }
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco.createIndex()
+    return coco
+
+
+def coco_results(profile: Profile, rows: np.ndarray, which: str) -> list[dict[str, Any]]:
+    """The detections of some rows in COCO's result format; image ids are 1 to n."""
+    results = []
+    for number, row in enumerate(rows, 1):
+        found = profile.detections(which, int(row))
+        for box, score, category in zip(found.boxes.astype(float), found.scores, found.labels):
+            x0, y0, x1, y1 = box
+            results.append(
+                {
+                    "image_id": number,
+                    "category_id": int(category),
+                    "bbox": [x0, y0, x1 - x0, y1 - y0],
+                    "score": float(score),
+                }
+            )
+    return results
+
+
+def evaluate_coco(profile: Profile, rows: np.ndarray, which: str, area: tuple[float, float] | None = None) -> COCOeval:
+    """pycocotools' own evaluation of one resolution, matched but not accumulated."""
+    truth = coco_of(profile, rows)
+    results = coco_results(profile, rows, which)
+    with contextlib.redirect_stdout(io.StringIO()):
+        found = truth.loadRes(results) if results else COCO()
+        evaluator = COCOeval(truth, found, "bbox")
+        evaluator.params.maxDets = [1, 10, 100]  # COCO's own
+        if area is not None:
+            evaluator.params.areaRng, evaluator.params.areaRngLbl = [list(area)], ["this"]
+        evaluator.evaluate()
+    return evaluator
+
+
+def _match(
+    profile: Profile, rows: np.ndarray, which: str, area: tuple[float, float]
+) -> dict[int, list[tuple[int, dict[str, Any]]]]:
+    """{category: [(image number, pycocotools' match record)]}; the profile remembers them, matching takes longest."""
+    key = (rows.tobytes(), which, area)
+    remembered: dict[Any, Any] = profile.__dict__.setdefault("_matches", {})
+    if key not in remembered:
+        remembered[key] = _match_now(profile, rows, which, area)
+    found: dict[int, list[tuple[int, dict[str, Any]]]] = remembered[key]
+    return found
+
+
+def _match_now(
+    profile: Profile, rows: np.ndarray, which: str, area: tuple[float, float]
+) -> dict[int, list[tuple[int, dict[str, Any]]]]:
+    evaluator = evaluate_coco(profile, rows, which, area)
+    by_category: dict[int, list[tuple[int, dict[str, Any]]]] = {}
+    for record in evaluator.evalImgs:
+        if record is not None:
+            by_category.setdefault(record["category_id"], []).append((record["image_id"] - 1, record))
+    return by_category
+
+
+def _join(matches: dict[int, dict[int, list[tuple[int, dict[str, Any]]]]], n: int) -> _Matches:
+    parts: list[tuple[np.ndarray, ...]] = []
+    objects: list[np.ndarray] = []
+    for category in sorted(set(matches[HIGH]) | set(matches[LOW])):
+        count, found = _of_category(matches, category, n)
+        if count.sum():
+            objects.append(count)
+            number = np.full(len(found[0]), len(objects) - 1)
+            parts.append((*found[:2], number, *found[2:]))
+    if not objects:
+        empty = np.zeros(0, dtype=np.int64)
+        return _Matches(empty, empty, empty, np.zeros((10, 0), bool), np.zeros((10, 0), bool), np.zeros((0, n)))
+    image, source, number, hit, miss = (np.concatenate(column, axis=-1) for column in zip(*parts))
+    return _Matches(image, source, number, hit, miss, np.stack(objects))
+
+
+def _of_category(
+    matches: dict[int, dict[int, list[tuple[int, dict[str, Any]]]]], category: int, n: int
+) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+    """(I,) object counts, and (image, source, hit, miss) of its detections, highest score first."""
+    objects = np.zeros(n)
+    image, source = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+    score = np.zeros(0)
+    hit, miss = np.zeros((10, 0), dtype=bool), np.zeros((10, 0), dtype=bool)
+    columns: list[list[np.ndarray]] = [[image], [source], [score], [hit], [miss]]
+    for which in (HIGH, LOW):
+        for number, record in matches[which].get(category, []):
+            objects[number] = np.sum(np.asarray(record["gtIgnore"]) == 0)
+            scores = np.asarray(record["dtScores"], dtype=np.float64)
+            if not len(scores):
+                continue
+            matched = np.asarray(record["dtMatches"]).reshape(-1, len(scores)) > 0
+            counted = ~np.asarray(record["dtIgnore"], dtype=bool).reshape(-1, len(scores))
+            row = (
+                np.full(len(scores), number),
+                np.full(len(scores), which),
+                scores,
+                matched & counted,
+                ~matched & counted,
+            )
+            for column, value in zip(columns, row):
+                column.append(value)
+    image, source, score, hit, miss = (np.concatenate(c, axis=-1) for c in columns)
+    # Highest score first; ties in image order, as pycocotools' stable sort leaves them.
+    order = np.lexsort((np.arange(len(score)), image, -score))
+    return objects, (image[order], source[order], hit[:, order], miss[:, order])
+
+
+def per_image_ap(profile: Profile, rows: np.ndarray, which: str, truth: dict[int, Any] | None = None) -> np.ndarray:
+    """(n,) AP@[.5:.95] of each image alone, averaged over the categories that it shows; NaN without objects."""
+    values = np.full(len(rows), np.nan)
+    sums, counts = np.zeros(len(rows)), np.zeros(len(rows))
+    for records in _match(profile, np.asarray(rows), which, AREAS["all"]).values():
+        for number, record in records:
+            objects = int(np.sum(np.asarray(record["gtIgnore"]) == 0))
+            if not objects:
+                continue
+            counts[number] += 1
+            scores = np.asarray(record["dtScores"])
+            if len(scores):
+                matched = np.asarray(record["dtMatches"]).reshape(-1, len(scores)) > 0
+                counted = ~np.asarray(record["dtIgnore"], dtype=bool).reshape(-1, len(scores))
+                order = np.argsort(-scores, kind="stable")
+                tp, fp = (m[:, order].cumsum(axis=1).astype(float) for m in (matched & counted, ~matched & counted))
+                sums[number] += _interpolated_ap(tp, fp, objects).mean()
+    shown = counts > 0
+    values[shown] = sums[shown] / counts[shown]
+    return values

@@ -1,0 +1,235 @@
+"""Profiles: the stored result of running a detector at both sizes over a dataset, once.
+
+On disk a profile is a folder with `profile.json` (settings) and `profile.parquet` (one row per view). While it is
+being built, every finished batch is a file of its own in `parts/`, so a killed run loses at most one batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from dualres_plugin.common.errors import DualResError
+from dualres_plugin.common.files import read_json
+from dualres_plugin.common.types import Detections, Targets
+
+FORMAT_VERSION = 1
+META, ROWS, PARTS = "profile.json", "profile.parquet", "parts"
+THUMB_SIZE = 160
+MAX_DETECTIONS = 300  # stored per image: what detectors give at most; COCO looks at 100 per category
+
+_floats, _ints = pa.list_(pa.float32()), pa.list_(pa.int32())
+SCHEMA = pa.schema(
+    [
+        ("image_id", pa.int64()),
+        ("view", pa.int32()),
+        ("path", pa.string()),
+        ("height", pa.int32()),
+        ("width", pa.int32()),
+        ("loss_high", pa.float32()),
+        ("loss_low", pa.float32()),
+        ("gmacs_high", pa.float32()),
+        ("gmacs_low", pa.float32()),
+        ("gt_boxes", _floats),
+        ("gt_categories", _ints),
+        ("gt_ignore", pa.list_(pa.bool_())),
+        ("gt_area", _floats),
+        ("high_boxes", _floats),
+        ("high_scores", _floats),
+        ("high_categories", _ints),
+        ("low_boxes", _floats),
+        ("low_scores", _floats),
+        ("low_categories", _ints),
+        ("thumbnail", pa.binary()),
+    ]
+)
+
+
+@dataclass
+class Profile:
+    """A profile in memory.
+
+    Attributes:
+        meta: settings: detector, sizes, categories, seed, versions, what was left out.
+        table: one row per view, sorted by image id and view (see `SCHEMA`).
+        path: where it was read from.
+    """
+
+    meta: dict[str, Any]
+    table: pa.Table
+    path: Path
+
+    # -- reading -------------------------------------------------------------------------------------------
+
+    @classmethod
+    def load(cls, path: Path | str) -> Profile:
+        """Read a finished profile.
+
+        Raises:
+            DualResError: If it is missing, unfinished, damaged or of another version.
+        """
+        path = Path(path)
+        if not path.is_dir():
+            raise DualResError(
+                f"profile '{path}' does not exist. Make one with: dualres profile DETECTOR … --out {path}"
+            )
+        meta = read_json(path / META, "profile description")
+        if not isinstance(meta, dict) or meta.get("kind") != "dualres-profile":
+            raise DualResError(f'\'{path / META}\' does not describe a profile (no "kind": "dualres-profile").')
+        if meta.get("format_version") != FORMAT_VERSION:
+            raise DualResError(
+                f"profile '{path}' has format version {meta.get('format_version')!r}, this dualres-plugin reads "
+                f"version {FORMAT_VERSION}: profile again."
+            )
+        if not (path / ROWS).is_file():
+            raise DualResError(
+                f"profile '{path}' is not finished: run the same `dualres profile` command to resume it."
+            )
+        try:
+            table = pq.read_table(path / ROWS)
+        except (pa.ArrowException, OSError) as error:
+            raise DualResError(f"profile '{path / ROWS}' cannot be read ({error}): profile again.") from None
+        return cls(meta, table, path)
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    @property
+    def categories(self) -> dict[int, str]:
+        """Name by category id."""
+        return {int(k): v for k, v in self.meta["categories"].items()}
+
+    @property
+    def labelled(self) -> bool:
+        return bool(self.meta["labelled"])
+
+    @property
+    def scale(self) -> float:
+        return float(self.meta["scale"])
+
+    def column(self, name: str) -> np.ndarray:
+        """One scalar column as an array of length `len(self)`."""
+        values: np.ndarray = self.table.column(name).to_numpy()
+        return values
+
+    @cached_property
+    def views(self) -> np.ndarray:
+        return self.column("view")
+
+    @property
+    def originals(self) -> np.ndarray:
+        """Row numbers of the images themselves, without augmented views: what AP is measured on."""
+        return np.flatnonzero(self.views == 0)
+
+    @cached_property
+    def groups(self) -> np.ndarray:
+        """(n,) a number per source image, equal for all of its views: splits must not cut through these."""
+        return np.unique(self.column("image_id"), return_inverse=True)[1]
+
+    def thumbnails(self, rows: np.ndarray | None = None) -> Tensor:
+        """(n, 3, S, S) uint8 thumbnails of the given rows (all by default)."""
+        side = int(self.meta["thumbnail_size"])
+        column = self.table.column("thumbnail")
+        chosen = range(len(self)) if rows is None else rows
+        if not len(chosen):
+            return torch.zeros(0, 3, side, side, dtype=torch.uint8)
+        raw = np.stack([np.frombuffer(column[int(i)].as_buffer(), dtype=np.uint8) for i in chosen])
+        return torch.from_numpy(raw).view(-1, 3, side, side)
+
+    @cached_property
+    def _lists(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Flat values and offsets of every list column."""
+        lists = {}
+        for name in SCHEMA.names:
+            if pa.types.is_list(SCHEMA.field(name).type):
+                column = self.table.column(name).combine_chunks()
+                if isinstance(column, pa.ChunkedArray):
+                    column = column.chunk(0) if column.num_chunks else pa.array([], SCHEMA.field(name).type)
+                values = column.values.to_numpy(zero_copy_only=False)
+                lists[name] = (values, column.offsets.to_numpy())
+        return lists
+
+    def _list(self, name: str, row: int) -> np.ndarray:
+        values, offsets = self._lists[name]
+        return values[offsets[row] : offsets[row + 1]]
+
+    def detections(self, which: str, row: int) -> Detections:
+        """Detections of one row at "high" or "low"; labels are category ids."""
+        return Detections(
+            self._list(f"{which}_boxes", row).reshape(-1, 4),
+            self._list(f"{which}_scores", row),
+            self._list(f"{which}_categories", row).astype(np.int64),
+        )
+
+    def targets(self, row: int) -> Targets:
+        """Ground truth of one row; labels are category ids."""
+        return Targets(
+            self._list("gt_boxes", row).reshape(-1, 4),
+            self._list("gt_categories", row).astype(np.int64),
+            self._list("gt_ignore", row).astype(bool),
+        )
+
+    def image_path(self, row: int) -> Path:
+        """The photo that a row came from; it may have moved since."""
+        return Path(self.table.column("path")[row].as_py())
+
+    def area(self, row: int) -> np.ndarray:
+        """Object areas of one row, as the annotations state them."""
+        return self._list("gt_area", row)
+
+    # -- compute ---------------------------------------------------------------------------------------------
+
+    @property
+    def gmacs(self) -> tuple[float, float]:
+        """(low, high) mean GMACs per image, over the images themselves."""
+        rows = self.originals
+        return float(self.column("gmacs_low")[rows].mean()), float(self.column("gmacs_high")[rows].mean())
+
+
+def row_of(
+    image_id: int,
+    view: int,
+    path: str,
+    size: tuple[int, int],
+    truth: Any,
+    found: tuple[Detections, Detections],
+    losses: tuple[float | None, float | None],
+    gmacs: tuple[float, float],
+    thumbnail: np.ndarray,
+) -> dict[str, Any]:
+    """One row of the table. Pairs are (high, low)."""
+    row: dict[str, Any] = {
+        "image_id": image_id,
+        "view": view,
+        "path": path,
+        "height": size[0],
+        "width": size[1],
+        "loss_high": losses[0],
+        "loss_low": losses[1],
+        "gmacs_high": gmacs[0],
+        "gmacs_low": gmacs[1],
+        "gt_boxes": truth.boxes.reshape(-1),
+        "gt_categories": truth.categories,
+        "gt_ignore": truth.ignore,
+        "gt_area": truth.area,
+        "thumbnail": thumbnail.tobytes(),
+    }
+    for name, detections in zip(("high", "low"), found):
+        row[f"{name}_boxes"] = detections.boxes.reshape(-1)
+        row[f"{name}_scores"] = detections.scores
+        row[f"{name}_categories"] = detections.labels
+    return row
+
+
+def to_table(rows: Sequence[dict[str, Any]]) -> pa.Table:
+    """Rows -> an Arrow table of the profile's schema."""
+    return pa.Table.from_pylist(list(rows), schema=SCHEMA)

@@ -1,1 +1,0 @@
-"""The parts of what `dualres evaluate` writes; `dualres_plugin.report` puts them together."""

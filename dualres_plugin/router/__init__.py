@@ -1,0 +1,1 @@
+"""The resolution router: network, configuration, gate, checkpoint."""

@@ -1,0 +1,17 @@
+"""Runs exported files on photos. Loads neither torch nor the host of the detector."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dualres_plugin.common.lazy import lazy
+
+if TYPE_CHECKING:
+    from dualres_plugin.runtime.session import DualResSession, SessionResult
+
+_HOME = {
+    "DualResSession": "session",
+    "SessionResult": "session",
+}
+__all__ = ["DualResSession", "SessionResult"]
+__getattr__ = lazy(__name__, _HOME)

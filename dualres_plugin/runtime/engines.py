@@ -1,0 +1,206 @@
+"""What runs the graphs: onnxruntime for every form, OpenVINO for a pair."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from dualres_plugin.common.card import KEY, Card
+from dualres_plugin.common.errors import DualResError
+
+MANIFEST = "manifest.json"
+INSTALL = 'Install it with: pip install "dualres-plugin[export]"'
+Found = tuple[np.ndarray, bool, float]
+Content = Sequence[int] | None
+
+
+class Engine(Protocol):
+    """Runs an exported model; safe to share between threads."""
+
+    card: Card
+
+    def run(self, images: np.ndarray, content: Content, threshold: float) -> Found:
+        """Raw detections in pixels of `images`, whether the image went high, and the router's score."""
+
+    def run_batch(self, inputs: Sequence[tuple[np.ndarray, Content]], threshold: float) -> list[Found]:
+        """The same for several images, in order."""
+
+
+def load_engine(path: Path, engine: str, threads: int | None, providers: Sequence[str] | None) -> Engine:
+    """Load an exported file or pair.
+
+    Raises:
+        DualResError: If it is missing, damaged or foreign, or the engine is unknown or not installed.
+    """
+    if engine not in ("onnxruntime", "openvino"):
+        raise DualResError(f"unknown engine '{engine}': use onnxruntime, or openvino for a pair.")
+    if not path.exists():
+        raise DualResError(f"model '{path}' does not exist. Make one with: dualres export")
+    if path.is_dir() or path.suffix == ".json":
+        manifest = path / MANIFEST if path.is_dir() else path
+        card = _read_manifest(manifest)
+        # OpenVINO takes the antialiased resize of the thumbnail for a plain one: the router stays with onnxruntime.
+        graphs = {
+            name: _graph(manifest.parent / file, "onnxruntime" if name == "router" else engine, threads, providers)
+            for name, file in card.files.items()
+        }
+        return PairEngine(card, graphs)
+    if engine != "onnxruntime":
+        raise DualResError(f"'{path}' is one file with dynamic shapes: {engine} takes a pair (export --form pair).")
+    graph = OrtGraph(path, threads, providers)
+    return FileEngine(graph.card(), graph)
+
+
+def _read_manifest(path: Path) -> Card:
+    from dualres_plugin.common.files import read_json
+
+    read_json(path, "model manifest")
+    card = Card.from_json(path.read_text(encoding="utf-8"), str(path))
+    missing = [n for n in ("router", "high", "low") if not (path.parent / card.files.get(n, "?")).is_file()]
+    if missing:
+        raise DualResError(f"the pair '{path.parent}' lacks its {', '.join(missing)} graph: copy the whole folder.")
+    return card
+
+
+def _graph(path: Path, engine: str, threads: int | None, providers: Sequence[str] | None) -> Any:
+    return OrtGraph(path, threads, providers) if engine == "onnxruntime" else OpenVinoGraph(path, threads)
+
+
+class FileEngine:
+    """`cond`, `resize` and `branches`: router and detector in one graph."""
+
+    def __init__(self, card: Card, graph: OrtGraph):
+        self.card = card
+        self.graph = graph
+
+    def run(self, images: np.ndarray, content: Content, threshold: float) -> Found:
+        check_input(images, self.card)
+        found, route, score = self.graph(feeds(images, content, threshold), ["detections", "route", "score"])
+        return found, bool(route[0]), float(score[0])
+
+    def run_batch(self, inputs: Sequence[tuple[np.ndarray, Content]], threshold: float) -> list[Found]:
+        return [self.run(images, content, threshold) for images, content in inputs]
+
+
+class PairEngine:
+    """Router, high and low as three graphs with fixed shapes."""
+
+    def __init__(self, card: Card, graphs: dict[str, Any]):
+        self.card = card
+        self.graphs = graphs
+
+    def run(self, images: np.ndarray, content: Content, threshold: float) -> Found:
+        return self.run_batch([(images, content)], threshold)[0]
+
+    def run_batch(self, inputs: Sequence[tuple[np.ndarray, Content]], threshold: float) -> list[Found]:
+        routes: list[tuple[bool, float]] = []
+        for images, content in inputs:
+            check_input(images, self.card)
+            route, score = self.graphs["router"](feeds(images, content, threshold), ["route", "score"])
+            routes.append((bool(route[0]), float(score[0])))
+        found: dict[int, np.ndarray] = {}
+        for name, wanted in (("high", True), ("low", False)):
+            for i, (images, _) in enumerate(inputs):
+                if routes[i][0] == wanted:
+                    found[i] = self.graphs[name]({"images": images}, ["detections"])[0]
+        return [(found[i], *route) for i, route in enumerate(routes)]
+
+
+class OrtGraph:
+    """An onnxruntime session."""
+
+    def __init__(self, path: Path, threads: int | None = None, providers: Sequence[str] | None = None):
+        try:
+            import onnxruntime as ort
+        except ImportError:
+            raise DualResError(f"running an exported model needs onnxruntime. {INSTALL}") from None
+        self.path = path
+        options = ort.SessionOptions()
+        options.log_severity_level = 3
+        # Between photos the session resizes, sorts and waits in Python: its threads must not burn the cores meanwhile.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        if threads:
+            options.intra_op_num_threads = threads
+        try:
+            self.session = ort.InferenceSession(str(path), options, providers=list(providers or _best(ort)))
+        except Exception as error:  # onnxruntime has an exception class per cause, and no common base
+            reason = str(error).strip().splitlines()[0][:200]
+            raise DualResError(
+                f"'{path}' cannot be loaded by onnxruntime: it is damaged, cut short or not an ONNX model ({reason})."
+            ) from None
+
+    def card(self) -> Card:
+        text = self.session.get_modelmeta().custom_metadata_map.get(KEY)
+        if text is None:
+            raise DualResError(
+                f"'{self.path}' is an ONNX model, but not a DualRes one (no '{KEY}' metadata). "
+                "Make one with: dualres export"
+            )
+        return Card.from_json(text, str(self.path))
+
+    def __call__(self, inputs: dict[str, np.ndarray], outputs: list[str]) -> list[np.ndarray]:
+        try:
+            return list(self.session.run(outputs, inputs))
+        except Exception as error:
+            reason = str(error).strip().splitlines()[0][:300]
+            raise DualResError(f"'{self.path}' failed on an input {inputs['images'].shape}: {reason}") from None
+
+
+def _best(ort: Any) -> list[str]:
+    available = ort.get_available_providers()
+    wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
+    return [p for p in wanted if p in available]
+
+
+class OpenVinoGraph:
+    """A compiled OpenVINO model; each call has its own request, so threads do not disturb each other."""
+
+    def __init__(self, path: Path, threads: int | None = None):
+        try:
+            import openvino as ov
+        except ImportError:
+            raise DualResError(
+                "engine='openvino' needs OpenVINO. Install it with: pip install \"dualres-plugin[openvino]\""
+            ) from None
+        config: dict[str, Any] = {"INFERENCE_NUM_THREADS": threads} if threads else {}
+        try:
+            core = ov.Core()
+            self.model = core.compile_model(core.read_model(str(path)), "CPU", config)
+        except Exception as error:
+            reason = str(error).strip().splitlines()[0][:200]
+            raise DualResError(f"'{path}' cannot be loaded by OpenVINO: {reason}") from None
+        self.names = {name for port in self.model.inputs for name in port.get_names()}
+
+    def __call__(self, inputs: dict[str, np.ndarray], outputs: list[str]) -> list[np.ndarray]:
+        given = {k: v for k, v in inputs.items() if k in self.names}
+        found = self.model.create_infer_request().infer(given)
+        return [np.array(found[name]) for name in outputs]
+
+
+def feeds(images: np.ndarray, content: Content, threshold: float) -> dict[str, np.ndarray]:
+    """The graph's inputs by name; `content` None leaves the default, the whole frame."""
+    values = {"images": images, "threshold": np.array(threshold, dtype=np.float32)}
+    if content is not None:
+        values["content"] = np.array(content, dtype=np.int64)
+    return values
+
+
+def check_input(images: np.ndarray, card: Card) -> None:
+    """Refuse what the graph would fail on, or worse, would not.
+
+    Raises:
+        DualResError: If the shape or type is wrong.
+    """
+    shape = tuple(getattr(images, "shape", ()))
+    if len(shape) != 4 or shape[:2] != (1, 3):
+        raise DualResError(f"`images` must be (1, 3, H, W), RGB in [0, 1]: one image a run; got {shape}.")
+    if images.dtype != np.float32:
+        raise DualResError(f"`images` must be float32 in [0, 1]; got {images.dtype}.")
+    if card.static and shape[2:] != tuple(card.static):
+        h, w = card.static
+        raise DualResError(f"this model was exported for inputs (1, 3, {h}, {w}); got {shape}.")
+    if card.preprocess.kind == "letterbox" and (shape[2] % card.stride or shape[3] % card.stride or not shape[2]):
+        raise DualResError(f"`images` must have sides that are multiples of {card.stride}; got {shape}.")

@@ -1,0 +1,165 @@
+"""The `dualres` key of an mmdet config: what it makes, what it leaves alone, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("mmdet")
+
+from mmengine.config import Config
+
+from dualres_plugin.adapters.mmdet import DualResDetector
+from dualres_plugin.common.errors import DualResError
+from tests.adapters.mmdet.helpers import Project, build
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    return Project(tmp_path_factory.mktemp("project"))
+
+
+def write(project: Project, text: str, name: str = "case.py") -> Path:
+    path = project.folder / name
+    imports = "custom_imports = dict(imports=['dualres_plugin.adapters.mmdet'], allow_failed_imports=False)\n"
+    path.write_text(f"_base_ = ['base.py']\n{imports}{text}\n")
+    return path
+
+
+def test_the_key_and_the_explicit_form_give_the_same_model(project: Project) -> None:
+    short = Config.fromfile(project.config(low=0.4, target_high_rate=0.3))
+    settings = f"router=r'{project.router}', low=0.4, target_high_rate=0.3"
+    explicit = Config.fromfile(
+        write(project, f"model = dict(_delete_=True, type='DualResDetector', detector=_base_.model, {settings})")
+    )
+    a, b = build(short.model), build(explicit.model)
+    assert isinstance(a, DualResDetector) and type(a) is type(b)
+    assert str(a) == str(b)
+    assert (a.scale, a.target_high_rate, a.gamma) == (b.scale, b.target_high_rate, b.gamma) == (0.4, 0.3, a.gamma)
+    torch.testing.assert_close(dict(a.state_dict()), dict(b.state_dict()), rtol=0, atol=0, equal_nan=True)
+    assert a.current_threshold() == b.current_threshold()
+
+
+def test_nothing_else_changes(project: Project) -> None:
+    routed, plain = Config.fromfile(project.config()), Config.fromfile(project.base)
+    assert routed.model.detector == plain.model
+    for key in plain:
+        if key not in ("model", "custom_hooks"):
+            assert routed[key] == plain[key], key
+    assert [hook.type for hook in routed.custom_hooks] == ["DualResHook"]
+    assert "dualres" not in plain and plain.model.type == "YOLOX"  # the adapter is imported by now
+
+
+def test_command_line_options_reach_the_detector_and_the_key(project: Project) -> None:
+    cfg = Config.fromfile(project.config())
+    cfg.merge_from_dict({"model.test_cfg.score_thr": 0.25, "dualres.target_high_rate": 0.1, "work_dir": "x"})
+    assert cfg.model.type == "DualResDetector" and cfg.model.target_high_rate == 0.1
+    assert cfg.model.detector.test_cfg.score_thr == 0.25 and cfg.work_dir == "x"
+    assert len(cfg.custom_hooks) == 1
+    with pytest.raises(DualResError, match="did you mean 'target_high_rate'"):
+        cfg.merge_from_dict({"dualres.target_rate_high": 0.2})
+
+
+def test_saved_copied_and_inherited_configs(project: Project) -> None:
+    cfg = Config.fromfile(project.config(threshold=0.0))
+    dumped = project.folder / "dumped.py"
+    cfg.dump(dumped)
+    for other in (Config.fromfile(dumped), pickle.loads(pickle.dumps(cfg)), Config.fromstring(cfg.pretty_text, ".py")):
+        assert other.model == cfg.model and len(other.custom_hooks) == 1
+    child = project.folder / "child.py"
+    child.write_text("_base_ = ['routed.py']\ndualres = dict(low=0.75)\nmodel = dict(test_cfg=dict(score_thr=0.5))\n")
+    inherited = Config.fromfile(child)
+    assert inherited.model.low == 0.75 and inherited.model.threshold == 0.0
+    assert inherited.model.detector.test_cfg.score_thr == 0.5
+    child.write_text("_base_ = ['routed.py']\ndualres = None\n")
+    assert Config.fromfile(child).model.type == "YOLOX"
+
+
+MISTAKES = {
+    "dualres = dict(ruoter='x')": "unknown key 'ruoter' .did you mean 'router'",
+    "dualres = dict(router='x', low=0.5, foo=1)": "unknown key 'foo'.*known keys: router, low",
+    "dual_res = dict(router='x')": "key 'dual_res': did you mean 'dualres'",
+    "dualres = 'runs/router'": "must be dict",
+}
+
+
+@pytest.mark.parametrize("text", MISTAKES)
+def test_a_mistake_is_told_when_the_config_is_read(project: Project, text: str) -> None:
+    with pytest.raises(DualResError, match=MISTAKES[text]):
+        Config.fromfile(write(project, text))
+
+
+BUILD_MISTAKES = {
+    "dualres = dict(router='no/such/router')": "router 'no/such/router' does not exist",
+    "dualres = dict(low=0.5)": "need a router",
+    "dualres = dict(router=dict(backbone='mobilenet_v9'))": "mobilenet_v9",
+    "dualres = dict(router=r'{router}', low=320)": "ratio between 0 and 1",
+    "dualres = dict(router=r'{router}', target_high_rate=40)": "between 0 .all low. and 1",
+}
+
+
+@pytest.mark.parametrize("text", BUILD_MISTAKES)
+def test_a_mistake_is_told_when_the_model_is_built(project: Project, text: str) -> None:
+    cfg = Config.fromfile(write(project, text.replace("{router}", str(project.router))))
+    with pytest.raises(DualResError, match=BUILD_MISTAKES[text]):
+        build(cfg.model)
+
+
+def test_a_router_of_another_version(project: Project, tmp_path: Path) -> None:
+    for file in project.router.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    description = json.loads((tmp_path / "router.json").read_text())
+    (tmp_path / "router.json").write_text(json.dumps({**description, "format_version": 99}))
+    with pytest.raises(DualResError, match="format version 99"):
+        build(Config.fromfile(project.config("version.py", router=str(tmp_path))).model)
+
+
+def test_an_uncalibrated_router_needs_a_threshold(project: Project) -> None:
+    settings = {"backbone": "mobilenet_v3_small", "input_size": 32}
+    model = build(Config.fromfile(project.config("fresh.py", router=settings)).model)
+    with pytest.raises(DualResError, match="calibration"):
+        model.current_threshold()
+    with_threshold = Config.fromfile(project.config("fresh.py", router=settings, threshold=0.25))
+    assert build(with_threshold.model).current_threshold() == 0.25
+
+
+# -- checkpoints --------------------------------------------------------------------------------------------------
+
+
+def test_plain_checkpoints_fill_the_detector_and_leave_the_router(project: Project) -> None:
+    from mmengine.runner import load_checkpoint
+
+    for load in ("host", "torch"):
+        model = build(Config.fromfile(project.config()).model, seed=9)
+        router = {k: v.clone() for k, v in model.router.state_dict().items()}
+        if load == "host":
+            load_checkpoint(model, str(project.plain), strict=True)
+        else:
+            model.load_state_dict(torch.load(project.plain)["state_dict"])
+        expected = project.detector.state_dict()
+        assert all(torch.equal(v, expected[k]) for k, v in model.detector.state_dict().items())
+        assert all(torch.equal(v, router[k]) for k, v in model.router.state_dict().items())
+
+
+def test_wrapped_checkpoints_keep_router_and_calibration(project: Project) -> None:
+    trained = build(Config.fromfile(project.config()).model, seed=1)
+    settings = {**trained.router.config.to_dict()}
+    other = build(Config.fromfile(project.config("again.py", router=settings)).model, seed=2)
+    other.load_state_dict(trained.state_dict())
+    assert other.current_threshold() == trained.current_threshold()
+    assert torch.equal(other.router.head[-1].weight, trained.router.head[-1].weight)
+
+
+def test_a_checkpoint_of_another_router_is_refused(project: Project) -> None:
+    from mmengine.runner import load_checkpoint
+
+    trained = build(Config.fromfile(project.config()).model)
+    file = project.folder / "wrapped.pth"
+    torch.save({"state_dict": trained.state_dict()}, file)
+    other = build(Config.fromfile(project.config("wide.py", router={"hidden": 8, "input_size": 32})).model)
+    with pytest.raises(DualResError, match="does not fit this config's router"):
+        load_checkpoint(other, str(file))

@@ -1,0 +1,195 @@
+"""The host's own tools on a routed config, typed as a user types them."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("mmdet")
+
+from mmengine.config import Config
+
+from dualres_plugin.adapters import mmcv_ext as _mmcv_ext
+from dualres_plugin.adapters.mmdet import DualResDetector, MMDetAdapter
+from tests.adapters.mmdet.helpers import Project, mim_folder, run_tool
+from tests.shared import ROOT
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    project = Project(tmp_path_factory.mktemp("tools"))
+    project.config()
+    return project
+
+
+def test_test_py_with_metric_dump_and_drawn_images(project: Project) -> None:
+    """`tools/test.py`: batches of three with mixed routes, `CocoMetric`, the visualisation hook, `--out`."""
+    printed = run_tool(
+        "test.py", "routed.py", "plain.pth", "--work-dir", "work", "--out", "out.pkl", "--show-dir", "drawn",
+        cwd=project.folder,
+    )  # fmt: skip
+    assert "bbox_mAP" in printed
+    dumped = pickle.loads((project.folder / "out.pkl").read_bytes())
+    assert len(dumped) == 8
+    assert {sample["route"] for sample in dumped} == {"high", "low"}
+    assert all(np.isfinite(sample["score"]) for sample in dumped)
+    high = sum(sample["route"] == "high" for sample in dumped)
+    assert f"{high} of 8 images at high" in printed
+    assert len(list((project.folder / "work").rglob("drawn/*.png"))) >= 1
+
+
+def test_test_time_augmentation(project: Project) -> None:
+    printed = run_tool("test.py", "routed.py", "plain.pth", "--work-dir", "tta", "--tta", cwd=project.folder)
+    assert "bbox_mAP" in printed
+
+
+def test_all_high_equals_the_plain_config(project: Project) -> None:
+    """The same metric file, to the last digit."""
+    results = {}
+    project.config("high.py", target_high_rate=1.0)
+    for name in ("base.py", "high.py"):
+        run_tool("test.py", name, "plain.pth", "--work-dir", f"w_{name}", cwd=project.folder)
+        file = sorted((project.folder / f"w_{name}").glob("*/*.json"))[-1]
+        results[name] = {k: v for k, v in json.loads(file.read_text()).items() if k.startswith("coco/")}
+    assert results["base.py"] == results["high.py"] and results["base.py"]
+
+
+def test_get_flops_gives_the_expected_cost(project: Project) -> None:
+    def flops(config: str) -> float:
+        printed = run_tool("analysis_tools/get_flops.py", config, "--num-images", "8", cwd=project.folder)
+        number = printed.split("Flops: ")[1].split()[0]
+        return float(number[:-1]) * {"K": 1e3, "M": 1e6, "G": 1e9}[number[-1]]
+
+    project.config("high.py", target_high_rate=1.0)
+    project.config("low.py", target_high_rate=0.0)
+    high, mixed, low = flops("high.py"), flops("routed.py"), flops("low.py")
+    # The host counts multiply-accumulates. get_flops builds the model from the config alone: no checkpoint.
+    adapter = MMDetAdapter(project.detector)
+    from tests.adapters.mmdet.helpers import tiny_router
+
+    router = tiny_router().gmacs() * 1e9
+    assert high == pytest.approx(adapter.macs((128, 128)) * 1e9 + router, rel=0.03)
+    assert low == pytest.approx(adapter.macs((64, 64)) * 1e9 + router, rel=0.03)
+    assert low < mixed < high
+
+
+def test_benchmark(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`tools/analysis_tools/benchmark.py` moves every model to a GPU; here it finds the CPU in its place."""
+    import runpy
+
+    if not torch.cuda.is_available():
+        monkeypatch.setattr("mmengine.model.BaseModel.cuda", lambda self, device=None: self)
+        monkeypatch.setattr(torch.cuda, "synchronize", lambda device=None: None)
+        monkeypatch.setattr("mmdet.utils.benchmark.get_max_cuda_memory", lambda device=None: 0)
+    script = mim_folder() / "tools" / "analysis_tools" / "benchmark.py"
+    options = ["--task", "inference", "--max-iter", "8", "--num-warmup", "2", "--log-interval", "1", "--fuse-conv-bn"]
+    arguments = [str(script), "routed.py", "--checkpoint", "plain.pth", "--work-dir", "bench", *options]
+    monkeypatch.setattr(sys, "argv", arguments)
+    monkeypatch.chdir(project.folder)
+    runpy.run_path(str(script), run_name="__main__")
+    log = next((project.folder / "bench").rglob("benchmark.log")).read_text()
+    assert "Overall fps" in log
+
+
+def test_init_detector_and_inference_detector(project: Project) -> None:
+    from mmdet.apis import inference_detector, init_detector
+
+    model = init_detector(str(project.folder / "routed.py"), str(project.plain), device="cpu")
+    assert isinstance(model, DualResDetector) and model.dataset_meta["classes"] == ("person", "bicycle", "car")
+    files = sorted(str(p) for p in (project.folder / "images").iterdir())
+    results = inference_detector(model, files)
+    assert {sample.route for sample in results} == {"high", "low"}
+    plain = init_detector(str(project.base), str(project.plain), device="cpu")
+    for sample, expected in zip(results, inference_detector(plain, files)):
+        same = torch.equal(sample.pred_instances.bboxes, expected.pred_instances.bboxes)
+        assert same == (sample.route == "high")
+    array = inference_detector(model, project.pictures[0][..., ::-1].copy())
+    assert array.route in ("high", "low")
+
+
+def test_det_inferencer_on_an_image_and_a_folder(project: Project) -> None:
+    from mmdet.apis import DetInferencer
+
+    inferencer = DetInferencer(str(project.folder / "routed.py"), str(project.plain), device="cpu")
+    out = project.folder / "inferred"
+    result = inferencer(
+        str(project.folder / "images"), batch_size=3, out_dir=str(out), no_save_pred=False, return_datasamples=True
+    )
+    assert {sample.route for sample in result["predictions"]} == {"high", "low"}
+    assert len(list((out / "vis").iterdir())) == 8
+    single = inferencer(str(project.folder / "images" / "000.png"), pred_score_thr=0.0)
+    assert set(single["predictions"][0]) >= {"bboxes", "labels", "scores"}
+
+
+def test_a_low_route_without_rescale(project: Project) -> None:
+    """Some tools ask for boxes in input pixels."""
+    from mmdet.apis import init_detector
+
+    model = init_detector(str(project.config("low.py", target_high_rate=0.0)), str(project.plain), device="cpu")
+    batch = model.adapter.collate(project.pictures[:3], 128)
+    again = copy.deepcopy(batch.samples)
+    original = model.predict(batch.inputs, batch.samples)
+    high = model.predict(batch.inputs, again, rescale=False)
+    for a, b in zip(original, high):
+        factor = torch.tensor(a.scale_factor * 2, dtype=torch.float32)
+        torch.testing.assert_close(a.pred_instances.bboxes * factor, b.pred_instances.bboxes, rtol=1e-3, atol=0.05)
+
+
+@pytest.mark.parametrize("name", ["yolox_tiny_dualres.py", "rtmdet_tiny_dualres.py"])
+def test_the_ready_configs_build_and_run(name: str) -> None:
+    from tests.adapters.mmdet.helpers import build, photos
+
+    cfg = Config.fromfile(ROOT / "configs" / "mmdet" / name)
+    cfg.merge_from_dict({"dualres.threshold": 0.0})
+    model = build(cfg.model)
+    model.detector.cfg = cfg
+    adapter = MMDetAdapter(model.detector)
+    batch = adapter.collate(photos(2), adapter.default_size)
+    assert batch.shape == (adapter.default_size,) * 2
+    assert all("route" in sample for sample in model.predict(batch.inputs, batch.samples))
+    assert cfg.train_dataloader.dataset.type == "CocoDataset"
+    assert [hook.type for hook in cfg.custom_hooks] == ["DualResHook"]
+
+
+@pytest.mark.skipif(not _mmcv_ext.install(), reason="compiled mmcv has these operations")
+def test_a_detector_that_needs_other_operations_says_so() -> None:
+    from dualres_plugin.common.errors import DualResError
+    from tests.adapters.mmdet.helpers import build, family_config, photos
+
+    cfg = family_config("faster_rcnn")
+    cfg.model.backbone.depth = 50
+    cfg.model.neck.in_channels = [256, 512, 1024, 2048]
+    cfg.model.backbone.dcn = {"type": "DCNv2", "deform_groups": 1, "fallback_on_stride": False}
+    cfg.model.backbone.stage_with_dcn = (False, True, True, True)
+    with pytest.raises(DualResError, match="make mmcv"):
+        adapter = MMDetAdapter(build(cfg.model))
+        adapter.predict(adapter.collate(photos(1), 128))
+
+
+def test_the_command_line_names_a_config_and_its_options(project: Project) -> None:
+    from dualres_plugin.common.errors import DualResError
+    from dualres_plugin.hosts.registry import load_detector
+
+    adapter = load_detector(f"mmdet:{project.base},{project.plain},model.test_cfg.score_thr=0.99")
+    assert isinstance(adapter, MMDetAdapter) and adapter.default_size == 128
+    batch = adapter.collate(project.pictures[:2], 128)
+    found = adapter.detections(adapter.predict(batch), batch)
+    assert all((f.scores > 0.99).all() for f in found)
+    plain = load_detector(f"mmdet:{project.base},{project.plain}")
+    assert all((f.scores <= 0.99).any() for f in plain.detections(plain.predict(batch), batch))
+    assert list(adapter.class_names.values()) == ["person", "bicycle", "car"]
+    inside = load_detector("mmdet:mmdet::yolox/yolox_nano_8xb8-300e_coco.py,model.test_cfg.score_thr=0.5")
+    assert inside.default_size == 416 and inside.detector.test_cfg.score_thr == 0.5
+    with pytest.raises(DualResError, match=r"configs/yolox/none\.py' does not exist"):
+        load_detector("mmdet:mmdet::yolox/none.py")
+    with pytest.raises(DualResError, match=r"none\.py' does not exist"):
+        load_detector(f"mmdet:{Path('none.py')}")
+    with pytest.raises(DualResError, match="cannot build"):
+        load_detector(f"mmdet:{project.base},{project.plain},model.type=NoSuchDetector")

@@ -1,0 +1,76 @@
+"""The budget controller: exact in the long run, quick after a change, honest about drift."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dualres_plugin.budget.controller import BudgetController
+from dualres_plugin.common.errors import DualResError
+
+QUANTILES = np.quantile(np.random.default_rng(0).normal(size=2000), np.linspace(0, 1, 101)).tolist()
+
+
+@settings(max_examples=30, deadline=None)
+@given(rate=st.floats(0.05, 0.95), shifts=st.lists(st.floats(-4, 4), min_size=1, max_size=4), seed=st.integers(0, 99))
+def test_holds_the_rate_over_abrupt_changes(rate: float, shifts: list[float], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    controller = BudgetController(rate, QUANTILES)
+    for shift in shifts:
+        for score in rng.normal(shift, rng.uniform(0.2, 3), size=200):
+            controller.route(score)
+        assert abs(controller.state.rate - rate) < 0.03
+    assert abs(controller.state.recent_rate - rate) < 0.12
+
+
+def test_a_fixed_threshold_would_fail_the_same_stream() -> None:
+    rng = np.random.default_rng(1)
+    controller = BudgetController(0.3, QUANTILES)
+    scores = np.concatenate([rng.normal(0, 1, 200), rng.normal(2, 1, 200)])
+    fixed = np.quantile(QUANTILES, 0.7)
+    routes = [controller.route(s) for s in scores]
+    assert np.mean(scores > fixed) > 0.45
+    assert abs(np.mean(routes) - 0.3) < 0.03
+
+
+def test_prefers_the_images_with_higher_scores() -> None:
+    rng = np.random.default_rng(2)
+    controller = BudgetController(0.5, QUANTILES)
+    scores = rng.normal(size=500)
+    routes = np.array([controller.route(s) for s in scores])
+    assert scores[routes].mean() - scores[~routes].mean() > 1.2
+
+
+def test_warns_once_when_the_content_drifts(caplog: pytest.LogCaptureFixture) -> None:
+    controller = BudgetController(0.3, QUANTILES)
+    with caplog.at_level(logging.WARNING, "dualres"):
+        for score in np.random.default_rng(3).normal(size=200):
+            controller.route(score)
+        assert not caplog.records
+        for score in np.random.default_rng(4).normal(3, 1, size=200):
+            controller.route(score)
+    assert len(caplog.records) == 1
+    assert "drift" in caplog.text
+    assert controller.state.drifting
+
+
+def test_ends_are_exact() -> None:
+    for rate in (0.0, 1.0):
+        controller = BudgetController(rate, QUANTILES)
+        assert {controller.route(s) for s in np.random.default_rng(5).normal(size=50)} == {bool(rate)}
+
+
+def test_latency_becomes_a_rate() -> None:
+    controller = BudgetController.for_latency(30.0, router_ms=1.0, low_ms=10.0, high_ms=48.0, quantiles=QUANTILES)
+    assert controller.target == pytest.approx((30 - 11) / 38)
+    with pytest.raises(DualResError, match="below the cheapest point"):
+        BudgetController.for_latency(5.0, 1.0, 10.0, 48.0, QUANTILES)
+
+
+def test_needs_a_calibration() -> None:
+    with pytest.raises(DualResError, match="calibrated"):
+        BudgetController(0.3, [])

@@ -1,0 +1,74 @@
+"""The low input: its size, its pixels, and the way back."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dualres_plugin.common.errors import DualResError
+from dualres_plugin.common.resize import axis_ratio, check_scale, low_size, resize_images, scale_boxes
+
+sides = st.integers(1, 2000)
+scales = st.floats(0.05, 0.99)
+strides = st.sampled_from([1, 8, 16, 32, 64, 128])
+
+
+def test_known_sizes() -> None:
+    assert low_size((480, 640), 0.5, 32) == (256, 320)  # 240 is no multiple of 32
+    assert low_size((640, 640), 0.5, 32) == (320, 320)
+    assert low_size((640, 640), 0.55, 32) == (352, 352)  # 640 * .55 = 352.00000000000006
+    assert low_size((768, 768), 640 / 768, 128) == (640, 640)
+
+
+@given(sides, sides, scales, strides)
+def test_low_size_is_the_least_multiple_of_the_stride_that_holds_the_scaled_side(
+    h: int, w: int, scale: float, stride: int
+) -> None:
+    for side, low in zip((h, w), low_size((h, w), scale, stride)):
+        assert low % stride == 0 and low >= stride
+        assert low >= side * scale - 1e-6 * side
+        assert low - stride < side * scale or low == stride
+        assert low <= math.ceil(side / stride) * stride
+
+
+@given(sides, scales, scales, strides)
+def test_low_size_grows_with_the_scale(side: int, a: float, b: float, stride: int) -> None:
+    small, large = sorted((a, b))
+    assert low_size((side, side), small, stride) <= low_size((side, side), large, stride)
+
+
+@given(st.integers(32, 900), st.integers(32, 900), scales)
+def test_boxes_come_back_to_high_pixels(h: int, w: int, scale: float) -> None:
+    high, low = (h, w), low_size((h, w), scale, 32)
+    down, up = axis_ratio(low, high), axis_ratio(high, low)
+    boxes = torch.tensor([[0.0, 0.0, w, h], [w / 4, h / 3, w / 2, h / 2]])
+    shrunk = scale_boxes(boxes, down)
+    assert torch.allclose(shrunk[0], torch.tensor([0.0, 0.0, low[1], low[0]]), rtol=1e-5)
+    assert torch.allclose(scale_boxes(shrunk, up), boxes, rtol=1e-4, atol=1e-3)
+
+
+def test_antialiasing_averages_what_shrinks_into_one_pixel() -> None:
+    lines = torch.zeros(1, 1, 8, 8)
+    lines[..., ::2] = 1.0
+    smooth = resize_images(lines, (8, 2), antialias=True)
+    assert (smooth - 0.5).abs().max() < 0.08
+    sparse = torch.zeros(1, 1, 16, 16)
+    sparse[..., 0] = 1.0
+    kept = resize_images(sparse, (16, 4), antialias=True).mean()
+    lost = resize_images(sparse, (16, 4), antialias=False).mean()
+    assert kept > 0 and lost == 0
+
+
+def test_the_same_size_is_the_same_tensor() -> None:
+    images = torch.rand(2, 3, 32, 64)
+    assert resize_images(images, (32, 64)) is images
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0, 1.5, -0.5, float("nan")])
+def test_a_scale_outside_0_to_1_is_refused(scale: float) -> None:
+    with pytest.raises(DualResError, match="must be smaller than the high size"):
+        check_scale(scale)
