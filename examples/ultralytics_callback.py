@@ -12,7 +12,7 @@ from typing import Any
 
 from ultralytics import YOLO
 
-from dualres_plugin.adapters.ultralytics.adapter import attach, detach
+from dualres_plugin.adapters.ultralytics import attach, detach
 from dualres_plugin.common.errors import one_message
 
 

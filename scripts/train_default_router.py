@@ -27,7 +27,8 @@ from tqdm import tqdm
 from dualres_plugin.common.images import list_images, read_image
 from dualres_plugin.profile.table import Profile
 from dualres_plugin.router.backbones import PooledStages
-from dualres_plugin.router.network import ResolutionRouter, RouterConfig
+from dualres_plugin.router.config import RouterConfig
+from dualres_plugin.router.network import ResolutionRouter
 from dualres_plugin.train.config import TrainConfig
 from dualres_plugin.train.train import train_router
 

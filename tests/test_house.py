@@ -1,61 +1,88 @@
-"""The core imports no host, and little at all until it is used."""
+"""The layout: packages in the order the data flows, imports downwards only, small folders."""
 
 from __future__ import annotations
 
-import os
-import pkgutil
-import subprocess
-import sys
+import ast
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
 
 import pytest
 
-import dualres_plugin
 from tests.shared import ROOT
 
-HOSTS = {"ultralytics", "mmdet", "mmengine", "mmcv", "effdet", "timm"}
+# Each package may import from those before it; those in one row, not from one another.
+FLOORS = [
+    {"common"},
+    {"budget", "hosts"},
+    {"router", "profile", "runtime"},
+    {"train", "evaluate", "export"},
+    {"adapters"},
+    {"predict"},
+    {"demo"},
+    {"cli"},
+]
+MOST_ENTRIES = 12
+NO_ROOMS = {"__init__.py", "__main__.py", "__pycache__", "py.typed"}
 
 
-def loaded_by(code: str) -> set[str]:
-    """Top-level packages that a fresh interpreter has loaded after some code."""
-    code += "\nimport sys; print(' '.join({m.partition('.')[0] for m in sys.modules}))"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": ""}
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return set(done.stdout.splitlines()[-1].split())
+def modules() -> dict[str, Path]:
+    """Dotted name -> file, of the core and of the adapters."""
+    found = {}
+    for folder, prefix in ((ROOT / "dualres_plugin", ""), (ROOT / "adapters", "adapters")):
+        for path in folder.rglob("*.py"):
+            parts = [prefix, *path.relative_to(folder).with_suffix("").parts]
+            found[".".join(p for p in ("dualres_plugin", *parts) if p and p != "__init__")] = path
+    return found
 
 
-def core_modules() -> list[str]:
-    """Every module but the adapters, which are there to import hosts."""
-    found = pkgutil.walk_packages(dualres_plugin.__path__, "dualres_plugin.")
-    return sorted(m.name for m in found if not m.name.startswith("dualres_plugin.adapters"))
+def imports(name: str, known: dict[str, Path]) -> set[str]:
+    """The project's own modules that a module imports anywhere: at the top, in functions, for types."""
+    wanted: set[str] = set()
+    for node in ast.walk(ast.parse(known[name].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            wanted |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            wanted |= {alias.name for alias in node.names}
+    # `from package import module` names both; the package is meant only where it gives the name itself.
+    return {w for w in wanted & known.keys() if not any(o.startswith(w + ".") for o in wanted & known.keys())} - {name}
 
 
-def test_the_package_alone_loads_not_even_torch() -> None:
-    assert not loaded_by("import dualres_plugin") & (HOSTS | {"torch", "torchvision", "matplotlib", "pycocotools"})
+def floor_of(name: str) -> int | None:
+    part = name.split(".")[1] if "." in name else ""
+    return next((i for i, floor in enumerate(FLOORS) if part in floor), None)
 
 
-def test_all_core_modules_load_no_host() -> None:
-    modules = core_modules()
-    assert len(modules) > 20 and "dualres_plugin.cli.learn" in modules
-    loaded = loaded_by("import " + ", ".join(modules))
-    assert "torch" in loaded and not loaded & HOSTS
+def test_every_package_has_its_floor() -> None:
+    names = {name.split(".")[1] for name in modules() if name.count(".") > 1}
+    assert names == set.union(*FLOORS)
 
 
-def test_the_command_line_shows_help_without_torch() -> None:
-    code = "import sys; sys.argv = ['dualres', '--help']\nfrom dualres_plugin.cli.app import main\n"
-    code += "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n"
-    assert not loaded_by(code) & (HOSTS | {"torch", "torchvision"})
+@pytest.mark.parametrize("name", sorted(modules()))
+def test_imports_run_downwards(name: str) -> None:
+    known = modules()
+    own = floor_of(name)
+    if own is None:  # the package's face
+        return
+    for other in imports(name, known):
+        same = name.split(".")[1] == other.split(".")[1]
+        floor = floor_of(other)
+        assert same or (floor is not None and floor < own), f"{name} imports {other}, which stands no lower"
 
 
-@pytest.mark.parametrize("host", ["torchvision"])
-def test_an_adapter_loads_its_own_host_only(host: str) -> None:
-    others = HOSTS - {host}
-    assert not loaded_by(f"from dualres_plugin.hosts.registry import adapter_class\nadapter_class({host!r})") & others
+def test_there_is_no_circle() -> None:
+    known = modules()
+    faces = {n for n, p in known.items() if p.name == "__init__.py"}  # they hand names on, on first use
+    graph = {n: imports(n, known) - faces for n in known.keys() - faces}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"a circle of imports: {' -> '.join(error.args[1])}")
 
 
-def test_the_public_names_are_there() -> None:
-    for name in dualres_plugin.__all__:
-        assert getattr(dualres_plugin, name) is not None
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        _ = dualres_plugin.nothing
+def test_no_folder_is_crowded() -> None:
+    for top in (ROOT / "dualres_plugin", ROOT / "adapters"):
+        for folder in (top, *(p for p in top.rglob("*") if p.is_dir() and p.name != "__pycache__")):
+            rooms = {p.name for p in folder.iterdir()} - NO_ROOMS
+            if folder == ROOT / "dualres_plugin":
+                rooms -= {"adapters.py"}  # stands for the folder beside the package
+            assert len(rooms) <= MOST_ENTRIES, f"{folder.relative_to(ROOT)} has {len(rooms)}: {sorted(rooms)}"

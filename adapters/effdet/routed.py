@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +11,8 @@ from torch import Tensor, nn
 from dualres_plugin.adapters.effdet.batch import EffdetBatch
 from dualres_plugin.common.supervision import to_supervision
 from dualres_plugin.common.types import Decision, ImageDecision
-from dualres_plugin.hosts.contract import Decide, run_routed
-
-if TYPE_CHECKING:
-    from dualres_plugin.adapters.effdet.adapter import EffdetAdapter
+from dualres_plugin.hosts.contract import Decide, HostAdapter
+from dualres_plugin.hosts.routing import run_routed
 
 
 class RoutedRows(Tensor):
@@ -40,7 +38,9 @@ class RoutedRows(Tensor):
 class RoutedEffdet(nn.Module):
     """Called like a `DetBenchPredict`: a batch and `img_info` in, (B, 100, 6) out, with `.dualres` on it."""
 
-    def __init__(self, adapter: EffdetAdapter, decide: Decide, scale: float, on_decision: Callable[[Decision], None]):
+    def __init__(
+        self, adapter: HostAdapter[EffdetBatch], decide: Decide, scale: float, on_decision: Callable[[Decision], None]
+    ):
         super().__init__()
         self.detector = adapter.detector.eval()
         self.adapter = adapter

@@ -28,8 +28,9 @@ except (AssertionError, ImportError) as error:  # mmdet asserts the versions of 
 from dualres_plugin.adapters.mmdet import config as _mmdet_config  # noqa: E402
 from dualres_plugin.adapters.mmdet.adapter import MMDetAdapter  # noqa: E402
 from dualres_plugin.adapters.mmdet.batch import MMDetBatch  # noqa: E402
+from dualres_plugin.adapters.mmdet.checkpoints import allow_checkpoints, export_router  # noqa: E402
 from dualres_plugin.adapters.mmdet.detector import DualResDetector  # noqa: E402
-from dualres_plugin.adapters.mmdet.hook import DualResHook, allow_checkpoints, export_router  # noqa: E402
+from dualres_plugin.adapters.mmdet.hook import DualResHook  # noqa: E402
 from dualres_plugin.adapters.mmdet.pipeline import config_file  # noqa: E402
 from dualres_plugin.adapters.mmdet.routed import RoutedDetector  # noqa: E402
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from dualres_plugin.adapters.mmdet.hook import export_router
+from dualres_plugin.adapters.mmdet.checkpoints import export_router
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -8,13 +8,14 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from mmdet.models.detectors import BaseDetector
-from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from dualres_plugin.adapters.mmdet import export
+from dualres_plugin.adapters.mmdet.backbone import backbone_of, build
 from dualres_plugin.adapters.mmdet.batch import (
     MMDetBatch,
+    blank_sample,
     constant,
     content_box,
     features_given,
@@ -25,6 +26,7 @@ from dualres_plugin.adapters.mmdet.batch import (
     slice_of,
 )
 from dualres_plugin.adapters.mmdet.pipeline import load_detector, resize_scale, test_pipeline, transforms_at
+from dualres_plugin.adapters.mmdet.routed import RoutedDetector
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.flops import gmacs
 from dualres_plugin.common.images import in_batches, iter_source
@@ -142,8 +144,6 @@ class MMDetAdapter(HostAdapter[MMDetBatch]):
 
     def wrap(self, decide: Decide, scale: float, on_decision: Callable[[Decision], None]) -> Any:
         """A `BaseDetector` with routing inside; the given detector is shared and stays as it is."""
-        from dualres_plugin.adapters.mmdet.routed import RoutedDetector
-
         return RoutedDetector(self, decide, scale, on_decision).eval()
 
     def predict_source(self, wrapped: Any, source: Any, **kwargs: Any) -> list[Any] | Iterator[Any]:
@@ -173,14 +173,10 @@ class MMDetAdapter(HostAdapter[MMDetBatch]):
         return {"size": size}
 
     def router_backbone(self) -> tuple[list[nn.Module], dict[str, Any]]:
-        from dualres_plugin.adapters.mmdet.backbone import backbone_of
-
         return backbone_of(self.detector)
 
     @classmethod
     def build_backbone(cls, description: dict[str, Any]) -> list[nn.Module]:
-        from dualres_plugin.adapters.mmdet.backbone import build
-
         return build(description)
 
     # -- export ----------------------------------------------------------------------------------------------
@@ -267,12 +263,6 @@ class _Plain(nn.Module):
 
     def forward(self, inputs: Tensor) -> Any:
         return self.detector._forward(inputs, [self.sample])
-
-
-def blank_sample(shape: tuple[int, int]) -> Any:
-    """A `DetDataSample` for an image that fills its input."""
-    meta = dict.fromkeys(("img_shape", "ori_shape", "pad_shape", "batch_input_shape"), shape)
-    return DetDataSample(metainfo={**meta, "scale_factor": (1.0, 1.0)})
 
 
 def _class_count(detector: Any) -> int:

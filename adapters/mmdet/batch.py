@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from mmdet.structures import DetDataSample
 from torch import Tensor, nn
 
 from dualres_plugin.common.resize import axis_ratio, resize_images, scale_boxes
@@ -194,3 +195,9 @@ def features_given(detector: nn.Module, features: Any) -> Iterator[None]:
         yield
     finally:
         del detector.__dict__["extract_feat"]
+
+
+def blank_sample(shape: tuple[int, int]) -> Any:
+    """A `DetDataSample` for an image that fills its input."""
+    meta = dict.fromkeys(("img_shape", "ori_shape", "pad_shape", "batch_input_shape"), shape)
+    return DetDataSample(metainfo={**meta, "scale_factor": (1.0, 1.0)})

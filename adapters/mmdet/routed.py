@@ -6,15 +6,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mmdet.models.detectors import BaseDetector
+from mmdet.structures import DetDataSample
 from torch import Tensor
 
-from dualres_plugin.adapters.mmdet.adapter import MMDetAdapter, blank_sample
-from dualres_plugin.adapters.mmdet.batch import MMDetBatch, predictions
-from dualres_plugin.adapters.mmdet.sample import mark_sample
+from dualres_plugin.adapters.mmdet.batch import MMDetBatch, blank_sample, predictions
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.resize import check_scale
-from dualres_plugin.common.types import Decision, as_index
-from dualres_plugin.hosts.contract import Decide, run_routed
+from dualres_plugin.common.supervision import supervision, with_names, with_route
+from dualres_plugin.common.types import Decision, ImageDecision, as_index
+from dualres_plugin.hosts.contract import Decide, HostAdapter
+from dualres_plugin.hosts.routing import run_routed
 
 
 class RoutedDetector(BaseDetector):  # type: ignore[misc]
@@ -29,7 +30,7 @@ class RoutedDetector(BaseDetector):  # type: ignore[misc]
 
     def __init__(
         self,
-        adapter: MMDetAdapter,
+        adapter: HostAdapter[MMDetBatch],
         decide: Decide,
         scale: float,
         on_decision: Callable[[Decision], None] | None = None,
@@ -98,3 +99,19 @@ class RoutedDetector(BaseDetector):  # type: ignore[misc]
             if name == "detector" or "detector" not in self.__dict__.get("_modules", {}):
                 raise
             return getattr(super().__getattr__("detector"), name)
+
+
+class RoutedSample(DetDataSample):  # type: ignore[misc]
+    """The host's sample with `route`, `score` and `dualres` in its metainfo."""
+
+    def to_supervision(self) -> Any:
+        """`supervision.Detections`, with the route of the image in `data`."""
+        found = supervision().Detections.from_mmdetection(self)
+        return with_route(with_names(found, self.metainfo.get("class_names")), self.dualres)
+
+
+def mark_sample(sample: Any, route: ImageDecision, names: dict[int, str] | None) -> None:
+    """Note the route on a sample. It is changed in place: the host's loops keep the samples that they gave."""
+    sample.set_metainfo({"route": route.route, "score": route.score, "dualres": route, "class_names": names})
+    if type(sample) is DetDataSample:
+        object.__setattr__(sample, "__class__", RoutedSample)  # its own setattr would make this a data field

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from dualres_plugin.budget.calibration import check_rate
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.router.network import ResolutionRouter
 
@@ -28,8 +29,7 @@ def check_settings(low: Any, target_high_rate: Any) -> None:
     """
     if not isinstance(low, (int, float)) or not 0 < low < 1:
         raise DualResError(f"low={low!r}: in an mmdet config the low size is a ratio between 0 and 1, such as 0.5.")
-    if not isinstance(target_high_rate, (int, float)) or not 0 <= target_high_rate <= 1:
-        raise DualResError(f"target_high_rate={target_high_rate!r} must lie between 0 (all low) and 1 (all high).")
+    check_rate(target_high_rate)
 
 
 def build_router(router: Any) -> ResolutionRouter:

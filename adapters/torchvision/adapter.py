@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,37 +16,16 @@ import torch
 from torch import Tensor, nn
 
 from dualres_plugin.adapters.torchvision import export
+from dualres_plugin.adapters.torchvision.batch import TorchvisionBatch
 from dualres_plugin.adapters.torchvision.models import build_model, label_names
+from dualres_plugin.adapters.torchvision.routed import RoutedDict, RoutedTorchvision
 from dualres_plugin.adapters.torchvision.sizes import RememberedBackbone, at_size, default_size, with_transform
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.flops import gmacs
 from dualres_plugin.common.images import SourceImage, in_batches, iter_source
-from dualres_plugin.common.supervision import to_supervision
-from dualres_plugin.common.types import Decision, Detections, ImageDecision, RouterImages, Targets
-from dualres_plugin.hosts.contract import Decide, HostAdapter, run_routed
+from dualres_plugin.common.types import Decision, Detections, RouterImages, Targets
+from dualres_plugin.hosts.contract import Decide, HostAdapter
 from dualres_plugin.hosts.export_plan import ExportPlan
-
-
-@dataclass(frozen=True)
-class TorchvisionBatch:
-    """What torchvision detectors take: images of any shapes.
-
-    Attributes:
-        images: B tensors (3, H_i, W_i), RGB in [0, 1], at their original size.
-        size: short side of the high resolution in pixels; None is the detector's own.
-        scale: 1 for high, the low / high ratio for low.
-        targets: ground truth in original pixels, where known.
-    """
-
-    images: list[Tensor]
-    size: int | None = None
-    scale: float = 1.0
-    targets: list[Targets] | None = None
-
-    def take(self, index: Tensor) -> TorchvisionBatch:
-        chosen = index.tolist()
-        targets = [self.targets[i] for i in chosen] if self.targets is not None else None
-        return replace(self, images=[self.images[i] for i in chosen], targets=targets)
 
 
 class TorchvisionAdapter(HostAdapter[TorchvisionBatch]):
@@ -237,44 +216,6 @@ class TorchvisionAdapter(HostAdapter[TorchvisionBatch]):
 
     def _scaled(self, size: int, scale: float) -> nn.Module:
         return at_size(self.detector, None if size == self.default_size else size, scale)
-
-
-class RoutedDict(dict[str, Tensor]):
-    """The host's result dict, with `.dualres` beside it."""
-
-    dualres: ImageDecision
-    names: dict[int, str] | None = None
-
-    def to_supervision(self) -> Any:
-        """`supervision.Detections`, with the route of the image in `data`."""
-        boxes, scores, labels = (self[key].detach().cpu().numpy() for key in ("boxes", "scores", "labels"))
-        masks = self["masks"][:, 0].detach().cpu().numpy() > 0.5 if "masks" in self else None
-        return to_supervision(boxes, scores, labels, self.dualres, self.names, masks)
-
-
-class RoutedTorchvision(nn.Module):
-    """Called like the detector: a list of (3, H, W) tensors in, a list of dicts out."""
-
-    def __init__(
-        self, adapter: TorchvisionAdapter, decide: Decide, scale: float, on_decision: Callable[[Decision], None]
-    ):
-        super().__init__()
-        self.detector = adapter.detector.eval()
-        self.adapter = adapter
-        self.decide = decide
-        self.scale = scale
-        self.on_decision = on_decision
-        self.size: int | None = None
-
-    def forward(self, images: Sequence[Tensor]) -> list[RoutedDict]:
-        batch = TorchvisionBatch(list(images), self.size)
-        decisions: list[Decision] = []
-        raw = run_routed(self.adapter, batch, self.decide, self.scale, decisions.append)
-        self.on_decision(decisions[0])
-        results = [RoutedDict(found) for found in raw]
-        for i, result in enumerate(results):
-            result.dualres, result.names = decisions[0].of(i), self.adapter.class_names
-        return results
 
 
 def _tensor(image: SourceImage) -> Tensor:

@@ -8,12 +8,12 @@ from dualres_plugin.common.lazy import lazy
 
 if TYPE_CHECKING:
     from dualres_plugin.adapters.ultralytics.adapter import UltralyticsAdapter
-    from dualres_plugin.adapters.ultralytics.routed import attach, detach
+    from dualres_plugin.adapters.ultralytics.callbacks import attach, detach
 
 _HOME = {
     "UltralyticsAdapter": "adapter",
-    "attach": "routed",
-    "detach": "routed",
+    "attach": "callbacks",
+    "detach": "callbacks",
 }
 __all__ = ["UltralyticsAdapter", "attach", "detach"]
 __getattr__ = lazy(__name__, _HOME)

@@ -18,17 +18,16 @@ from torch import Tensor, nn
 
 from dualres_plugin.adapters.ultralytics import export
 from dualres_plugin.adapters.ultralytics.batch import YoloBatch, content_box, decoded, letterboxed
+from dualres_plugin.adapters.ultralytics.callbacks import add_result_callbacks
 from dualres_plugin.adapters.ultralytics.loss import ImageLosses
 from dualres_plugin.adapters.ultralytics.models import load_yolo, network_of
-from dualres_plugin.adapters.ultralytics.routed import RoutedYolo, add_result_callbacks, attach, detach
+from dualres_plugin.adapters.ultralytics.routed import RoutedYolo
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.flops import gmacs
 from dualres_plugin.common.resize import axis_ratio, low_size, resize_images, scale_boxes
 from dualres_plugin.common.types import Decision, Detections, RouterImages, Targets
 from dualres_plugin.hosts.contract import Decide, HostAdapter
 from dualres_plugin.hosts.export_plan import ExportPlan
-
-__all__ = ["RoutedYolo", "UltralyticsAdapter", "YoloBatch", "attach", "content_box", "detach", "load_yolo"]
 
 CONF, IOU, MAX_DET = 0.001, 0.7, 300  # what `YOLO.val` and pycocotools users run with
 # Down to half size two taps an axis see every pixel, and cost less than antialiasing (YOLO11n, 320 from 640, 164 COCO
@@ -134,7 +133,7 @@ class UltralyticsAdapter(HostAdapter[YoloBatch]):
 
     def wrap(self, decide: Decide, scale: float, on_decision: Callable[[Decision], None]) -> Any:
         """A copy of the `YOLO` object whose network is routed; weights are shared, the original is untouched."""
-        routed = RoutedYolo(self.net, decide, scale, on_decision, self.low_detector and self.low_net)
+        routed = RoutedYolo(type(self), self.net, decide, scale, on_decision, self.low_detector and self.low_net)
         yolo = self.detector
         if isinstance(yolo, nn.Module) and yolo is self.net:
             return routed

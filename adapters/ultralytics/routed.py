@@ -1,4 +1,4 @@
-"""The routed network inside Ultralytics, and the callback form `attach` / `detach`."""
+"""The routed network inside Ultralytics."""
 
 from __future__ import annotations
 
@@ -7,16 +7,27 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from dualres_plugin.adapters.ultralytics.batch import YoloBatch
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.types import Decision
-from dualres_plugin.hosts.contract import Decide, run_routed
+from dualres_plugin.hosts.contract import Decide, HostAdapter
+from dualres_plugin.hosts.routing import run_routed
 
 
 class RoutedYolo(nn.Module):
-    """The network that stands in for `YOLO.model`: routes, runs each resolution, merges."""
+    """The network that stands in for `YOLO.model`: routes, runs each resolution, merges.
+
+    Args:
+        adapter_class: of the host. The host deep-copies and fuses this module, so each call adapts the copy's own nets.
+        detector: the network at high, and at low too unless `low_detector` is given.
+        decide: gives the route of each image.
+        scale: low / high ratio.
+        on_decision: told of each decision.
+    """
 
     def __init__(
         self,
+        adapter_class: type[HostAdapter[YoloBatch]],
         detector: nn.Module,
         decide: Decide,
         scale: float,
@@ -24,6 +35,7 @@ class RoutedYolo(nn.Module):
         low_detector: nn.Module | None = None,
     ):
         super().__init__()
+        self.adapter_class = adapter_class
         self.detector = detector
         self.low_detector = low_detector
         self.decide = decide
@@ -34,9 +46,7 @@ class RoutedYolo(nn.Module):
     def forward(self, images: Tensor, augment: bool = False, embed: Any = None, **_: Any) -> Any:
         if augment or embed:
             raise DualResError("augment and embed are not available on a routed detector: use the plain YOLO for them.")
-        from dualres_plugin.adapters.ultralytics.adapter import UltralyticsAdapter, YoloBatch
-
-        adapter = UltralyticsAdapter(self.detector, self.low_detector)
+        adapter = self.adapter_class(self.detector, self.low_detector)
         batch = YoloBatch(images, (int(images.shape[2]), int(images.shape[3])))
         return run_routed(adapter, batch, self.decide, self.scale, self._remember)
 
@@ -69,74 +79,3 @@ class RoutedYolo(nn.Module):
             if name == "detector":
                 raise
             return getattr(super().__getattr__("detector"), name)
-
-
-# -- the callback form -------------------------------------------------------------------------------------
-
-
-def attach(
-    yolo: Any,
-    router: Any,
-    *,
-    low: float = 0.5,
-    target_high_rate: float = 0.5,
-    threshold: float | None = None,
-) -> Any:
-    """Route `yolo.predict` and `yolo.track` from now on, by callbacks; `detach` undoes it.
-
-    Args:
-        yolo: an `ultralytics.YOLO`.
-        router: a `ResolutionRouter` or the folder of one.
-        low, target_high_rate, threshold: see `DualResWrapper`.
-
-    Returns:
-        The same object.
-    """
-    from dualres_plugin.predict.wrapper import DualResWrapper, Gate
-
-    if getattr(yolo, "_dualres", None) is not None:
-        raise DualResError("this YOLO is routed already: call detach(yolo) first.")
-    wrapper = DualResWrapper(yolo, router, low=low, target_high_rate=target_high_rate, threshold=threshold)
-    gate = Gate(wrapper.router, wrapper.threshold)
-
-    def put_in(predictor: Any) -> None:
-        backend = predictor.model.backend
-        if not isinstance(backend.model, RoutedYolo):
-            backend.model = RoutedYolo(backend.model, gate, wrapper.scale, wrapper.log)
-
-    yolo.add_callback("on_predict_start", put_in)
-    yolo._dualres = {"on_predict_start": put_in, **add_result_callbacks(yolo)}
-    # An existing predictor copied the callbacks when it was made; the next predict builds a new one.
-    yolo.predictor = None
-    return yolo
-
-
-def detach(yolo: Any) -> Any:
-    """Restore a YOLO that `attach` routed; does nothing to one that is not routed."""
-    added = getattr(yolo, "_dualres", None)
-    if added is None:
-        return yolo
-    for event, function in added.items():
-        yolo.callbacks[event].remove(function)
-    del yolo._dualres
-    yolo.predictor = None
-    return yolo
-
-
-def add_result_callbacks(yolo: Any) -> dict[str, Callable[[Any], None]]:
-    # The tracker replaces the results between these two events, so both are needed.
-    events = {"on_predict_postprocess_end": _mark_results, "on_predict_batch_end": _mark_results}
-    for event, function in events.items():
-        yolo.add_callback(event, function)
-    return events
-
-
-def _mark_results(predictor: Any) -> None:
-    """Put `.dualres` and `.to_supervision` on each of the batch's `Results`."""
-    network = predictor.model.backend.model
-    decision = getattr(network, "decision", None)
-    if isinstance(network, RoutedYolo) and decision is not None:
-        from dualres_plugin.adapters.ultralytics.results import routed
-
-        for i, result in enumerate(predictor.results):
-            routed(result, decision.of(i))

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from dualres_plugin.budget import calibration
 from dualres_plugin.budget.cost import rate_for_budget
 from dualres_plugin.common.errors import DualResError
 
@@ -60,17 +61,14 @@ class BudgetController:
     """
 
     def __init__(self, target_high_rate: float, quantiles: Sequence[float], window: int = 32, band: float = 0.15):
-        if not 0.0 <= target_high_rate <= 1.0:
-            raise DualResError(f"target_high_rate={target_high_rate:g} must lie between 0 and 1.")
         if not len(quantiles):
             raise DualResError("the budget controller starts from a calibrated router: fit it, or run `dualres swap`.")
-        self.target = float(target_high_rate)
+        self.target = calibration.check_rate(target_high_rate)
         self.window = int(window)
         self.band = float(band)
-        levels = np.linspace(0, 1, len(quantiles))
-        self._calibrated = float(np.interp(1 - self.target, levels, quantiles))
+        self._calibrated = calibration.threshold_for(self.target, quantiles)
         # Scores as the calibration has them, evenly spread; real ones push them out.
-        self._scores = deque(np.interp(_spread(self.window), levels, quantiles).tolist(), maxlen=self.window)
+        self._scores = deque(calibration.score_at(_spread(self.window), quantiles).tolist(), maxlen=self.window)
         self._routes: deque[bool] = deque(maxlen=2 * self.window)
         self._fixed: deque[bool] = deque(maxlen=2 * self.window)
         self._images = self._high = 0

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from dualres_plugin.cli.learn import Detector
+from dualres_plugin.cli.options import Detector
 
 
 def register(app: typer.Typer) -> None:

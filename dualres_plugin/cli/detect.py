@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dualres_plugin.cli.learn import Detector, Device, Seed, on_device
+from dualres_plugin.cli.options import Detector, Device, Seed, on_device
 
 if TYPE_CHECKING:
     from dualres_plugin.predict.exported import ExportedPredictor
@@ -69,10 +69,10 @@ def predict(
     from dualres_plugin.common.resize import check_scale
     from dualres_plugin.hosts.registry import load_detector
     from dualres_plugin.predict.exported import is_exported
-    from dualres_plugin.predict.predictor import Predictor, choose_threshold
+    from dualres_plugin.predict.operating_point import choose_threshold
+    from dualres_plugin.predict.predictor import Predictor
     from dualres_plugin.predict.saving import Outputs, save_predictions
-    from dualres_plugin.router.checkpoint import load_default_router
-    from dualres_plugin.router.network import ResolutionRouter
+    from dualres_plugin.router.network import ResolutionRouter, load_default_router
 
     outputs = Outputs(conf, save, show_routes, save_txt or save_conf, save_conf, ids)
     if is_exported(detector):

@@ -8,16 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-Detector = Annotated[
-    str,
-    typer.Argument(
-        metavar="DETECTOR",
-        help="HOST:NAME[,key=value]: ultralytics:yolo11n.pt, torchvision:NAME,weights=FILE,num_classes=N, "
-        "mmdet:config.py,weights.pth, effdet:NAME,checkpoint=FILE. A bare .pt is Ultralytics.",
-    ),
-]
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps …")]
-Seed = Annotated[int, typer.Option(help="Of everything random; the same seed gives the same result.")]
+from dualres_plugin.cli.options import Detector, Device, Seed, on_device, short_name
 
 
 def register(app: typer.Typer) -> None:
@@ -168,6 +159,7 @@ def evaluate(
     """
     from dualres_plugin.common.files import make_dir
     from dualres_plugin.evaluate.evaluation import evaluate as run
+    from dualres_plugin.evaluate.evaluation import summary
     from dualres_plugin.evaluate.report.write import write_evaluation
     from dualres_plugin.profile.table import Profile
     from dualres_plugin.router.network import ResolutionRouter
@@ -195,7 +187,7 @@ def evaluate(
     }
     title = f"{loaded.meta['detector']} on {loaded.meta['dataset']}"
     write_evaluation(out, result, loaded, title=title, run=described, timings=timings)
-    print_summary(result)
+    typer.echo(summary(result))
     typer.echo(f"look at {out / 'report.html'}")
 
 
@@ -242,44 +234,3 @@ def swap(
         f"router in {out}, calibrated on {count} images for {short_name(detector)}: "
         f"low {cost['low_gmacs']:.2f}, high {cost['high_gmacs']:.2f} GMACs, router {net.gmacs():.3f}"
     )
-
-
-def on_device(adapter: Any, device: str) -> Any:
-    """Move a detector; raises DualResError for a device that is not there."""
-    from dualres_plugin.common.errors import DualResError
-
-    if device == "cpu":
-        return adapter
-    try:
-        return adapter.to(device)
-    except (RuntimeError, AssertionError, ValueError) as error:
-        raise DualResError(f"device '{device}' is not available: {error}") from None
-
-
-def short_name(detector: str) -> str:
-    """`ultralytics:/far/away/yolo11n.pt` -> `yolo11n.pt`."""
-    return Path(detector.partition(":")[2].split(",")[0] or detector).name
-
-
-def print_summary(result: Any) -> None:
-    """The result in a few lines."""
-    low, high, routed = result.ap_low, result.ap_high, result.routed
-    saved = 1 - routed["gmacs"] / result.high_gmacs
-    typer.echo(
-        f"AP low {100 * low:.1f}   high {100 * high:.1f}   routed {100 * routed['ap']:.1f} at {routed['beta']:.0%} high"
-    )
-    typer.echo(
-        f"GMACs low {result.low_gmacs:.2f}   high {result.high_gmacs:.2f}   router {result.router_gmacs:.3f}   "
-        f"routed {routed['gmacs']:.2f} ({saved:.0%} saved)"
-    )
-    lower, upper = result.ci95
-    typer.echo(
-        f"AUC-Policy {result.router.auc_policy:.3f} [{lower:.3f}, {upper:.3f}]   random {result.random_auc:.3f} ± "
-        f"{result.random_sd:.3f}   oracle {result.oracle.auc_policy:.3f}   n = {result.n}"
-    )
-    for curve in result.others:
-        typer.echo(
-            f"  {curve.name}: AUC-Policy {curve.auc_policy:.3f}, {curve.gmacs[0]:.2f} to {curve.gmacs[-1]:.2f} GMACs"
-        )
-    for note in result.notes:
-        typer.echo(f"note: {note}")

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from dualres_plugin.common.errors import DualResError
+from dualres_plugin.common.types import RouterImages
+
+if TYPE_CHECKING:
+    pass
 
 
 def check_scale(scale: float) -> float:
@@ -62,3 +67,14 @@ def scale_boxes(boxes: Tensor, ratio: tuple[float, float]) -> Tensor:
     """Multiply (..., 4) xyxy or xywh boxes by an (x, y) ratio."""
     x, y = ratio
     return boxes * torch.tensor([x, y, x, y], dtype=boxes.dtype, device=boxes.device)
+
+
+def make_thumbnails(batch: RouterImages, size: int) -> Tensor:
+    """The canonical router input: content only, RGB in [0, 1], antialiased bilinear to (B, 3, size, size)."""
+    rows = []
+    for image, (x0, y0, x1, y1) in zip(batch.images, batch.content):
+        photo = image[None, :, y0:y1, x0:x1].float()
+        rows.append(
+            F.interpolate(photo, size=(size, size), mode="bilinear", align_corners=False, antialias=True).clamp(0, 1)
+        )
+    return torch.cat(rows) if rows else torch.zeros(0, 3, size, size)

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from functools import partial
 from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 from torchvision.models.detection import FCOS
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.fcos import FCOSClassificationHead, FCOSHead, FCOSRegressionHead
-from torchvision.models.resnet import BasicBlock
-from torchvision.ops import Conv2dNormActivation, FeaturePyramidNetwork
 
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.files import atomic_write
 from dualres_plugin.demo.scenes import CLASSES
+from dualres_plugin.router.blocks import PYRAMID, DemoBackbone
 
 HIGH_SIZE = 256
 """Long side in pixels at high resolution: that of the scenes themselves."""
@@ -25,57 +23,18 @@ LOW_SIZE = 128
 """Long side in pixels at low resolution."""
 WEIGHTS_PATH = Path(__file__).with_name("detector.safetensors")
 
-_WIDTHS = (16, 24, 48, 96, 160)  # channels of the stem and the four stages
-_PYRAMID = 48  # channels of the feature pyramid and the heads
 _CENTRE_RADIUS = 2.5  # in units of the level sizes below: more places learn from each object than with 1.5
 # Objects go to a pyramid level by their size in units of these; half the strides (8, 16, 32), because the
 # largest objects here are 128 pixels wide and would otherwise nearly all sit on the first level.
 _LEVEL_SIZES = ((4,), (8,), (16,))
 
 
-class DemoBackbone(nn.Module):
-    """Five strided stages of residual blocks and a feature pyramid over the last three.
-
-    Forward takes (B, 3, H, W) and returns three maps of 48 channels at strides 8, 16 and 32.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.out_channels = _PYRAMID
-        self.stem = Conv2dNormActivation(3, _WIDTHS[0], kernel_size=3, stride=2)
-        self.stage2 = _stage(_WIDTHS[0], _WIDTHS[1], 1)
-        self.stage3 = _stage(_WIDTHS[1], _WIDTHS[2], 2)
-        self.stage4 = _stage(_WIDTHS[2], _WIDTHS[3], 2)
-        self.stage5 = _stage(_WIDTHS[3], _WIDTHS[4], 1)
-        self.fpn = FeaturePyramidNetwork(list(_WIDTHS[2:]), _PYRAMID)
-
-    def stages(self) -> list[nn.Module]:
-        """The stem and the stages in forward order, without the pyramid: what the demo's router looks through."""
-        return [self.stem, self.stage2, self.stage3, self.stage4, self.stage5]
-
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        x = self.stage2(self.stem(images))
-        maps = OrderedDict[str, Tensor]()
-        for name, stage in (("p3", self.stage3), ("p4", self.stage4), ("p5", self.stage5)):
-            x = stage(x)
-            maps[name] = x
-        pyramid: dict[str, Tensor] = self.fpn(maps)
-        return pyramid
-
-
-def _stage(inputs: int, outputs: int, blocks: int) -> nn.Sequential:
-    """Residual blocks, the first of which halves the resolution."""
-    shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride=2, bias=False), nn.BatchNorm2d(outputs))
-    first = BasicBlock(inputs, outputs, stride=2, downsample=shortcut)
-    return nn.Sequential(first, *(BasicBlock(outputs, outputs) for _ in range(blocks - 1)))
-
-
 def _head(classes: int) -> FCOSHead:
     """FCOS's head with one convolution a branch; its own norm wants 32 groups, too many for 48 channels."""
     head = FCOSHead(32, 1, classes, num_convs=0)
     norm = partial(nn.GroupNorm, 8)
-    head.classification_head = FCOSClassificationHead(_PYRAMID, 1, classes, num_convs=1, norm_layer=norm)
-    head.regression_head = FCOSRegressionHead(_PYRAMID, 1, num_convs=1, norm_layer=norm)
+    head.classification_head = FCOSClassificationHead(PYRAMID, 1, classes, num_convs=1, norm_layer=norm)
+    head.regression_head = FCOSRegressionHead(PYRAMID, 1, num_convs=1, norm_layer=norm)
     # start from boxes of 24 pixels on the first level: at zero, FCOS's ReLU lets half of the sides learn nothing
     nn.init.constant_(head.regression_head.bbox_reg.bias, 3.0)
     return head

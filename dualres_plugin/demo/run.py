@@ -8,11 +8,10 @@ from pathlib import Path
 
 from torchvision.models.detection import FCOS
 
-from dualres_plugin.cli.learn import print_summary
 from dualres_plugin.common.files import make_dir
 from dualres_plugin.demo.detector import HIGH_SIZE, LOW_SIZE, build_demo_detector
 from dualres_plugin.demo.scenes import write_coco
-from dualres_plugin.evaluate.evaluation import Evaluation, evaluate
+from dualres_plugin.evaluate.evaluation import Evaluation, evaluate, summary
 from dualres_plugin.evaluate.report.write import write_evaluation
 from dualres_plugin.hosts.registry import adapt
 from dualres_plugin.predict.predictor import Predictor
@@ -20,7 +19,8 @@ from dualres_plugin.predict.saving import Outputs, save_predictions
 from dualres_plugin.profile.build import ProfileSettings, build_profile
 from dualres_plugin.profile.dataset import load_dataset
 from dualres_plugin.profile.table import Profile
-from dualres_plugin.router.network import ResolutionRouter, RouterConfig
+from dualres_plugin.router.config import RouterConfig
+from dualres_plugin.router.network import ResolutionRouter
 from dualres_plugin.train.config import TrainConfig
 from dualres_plugin.train.train import train_router
 
@@ -70,7 +70,7 @@ def run_demo(out: Path, images: int, seed: int, echo: Callable[[str], None]) -> 
     )
     predictor = Predictor(detector, router, router.threshold_for(0.5), HIGH_SIZE, LOW_SIZE / HIGH_SIZE)
     save_some(predictor, folders["val"], out / "predict", 12)
-    print_summary(result)
+    echo(summary(result))
     echo(f"done in {time.perf_counter() - start:.0f} s; look at {out / 'report.html'} and {out / 'predict'}")
     return result
 

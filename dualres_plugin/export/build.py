@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from dualres_plugin import __version__
 from dualres_plugin.common.card import FORMS, KEY, Card
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.files import atomic_write, make_dir
@@ -138,8 +138,9 @@ def _build(
         if graph is not None:
             speed_up_distributions(graph)
     card = Card(
-        form, adapter.name, size, scale, plan.stride, threshold, __version__, plan.preprocess, plan.postprocess,
-        static=parts.shape, low=parts.low_shape, quantiles=list(router.quantiles), names=adapter.class_names or {},
+        form, adapter.name, size, scale, plan.stride, threshold, version("dualres-plugin"), plan.preprocess,
+        plan.postprocess, static=parts.shape, low=parts.low_shape, quantiles=list(router.quantiles),
+        names=adapter.class_names or {},
     )  # fmt: skip
     if form == "pair":
         card = replace(card, files={name: f"{name}.onnx" for name in ("router", "high", "low")})

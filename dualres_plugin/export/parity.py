@@ -12,7 +12,8 @@ import torch
 
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.types import Decision, Detections, RouterImages
-from dualres_plugin.hosts.contract import HostAdapter, run_routed
+from dualres_plugin.hosts.contract import HostAdapter
+from dualres_plugin.hosts.routing import run_routed
 from dualres_plugin.router.network import ResolutionRouter
 from dualres_plugin.runtime.photo import make_frame
 from dualres_plugin.runtime.session import DualResSession

@@ -5,23 +5,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
-import numpy as np
-
 from dualres_plugin.budget.controller import BudgetController
-from dualres_plugin.budget.cost import Budget, rate_for_budget
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.images import SourceImage, iter_source
+from dualres_plugin.common.images import SourceImage
 from dualres_plugin.common.types import Decision, Detections, ImageDecision
-from dualres_plugin.hosts.contract import HostAdapter, run_routed
-from dualres_plugin.predict.operating_point import measure_ms
-from dualres_plugin.predict.wrapper import Gate
+from dualres_plugin.hosts.contract import HostAdapter
+from dualres_plugin.hosts.routing import run_routed
+from dualres_plugin.router.gate import Gate
 from dualres_plugin.router.network import ResolutionRouter
 
 logger = logging.getLogger("dualres")
-TIMED_IMAGES = 8
 
 
 @dataclass(frozen=True)
@@ -100,36 +95,3 @@ class Predictor:
         raw = run_routed(self.adapter, batch, self.gate, self.scale, decisions.append)
         found = self.adapter.detections(raw, batch)
         return [Prediction(image, f, decisions[0].of(i)) for i, (image, f) in enumerate(zip(images, found))]
-
-
-def choose_threshold(
-    router: ResolutionRouter, adapter: HostAdapter[Any], size: int, scale: float, source: Any, budget: Budget
-) -> float:
-    """The threshold of a budget; 50 % at high by default.
-
-    A budget in GMACs is turned into a rate with the cost of the source's first readable image, one in milliseconds
-    with times measured on its first few.
-    """
-    if budget.threshold is not None:
-        return budget.threshold
-    rate = 0.5 if budget.target_high_rate is None else budget.target_high_rate
-    if budget.gmacs is not None:
-        shape = adapter.input_shape(_first_images(source, 1)[0].shape[:2], size)
-        low = adapter.macs(adapter.low_shape(shape, scale), low=True)
-        rate = rate_for_budget(budget.gmacs, router.gmacs(), low, adapter.macs(shape))
-    if budget.ms is not None:
-        times = measure_ms(adapter.for_inference(), router, _first_images(source, TIMED_IMAGES), size, scale)
-        rate = rate_for_budget(budget.ms, times["t_router"], times["t_low"], times["t_high"], "ms")
-        logger.info(
-            "measured: router %.1f, low %.1f, high %.1f ms, so %.0f %% of the images may go high",
-            *times.values(),
-            100 * rate,
-        )
-    return router.threshold_for(rate)
-
-
-def _first_images(source: Any, count: int) -> list[np.ndarray]:
-    images = [image.pixels for image in islice(iter_source(source, on_skip=lambda message: None), count)]
-    if not images:
-        raise DualResError(f"source '{source}' holds no readable image.")
-    return images

@@ -8,62 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import nn
 
 from dualres_plugin.budget.controller import BudgetController
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.resize import check_scale
-from dualres_plugin.common.types import Decision, RouterImages
-from dualres_plugin.hosts.contract import HostAdapter, run_routed
+from dualres_plugin.common.types import Decision
+from dualres_plugin.hosts.contract import HostAdapter
 from dualres_plugin.hosts.registry import adapt, load_detector
+from dualres_plugin.hosts.routing import run_routed
+from dualres_plugin.router.gate import Gate, RouteLog
 from dualres_plugin.router.network import ResolutionRouter
 
 logger = logging.getLogger("dualres")
-
-
-class RouteLog:
-    """Counts what was routed where. Hosts deep-copy their models; the copies keep writing to the same log."""
-
-    def __init__(self) -> None:
-        self.images = 0
-        self.high = 0
-        self.last: Decision | None = None
-
-    def __call__(self, decision: Decision) -> None:
-        self.images += len(decision.high)
-        self.high += int(decision.high.sum())
-        self.last = decision
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> RouteLog:
-        return self
-
-    @property
-    def rate(self) -> float:
-        """Share of the images so far that went high."""
-        return self.high / self.images if self.images else 0.0
-
-
-class Gate(nn.Module):
-    """A router with its threshold: called with a batch's images it decides their routes.
-
-    Args:
-        controller: moves the threshold from image to image to hold a rate; None keeps it fixed.
-    """
-
-    def __init__(self, router: ResolutionRouter, threshold: float, controller: BudgetController | None = None):
-        super().__init__()
-        self.router = router
-        self.threshold = float(threshold)
-        self.controller = controller
-
-    def forward(self, images: RouterImages) -> Decision:
-        if self.controller is None:
-            return self.router.decide(images, self.threshold)
-        threshold = self.controller.threshold
-        scores = self.router.score(images)
-        high = torch.tensor([self.controller.route(float(s)) for s in scores], dtype=torch.bool)
-        return Decision(scores, high, threshold)
 
 
 class DualResWrapper:
@@ -129,7 +85,7 @@ class DualResWrapper:
     def router(self) -> ResolutionRouter:
         """The router; the shipped default, with a message, where none was given or fitted."""
         if self._router is None:
-            from dualres_plugin.router.checkpoint import load_default_router
+            from dualres_plugin.router.network import load_default_router
 
             self.set_router(load_default_router())
         assert self._router is not None

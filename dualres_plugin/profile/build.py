@@ -19,7 +19,7 @@ from tqdm import tqdm
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.files import make_dir
 from dualres_plugin.common.images import UnreadableImageError, router_images_of
-from dualres_plugin.common.resize import check_scale
+from dualres_plugin.common.resize import check_scale, make_thumbnails
 from dualres_plugin.common.types import Detections, Targets
 from dualres_plugin.hosts.contract import HostAdapter
 from dualres_plugin.profile.dataset import Dataset, match_categories
@@ -33,7 +33,6 @@ from dualres_plugin.profile.table import (
     row_of,
 )
 from dualres_plugin.profile.views import View, ViewPlan, make_view, plan_view
-from dualres_plugin.router.network import make_thumbnails
 
 logger = logging.getLogger("dualres")
 Job = tuple[int, int]  # record index, view number

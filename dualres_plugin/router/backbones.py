@@ -12,13 +12,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.weights import read_state_dict
+from dualres_plugin.router.blocks import DemoBackbone, lite_blocks, plain_blocks, tiny_blocks
+from dualres_plugin.router.config import RouterConfig
+
+if TYPE_CHECKING:
+    pass
 
 
 class PooledStages(nn.Module):
@@ -46,85 +51,6 @@ class PooledStages(nn.Module):
             if i in self.pool:
                 pooled.append(x.mean(dim=(2, 3)))
         return torch.cat(pooled, dim=1) if len(pooled) > 1 else pooled[0]
-
-
-def _conv(cin: int, cout: int, stride: int, kernel: int = 3, groups: int = 1) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(cin, cout, kernel, stride, kernel // 2, groups=groups, bias=False),
-        nn.BatchNorm2d(cout),
-        nn.ReLU6(inplace=True),
-    )
-
-
-class _Separable(nn.Module):
-    """Inverted residual: expand, depthwise, project; with a skip where the shapes allow one."""
-
-    def __init__(self, cin: int, cout: int, stride: int, expand: int = 4, kernel: int = 3):
-        super().__init__()
-        mid = cin * expand
-        self.body = nn.Sequential(
-            *([_conv(cin, mid, 1, kernel=1)] if expand > 1 else []),
-            _conv(mid, mid, stride, kernel, groups=mid),
-            nn.Conv2d(mid, cout, 1, bias=False),
-            nn.BatchNorm2d(cout),
-        )
-        self.skip = stride == 1 and cin == cout
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.body(x)
-        return x + y if self.skip else y
-
-
-def _tiny_blocks() -> list[nn.Module]:
-    """About 0.45 M parameters: small enough to train from nothing in a minute on a CPU."""
-    plan = [(16, 24, 2), (24, 24, 1), (24, 40, 2), (40, 40, 1), (40, 80, 2), (80, 80, 1), (80, 112, 2)]
-    return [_conv(3, 16, 2), *(_Separable(*row) for row in plan)]
-
-
-class _Residual(nn.Module):
-    """x + conv(x)."""
-
-    def __init__(self, width: int):
-        super().__init__()
-        self.body = _conv(width, width, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = x + self.body(x)
-        return y
-
-
-def _plain_blocks() -> list[nn.Module]:
-    """One block per stride, 2 to 32, of plain 3 x 3 convolutions.
-
-    Depthwise layers would save multiplications and cost time: at equal GMACs this runs three times as fast on a CPU,
-    in PyTorch and in ONNX Runtime.
-    """
-    plan = [(12, 24, 0), (24, 48, 1), (48, 96, 1), (96, 160, 1)]
-    return [
-        _conv(3, 12, 2),
-        *(nn.Sequential(_conv(cin, cout, 2), *(_Residual(cout) for _ in range(n))) for cin, cout, n in plan),
-    ]
-
-
-def _lite_blocks() -> list[nn.Module]:
-    """Stem and stages of EfficientNet-Lite0 (Apache-2.0), symmetric padding; weights load from its files by order."""
-    plan = [  # expansion, kernel, stride, channels, repeats
-        (1, 3, 1, 16, 1),
-        (6, 3, 2, 24, 2),
-        (6, 5, 2, 40, 2),
-        (6, 3, 2, 80, 3),
-        (6, 5, 1, 112, 3),
-        (6, 5, 2, 192, 4),
-        (6, 3, 1, 320, 1),
-    ]
-    blocks: list[nn.Module] = [_conv(3, 32, 2)]
-    width = 32
-    for expand, kernel, stride, channels, repeats in plan:
-        stage = [_Separable(width, channels, stride, expand, kernel)]
-        stage += [_Separable(channels, channels, 1, expand, kernel) for _ in range(repeats - 1)]
-        blocks.append(nn.Sequential(*stage))
-        width = channels
-    return blocks
 
 
 def _torchvision_blocks(name: str) -> list[nn.Module]:
@@ -189,14 +115,12 @@ def build_backbone(name: str, pool: Sequence[int] | None = None) -> PooledStages
     """
     base, _, keep = name.partition("@")
     if base == "tiny":
-        blocks = _tiny_blocks()
+        blocks = tiny_blocks()
     elif base == "plain":
-        blocks = _plain_blocks()
+        blocks = plain_blocks()
     elif base == "lite":
-        blocks = _lite_blocks()
+        blocks = lite_blocks()
     elif base == "demo":
-        from dualres_plugin.demo.detector import DemoBackbone
-
         blocks = DemoBackbone().stages()
     elif base.startswith("timm:"):
         blocks = _timm_blocks(base.removeprefix("timm:"))
@@ -233,3 +157,11 @@ def load_backbone_weights(backbone: nn.Module, path: Path | str) -> int:
         f"backbone weights '{path}' hold {len(tensors)} tensors that do not fit the {len(wanted)} of this backbone. "
         "Use a file of the same network (timm or torchvision parameter names)."
     )
+
+
+def named_backbone(config: RouterConfig) -> nn.Module:
+    if config.description:
+        from dualres_plugin.hosts.registry import adapter_class
+
+        return PooledStages(adapter_class(config.backbone).build_backbone(config.description), config.pool)
+    return build_backbone(config.backbone, config.pool)

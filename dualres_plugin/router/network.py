@@ -2,53 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dualres_plugin.budget import calibration
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.flops import gmacs
 from dualres_plugin.common.modes import in_eval
+from dualres_plugin.common.resize import make_thumbnails
 from dualres_plugin.common.types import Decision, RouterImages
-from dualres_plugin.router.backbones import PooledStages, build_backbone, load_backbone_weights
+from dualres_plugin.router.backbones import load_backbone_weights, named_backbone
+from dualres_plugin.router.checkpoint import DEFAULT, StoredRouter, check_tensors, read_checkpoint, write_checkpoint
+from dualres_plugin.router.config import CUSTOM, RouterConfig
 
-if TYPE_CHECKING:
-    from dualres_plugin.hosts.contract import HostAdapter
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-
-
-@dataclass
-class RouterConfig:
-    """Everything needed to rebuild a router before its weights are loaded.
-
-    Attributes:
-        backbone: a name that `backbones.build_backbone` knows, or "custom" for a module given by object.
-        input_size: side S of the square thumbnail in pixels.
-        pool: blocks whose averaged output feeds the head; empty is the last block, as in the paper.
-        hidden: width of a hidden layer in the head; 0 is one linear unit, as in the paper.
-        mean, std: normalisation of RGB in [0, 1].
-        description: for a backbone taken from a detector: what its adapter needs to rebuild it; `backbone` is
-            the adapter's name then.
-    """
-
-    backbone: str = "mobilenet_v3_large"
-    input_size: int = 128
-    pool: list[int] = field(default_factory=list)
-    hidden: int = 0
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
-    description: dict[str, Any] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+logger = logging.getLogger("dualres")
 
 
 class ResolutionRouter(nn.Module):
@@ -82,14 +55,14 @@ class ResolutionRouter(nn.Module):
                 f"unknown router setting(s) {sorted(unknown)}; known: {sorted(RouterConfig.__dataclass_fields__)}."
             )
         if backbone is not None:
-            values["backbone"] = backbone if isinstance(backbone, str) else "custom"
+            values["backbone"] = backbone if isinstance(backbone, str) else CUSTOM
         self.config = RouterConfig(**values)
         if self.config.input_size < 16:
             raise DualResError(f"router input_size {self.config.input_size} is too small: use 32 to 320 pixels.")
         if isinstance(backbone, nn.Module):
             self.backbone: nn.Module = backbone
         else:
-            self.backbone = _named_backbone(self.config)
+            self.backbone = named_backbone(self.config)
         if weights is not None:
             load_backbone_weights(self.backbone, weights)
         self.register_buffer("mean", torch.tensor(self.config.mean).view(1, 3, 1, 1), persistent=False)
@@ -137,38 +110,25 @@ class ResolutionRouter(nn.Module):
     def calibrate(self, scores: Sequence[float] | np.ndarray | Tensor) -> None:
         """Remember the score distribution on images like those to come; thresholds are read from it.
 
+        Args:
+            scores: (n,) scores of the calibration images.
+
         Raises:
             DualResError: If there are no scores or some are not finite.
         """
-        values = np.asarray(scores, dtype=np.float64).reshape(-1)
-        if not len(values) or not np.isfinite(values).all():
-            raise DualResError("calibration needs at least one image, and finite scores.")
-        self.quantiles = [float(q) for q in np.quantile(values, np.linspace(0, 1, 101))]
+        self.quantiles = calibration.score_quantiles(np.asarray(scores, dtype=np.float64))
 
     def threshold_for(self, target_high_rate: float) -> float:
-        """The threshold that sends `target_high_rate` of the calibration images high.
-
-        0 and 1 are exact: minus and plus infinity, so that no image, or every image, goes high.
+        """The threshold that sends `target_high_rate` of the calibration images high; 0 and 1 are exact.
 
         Raises:
             DualResError: If the rate is outside [0, 1], or the router was never calibrated.
         """
-        if not 0.0 <= target_high_rate <= 1.0:
-            raise DualResError(f"target_high_rate={target_high_rate:g} must lie between 0 (all low) and 1 (all high).")
-        if target_high_rate in (0.0, 1.0):
-            return float("inf") if target_high_rate == 0 else float("-inf")
-        if not self.quantiles:
-            raise DualResError(
-                "this router has no calibration, so a target_high_rate means nothing yet. Call `fit`, run "
-                "`dualres swap` on unlabelled images of yours, or give a threshold."
-            )
-        return float(np.interp(1.0 - target_high_rate, np.linspace(0, 1, len(self.quantiles)), self.quantiles))
+        return calibration.threshold_for(target_high_rate, self.quantiles)
 
     def rate_of(self, threshold: float) -> float:
         """The share of the calibration images whose score is above a threshold."""
-        if np.isinf(threshold):
-            return float(threshold < 0)
-        return float(1.0 - np.interp(threshold, self.quantiles, np.linspace(0, 1, len(self.quantiles))))
+        return calibration.rate_of(threshold, self.quantiles)
 
     def gmacs(self) -> float:
         """Compute of one score in GMACs."""
@@ -179,64 +139,54 @@ class ResolutionRouter(nn.Module):
 
     def save(self, path: Path | str) -> Path:
         """Write `router.safetensors` and `router.json` into the folder `path`."""
-        from dualres_plugin.router.checkpoint import save_router
-
-        return save_router(self, path)
+        stored = StoredRouter(self.config, self.state_dict(), self.quantiles, self.info)
+        return write_checkpoint(path, stored, self.gmacs())
 
     @classmethod
     def from_pretrained(cls, path: Path | str, backbone: nn.Module | None = None) -> ResolutionRouter:
-        """Load a router folder.
+        """Load a router folder, or the shipped router by the name "default".
 
         Args:
             path: the folder that `save` wrote.
             backbone: the module to use when the router was built around one given by object.
 
+        Returns:
+            The router in eval mode, with its calibration.
+
         Raises:
             DualResError: If files are missing, of another version, or tensors do not fit.
         """
-        from dualres_plugin.router.checkpoint import load_router
+        stored = read_checkpoint(path)
+        if stored.config.backbone == CUSTOM and backbone is None:
+            raise DualResError(
+                f"router '{path}' was built around a backbone given by object: "
+                "call ResolutionRouter.from_pretrained(path, backbone=module)."
+            )
+        try:
+            router = cls(stored.config, backbone=backbone)
+        except DualResError:
+            raise
+        except (TypeError, ValueError, RuntimeError) as error:  # right keys, wrong values: edited by hand
+            raise DualResError(f"the description of router '{path}' is incomplete or edited: {error}.") from None
+        check_tensors(router.state_dict(), stored.tensors, path, stored.config.backbone)
+        router.load_state_dict(stored.tensors)
+        router.quantiles, router.info = stored.quantiles, stored.info
+        return router.eval()
 
-        return load_router(path, backbone)
 
-
-def own_backbone_router(adapter: HostAdapter[Any], input_size: int = 128) -> ResolutionRouter:
-    """A router whose frozen features are the detector's own backbone at thumbnail size, every stage pooled.
-
-    Raises:
-        DualResError: If the detector's adapter does not offer its backbone.
-    """
-    blocks, description = adapter.router_backbone()
-    # Early stages see texture and small things, late ones objects. A list of stages is pooled after each of them but
-    # the stem, a list of single layers (twice as long) at every other one.
-    step = 1 if len(blocks) <= 6 else 2
-    pool = sorted({*range(step, len(blocks), step), len(blocks) - 1})
-    config = RouterConfig(adapter.name, input_size, pool, 0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), description)
-    router = ResolutionRouter(config)
-    for own, given in zip(router.backbone.blocks, blocks):  # type: ignore[arg-type]
-        own.load_state_dict(given.state_dict())
+def load_default_router() -> ResolutionRouter:
+    """The shipped router, with a message of what it is: for callers whose user named none."""
+    router = ResolutionRouter.from_pretrained(DEFAULT)
+    logger.warning(
+        "no router was named, so the default one decides. It was trained on %s and knows neither your detector nor "
+        "your photos. Fit your own: model.fit(data=..., images=...), or dualres profile and train. Without labels, "
+        "adapt its threshold: dualres swap default --detector ... --images ... --out ...",
+        router.info.get("summary", "COCO photos"),
+    )
     return router
-
-
-def _named_backbone(config: RouterConfig) -> nn.Module:
-    if config.description:
-        from dualres_plugin.hosts.registry import adapter_class
-
-        return PooledStages(adapter_class(config.backbone).build_backbone(config.description), config.pool)
-    return build_backbone(config.backbone, config.pool)
 
 
 def _head(width: int, hidden: int) -> nn.Sequential:
     if not hidden:
         return nn.Sequential(nn.Linear(width, 1))
     return nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, 1))
-
-
-def make_thumbnails(batch: RouterImages, size: int) -> Tensor:
-    """The canonical router input: content only, RGB in [0, 1], antialiased bilinear to (B, 3, size, size)."""
-    rows = []
-    for image, (x0, y0, x1, y1) in zip(batch.images, batch.content):
-        photo = image[None, :, y0:y1, x0:x1].float()
-        rows.append(
-            F.interpolate(photo, size=(size, size), mode="bilinear", align_corners=False, antialias=True).clamp(0, 1)
-        )
-    return torch.cat(rows) if rows else torch.zeros(0, 3, size, size)

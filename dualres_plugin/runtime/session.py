@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from dualres_plugin.budget import calibration
 from dualres_plugin.budget.controller import BudgetController
 from dualres_plugin.common.card import Card
 from dualres_plugin.common.errors import DualResError
@@ -123,14 +124,7 @@ class DualResSession:
         Raises:
             DualResError: If the rate is outside [0, 1], or the router was exported without calibration.
         """
-        if not 0.0 <= target_high_rate <= 1.0:
-            raise DualResError(f"target_high_rate={target_high_rate:g} must lie between 0 (all low) and 1 (all high).")
-        if target_high_rate in (0.0, 1.0):
-            return float("inf") if target_high_rate == 0 else float("-inf")
-        q = self.card.quantiles
-        if not q:
-            raise DualResError("this model was exported without calibration: give a threshold instead of a rate.")
-        return float(np.interp(1.0 - target_high_rate, np.linspace(0, 1, len(q)), q))
+        return calibration.threshold_for(target_high_rate, self.card.quantiles)
 
     # -- running -----------------------------------------------------------------------------------------------
 

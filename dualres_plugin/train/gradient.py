@@ -13,7 +13,8 @@ from tqdm import tqdm
 from dualres_plugin.router.network import ResolutionRouter
 from dualres_plugin.train.config import TrainConfig
 from dualres_plugin.train.gating import dualres_loss, gumbel_gate, temperature_at
-from dualres_plugin.train.training_set import TrainingSet, spearman
+from dualres_plugin.train.ranks import spearman
+from dualres_plugin.train.training_set import TrainingSet
 
 Log = Callable[[dict[str, float]], None]
 

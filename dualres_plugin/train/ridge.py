@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dualres_plugin.train.training_set import spearman
+from dualres_plugin.train.ranks import spearman
 
 STRENGTHS = (30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 3e4, 1e5)
 FOLDS = 5

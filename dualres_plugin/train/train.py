@@ -7,23 +7,20 @@ budget. `paper` is the recipe of the paper (Eq. 3-5), which trains one operating
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
-from tqdm import tqdm
 
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.hosts.registry import load_detector
 from dualres_plugin.profile.table import Profile
-from dualres_plugin.router.network import ResolutionRouter, RouterConfig, own_backbone_router
+from dualres_plugin.router.network import ResolutionRouter
 from dualres_plugin.train.config import TrainConfig
 from dualres_plugin.train.gradient import GradientTraining, Log, pairwise_loss
-from dualres_plugin.train.ridge import fit_ridge
+from dualres_plugin.train.head import fit_head
+from dualres_plugin.train.start import new_router
 from dualres_plugin.train.training_set import TrainingSet, resolve_gain, training_set
 
 __all__ = ["pairwise_loss", "train_router"]
@@ -59,7 +56,7 @@ def train_router(
     config.check()
     chosen = [profiles] if isinstance(profiles, Profile) else list(profiles)
     torch.manual_seed(config.seed)
-    router = router or _new_router(config)
+    router = router or new_router(config)
     side = int(chosen[0].meta["thumbnail_size"])
     if router.config.input_size > side:
         raise DualResError(f"input_size {router.config.input_size} is larger than the profile's {side} px thumbnails.")
@@ -70,27 +67,10 @@ def train_router(
         _calibrate(router, data, held if len(held) else fit_rows)
         calibrated = f"{int(data.original[held].sum())} held-out images" if len(held) else "the training images"
     else:
-        best = _fit_head(router, data, config, progress, log)
+        best = fit_head(router, data, config, progress, log)
         calibrated = f"{int(data.original.sum())} images, by scores of folds that did not see them"
     router.info = _info(chosen, config, data, calibrated, best)
     return router.eval()
-
-
-def _new_router(config: TrainConfig) -> ResolutionRouter:
-    if config.backbone.startswith("detector:"):
-        return own_backbone_router(load_detector(config.backbone.removeprefix("detector:")), config.input_size or 128)
-    if config.backbone == "default":
-        return default_body_router(config.input_size)
-    architecture = RouterConfig(config.backbone, config.input_size or 128, list(config.pool), config.hidden)
-    return ResolutionRouter(architecture, weights=config.weights)
-
-
-def default_body_router(input_size: int | None = None) -> ResolutionRouter:
-    """The shipped router's body with a new head; `input_size` other than its own is allowed."""
-    shipped = ResolutionRouter.from_pretrained("default")
-    router = ResolutionRouter(replace(shipped.config, input_size=input_size or shipped.config.input_size))
-    router.backbone.load_state_dict(shipped.backbone.state_dict())
-    return router
 
 
 def _trains_backbone(config: TrainConfig, router: ResolutionRouter) -> bool:
@@ -98,58 +78,6 @@ def _trains_backbone(config: TrainConfig, router: ResolutionRouter) -> bool:
         return config.train_backbone
     comes_trained = bool(router.config.description) or config.weights is not None or config.backbone == "default"
     return config.objective == "paper" or not comes_trained
-
-
-def _fit_head(
-    router: ResolutionRouter, data: TrainingSet, config: TrainConfig, progress: bool, log: Log | None
-) -> dict[str, float]:
-    """Frozen backbone: features once, then ridge regression of the ranked gain; calibrated out of fold.
-
-    Raises:
-        DualResError: For the paper's objective or a hidden layer, which need gradients.
-    """
-    if config.objective == "paper" or router.config.hidden:
-        raise DualResError("a frozen backbone takes objective 'rank' and a linear head: set train_backbone: true.")
-    known = ~torch.isnan(data.gain).numpy()
-    if not known.any():
-        raise DualResError("no image of the profile has a gain to learn from.")
-    features = _features(router, data, config, progress)
-    weights = np.where(data.original, 1.0, config.view_weight)
-    if not weights[known].any():
-        raise DualResError("view_weight: 0 leaves nothing to learn from: this profile has no labelled originals.")
-    plain = features[data.original] if data.original.any() else features
-    mean, deviation = plain.mean(axis=0), plain.std(axis=0) + 1e-4
-    standard = (features - mean) / deviation
-    target = data.gain.double().numpy()
-    # Users send whole photos: strengths are compared on these where there are enough.
-    judged = data.original[known] if data.original[known].sum() >= 20 else None
-    fitted = fit_ridge(
-        standard[known], target[known], data.group[known], weights=weights[known], judged=judged, seed=config.seed
-    )
-    for number, (strength, quality) in enumerate(fitted.tried):
-        if log:
-            log({"epoch": number, "log10_ridge_strength": math.log10(strength), "spearman": quality})
-    linear = router.head[0]
-    assert isinstance(linear, nn.Linear)
-    raw = fitted.weights / deviation
-    with torch.no_grad():
-        linear.weight.copy_(torch.from_numpy(raw)[None])
-        linear.bias.fill_(fitted.bias - float(raw @ mean))
-    originals = data.original[known]
-    router.calibrate(fitted.out_of_fold[originals] if originals.sum() >= 20 else fitted.out_of_fold)
-    return {"epoch": 0, "spearman": fitted.spearman, "ridge_strength": fitted.strength}
-
-
-@torch.no_grad()
-def _features(router: ResolutionRouter, data: TrainingSet, config: TrainConfig, progress: bool) -> np.ndarray:
-    """(n, C) features of all thumbnails; with `flip`, the mean of each and its mirror image."""
-    router.eval()
-    parts = []
-    for part in tqdm(data.thumbs.split(64), desc="features", disable=not progress, dynamic_ncols=True):
-        x = part.float() / 255
-        y = router.features(x)
-        parts.append(((y + router.features(x.flip(3))) / 2 if config.flip else y).double().numpy())
-    return np.concatenate(parts)
 
 
 def _split(data: TrainingSet, config: TrainConfig) -> tuple[np.ndarray, np.ndarray]:

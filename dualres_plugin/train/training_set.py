@@ -14,6 +14,7 @@ from dualres_plugin.common.errors import DualResError
 from dualres_plugin.profile.gains import compute_gain
 from dualres_plugin.profile.table import Profile
 from dualres_plugin.train.config import TrainConfig
+from dualres_plugin.train.ranks import ranked
 
 
 @dataclass
@@ -89,35 +90,3 @@ def _keys(profile: Profile) -> dict[tuple[int, int], int]:
 def _shrink(thumbs: Tensor, size: int) -> Tensor:
     x = F.interpolate(thumbs.float(), size=(size, size), mode="bilinear", align_corners=False, antialias=True)
     return x.round().clamp(0, 255).byte()
-
-
-def ranked(values: np.ndarray) -> np.ndarray:
-    """Values -> standard normal by rank, ties sharing their mean rank; NaN stays NaN.
-
-    Gains have heavy tails and a spike at zero; only their order matters to AUC-Policy.
-    """
-    out = np.full(len(values), np.nan)
-    known = np.flatnonzero(~np.isnan(values))
-    if not len(known):
-        return out
-    _, inverse, counts = np.unique(values[known], return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    middle = (last - counts + last - 1) / 2  # mean rank of each distinct value
-    share = (middle[inverse] + 0.5) / len(known)
-    out[known] = torch.special.ndtri(torch.from_numpy(share)).numpy()
-    return out
-
-
-def spearman(a: np.ndarray, b: np.ndarray) -> float:
-    """Rank correlation, ties sharing their mean rank; 0 where one side is constant."""
-    x, y = _mean_ranks(a), _mean_ranks(b)
-    if x.std() == 0 or y.std() == 0:
-        return 0.0
-    return float(np.corrcoef(x, y)[0, 1])
-
-
-def _mean_ranks(values: np.ndarray) -> np.ndarray:
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    ranks: np.ndarray = ((last - counts + last - 1) / 2)[inverse]
-    return ranks

@@ -13,8 +13,9 @@ from dualres_plugin import DualResWrapper, ResolutionRouter
 from dualres_plugin.adapters.torchvision.sizes import at_size
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.resize import resize_images
-from dualres_plugin.hosts.contract import HostAdapter, run_routed
+from dualres_plugin.hosts.contract import HostAdapter
 from dualres_plugin.hosts.registry import adapt
+from dualres_plugin.hosts.routing import run_routed
 from tests.contract import test_adapters as contract
 from tests.contract.hosts import HOSTS, Host, torchvision_model
 from tests.contract.hosts import yolo as contract_yolo

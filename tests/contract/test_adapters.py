@@ -9,11 +9,13 @@ import pytest
 import torch
 
 from dualres_plugin.common.images import read_image, router_images_of
+from dualres_plugin.common.resize import make_thumbnails
 from dualres_plugin.common.types import Decision, Detections, Targets
-from dualres_plugin.hosts.contract import HostAdapter, run_routed
+from dualres_plugin.hosts.contract import HostAdapter
 from dualres_plugin.hosts.registry import adapt
+from dualres_plugin.hosts.routing import run_routed
 from dualres_plugin.profile.gains import iou_matrix
-from dualres_plugin.router.network import ResolutionRouter, make_thumbnails
+from dualres_plugin.router.network import ResolutionRouter
 from tests.contract.hosts import (
     HOSTS,
     SIZES,

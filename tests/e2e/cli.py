@@ -59,7 +59,7 @@ def ok(*arguments: object) -> Done:
 
 
 def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "dualres_plugin.cli.app", *map(str, arguments)]
+    return [sys.executable, "-m", "dualres_plugin.cli", *map(str, arguments)]
 
 
 def subprocess_dualres(*arguments: object) -> Done:

@@ -264,6 +264,8 @@ def names_in(module: str) -> set[str]:
             found |= {alias.asname or alias.name for alias in node.names}
         elif isinstance(node, ast.Assign):
             found |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+            if "__all__" in found and isinstance(node.value, ast.List):  # names that a package loads on first use
+                found |= set(ast.literal_eval(node.value))
     return found
 
 
@@ -384,7 +386,8 @@ def test_keys_of_the_mmdet_config_exist() -> None:
 
 
 def test_keys_of_metrics_json_exist() -> None:
-    from dualres_plugin.evaluate.evaluation import Curve, Evaluation
+    from dualres_plugin.evaluate.curve import Curve
+    from dualres_plugin.evaluate.evaluation import Evaluation
 
     axis = np.array([0.0, 1.0])
     curve = Curve("a", axis, axis, axis)

@@ -15,21 +15,20 @@ from PIL import Image
 
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.images import router_images_of
+from dualres_plugin.common.resize import make_thumbnails
 from dualres_plugin.evaluate.auc_policy import auc_policy
+from dualres_plugin.evaluate.curve import Curve, descending, sweep
 from dualres_plugin.evaluate.evaluation import (
-    Curve,
     bootstrap_auc,
     cascade_uncertainty,
-    descending,
     evaluate,
     evaluate_scores,
     fixed_size_curve,
-    sweep,
 )
 from dualres_plugin.evaluate.scoring import score_profile
 from dualres_plugin.profile.coco_ap import MixedAP
 from dualres_plugin.profile.table import Profile
-from dualres_plugin.router.network import ResolutionRouter, make_thumbnails
+from dualres_plugin.router.network import ResolutionRouter
 from tests.fakes import brightness, make_profile, photo, planted_profile
 
 N = 40

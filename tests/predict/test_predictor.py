@@ -12,8 +12,7 @@ import pytest
 from dualres_plugin.budget.cost import Budget
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.images import iter_source
-from dualres_plugin.predict.operating_point import measure_ms
-from dualres_plugin.predict.predictor import choose_threshold
+from dualres_plugin.predict.operating_point import choose_threshold, measure_ms
 from dualres_plugin.router.network import ResolutionRouter
 from tests.fakes import FakeAdapter, photo, write_photos
 from tests.predicting_case import make_router, predictor
@@ -72,7 +71,7 @@ def test_a_budget_in_milliseconds(
         seen.append(len(images))
         return {"t_router": 1.0, "t_low": 10.0, "t_high": 30.0}
 
-    monkeypatch.setattr("dualres_plugin.predict.predictor.measure_ms", measure)
+    monkeypatch.setattr("dualres_plugin.predict.operating_point.measure_ms", measure)
     caplog.set_level("INFO", "dualres")
     got = choose_threshold(router, FakeAdapter(), 64, 0.5, str(tmp_path), Budget(ms=16))
     assert got == pytest.approx(router.threshold_for(0.25)) and seen == [3]

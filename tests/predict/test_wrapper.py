@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.types import Decision, Detections, RouterImages, Targets
-from dualres_plugin.hosts.contract import run_routed
 from dualres_plugin.hosts.registry import adapt, adapter_class, load_detector
-from dualres_plugin.predict.wrapper import DualResWrapper, RouteLog
+from dualres_plugin.hosts.routing import run_routed
+from dualres_plugin.predict.wrapper import DualResWrapper
+from dualres_plugin.router.gate import RouteLog
 from dualres_plugin.router.network import ResolutionRouter
 from dualres_plugin.router.recalibrate import recalibrate
 from tests.fakes import FakeAdapter, forced, photo, write_coco, write_photos

@@ -18,10 +18,10 @@ from PIL import Image
 
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.images import read_image, router_images_of
+from dualres_plugin.common.resize import make_thumbnails
 from dualres_plugin.profile.build import ProfileSettings, build_profile
 from dualres_plugin.profile.dataset import load_dataset
 from dualres_plugin.profile.table import META, PARTS, ROWS, Profile
-from dualres_plugin.router.network import make_thumbnails
 from tests.fakes import FakeAdapter, FakeBatch, photo, write_coco
 from tests.shared import ROOT
 

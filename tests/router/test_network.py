@@ -20,9 +20,11 @@ from torch import nn
 
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.images import router_images_of
+from dualres_plugin.common.resize import make_thumbnails
 from dualres_plugin.common.types import RouterImages
 from dualres_plugin.router.backbones import build_backbone, load_backbone_weights
-from dualres_plugin.router.network import ResolutionRouter, RouterConfig, make_thumbnails
+from dualres_plugin.router.config import RouterConfig
+from dualres_plugin.router.network import ResolutionRouter
 from tests.fakes import photo
 
 

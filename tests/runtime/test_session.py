@@ -21,9 +21,9 @@ from PIL import Image
 
 from dualres_plugin.common.card import KEY, Card, Postprocess, Preprocess
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.resize import low_size
+from dualres_plugin.common.resize import low_size, make_thumbnails
 from dualres_plugin.common.types import RouterImages
-from dualres_plugin.router.network import ResolutionRouter, make_thumbnails
+from dualres_plugin.router.network import ResolutionRouter
 from dualres_plugin.runtime.boxes import nms, select
 from dualres_plugin.runtime.photo import letterbox_sizes, make_frame, resize
 from tests.fakes import photo
@@ -412,7 +412,7 @@ def test_a_rate_becomes_a_threshold(models: dict[str, Path], tmp_path: Path) -> 
     for rate in (0.0, 0.3, 0.7, 1.0):
         results = DualResSession(copy, target_high_rate=rate).predict(photos)
         assert np.mean([r.route == "high" for r in results]) == pytest.approx(rate, abs=0.051)
-    with pytest.raises(DualResError, match="without calibration"):
+    with pytest.raises(DualResError, match="no calibration"):
         DualResSession(models["cond"], target_high_rate=0.5)
     with pytest.raises(DualResError, match="between 0"):
         DualResSession(copy, target_high_rate=1.5)

@@ -19,8 +19,9 @@ from dualres_plugin.evaluate.scoring import score_profile
 from dualres_plugin.profile.table import Profile
 from dualres_plugin.router.network import ResolutionRouter
 from dualres_plugin.train.config import TrainConfig
+from dualres_plugin.train.ranks import ranked, spearman
 from dualres_plugin.train.train import pairwise_loss, train_router
-from dualres_plugin.train.training_set import ranked, spearman, training_set
+from dualres_plugin.train.training_set import training_set
 from tests.fakes import brightness, make_profile, planted_profile
 from tests.shared import ROOT
 

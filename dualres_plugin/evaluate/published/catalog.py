@@ -132,7 +132,9 @@ class Detector:
 
 
 def _rows(name: str) -> list[dict[str, str]]:
-    return list(csv.DictReader((files("dualres_plugin.evaluate.published") / name).read_text(encoding="utf-8").splitlines()))
+    return list(
+        csv.DictReader((files("dualres_plugin.evaluate.published") / name).read_text(encoding="utf-8").splitlines())
+    )
 
 
 @lru_cache(maxsize=1)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.evaluate.evaluation import COARSE, descending, sweep
+from dualres_plugin.evaluate.curve import COARSE, descending, sweep
 from dualres_plugin.profile.coco_ap import AREAS, MixedAP
 from dualres_plugin.profile.table import Profile
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dualres_plugin.evaluate.evaluation import Curve, Evaluation
+from dualres_plugin.evaluate.curve import Curve
+from dualres_plugin.evaluate.evaluation import Evaluation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -18,15 +18,16 @@ from tqdm import tqdm
 
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.files import make_dir
-from dualres_plugin.common.resize import resize_images
+from dualres_plugin.common.resize import make_thumbnails, resize_images
 from dualres_plugin.common.types import Decision, RouterImages
 from dualres_plugin.export.bench.layout import layout_table
 from dualres_plugin.export.bench.result import BenchResult, Timing
 from dualres_plugin.export.build import export_model, export_network, export_plain
 from dualres_plugin.export.graph import require_onnx
 from dualres_plugin.export.parity import sample_photos
-from dualres_plugin.hosts.contract import HostAdapter, run_routed
-from dualres_plugin.router.network import ResolutionRouter, make_thumbnails
+from dualres_plugin.hosts.contract import HostAdapter
+from dualres_plugin.hosts.routing import run_routed
+from dualres_plugin.router.network import ResolutionRouter
 from dualres_plugin.runtime.engines import OrtGraph
 from dualres_plugin.runtime.photo import Frame, make_frame
 from dualres_plugin.runtime.session import DualResSession

@@ -14,8 +14,8 @@ from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.flops import gmacs
 from dualres_plugin.common.resize import resize_images
 from dualres_plugin.common.types import Targets
-from dualres_plugin.hosts.contract import run_routed
 from dualres_plugin.hosts.registry import adapt
+from dualres_plugin.hosts.routing import run_routed
 from tests.adapters.effdet.helpers import forced, make_bench, photos, state_of, targets
 
 

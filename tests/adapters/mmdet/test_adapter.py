@@ -14,8 +14,8 @@ pytest.importorskip("mmdet")
 from dualres_plugin.adapters.mmdet import MMDetAdapter, MMDetBatch
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.types import Targets, as_index
-from dualres_plugin.hosts.contract import run_routed
 from dualres_plugin.hosts.registry import adapt
+from dualres_plugin.hosts.routing import run_routed
 from tests.adapters.mmdet.helpers import (
     FAMILIES,
     build,

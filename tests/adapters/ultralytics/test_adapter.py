@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 pytest.importorskip("ultralytics")
 
 from dualres_plugin import DualResWrapper, ResolutionRouter
-from dualres_plugin.adapters.ultralytics.adapter import UltralyticsAdapter, attach, content_box, detach
+from dualres_plugin.adapters.ultralytics import UltralyticsAdapter, attach, detach
+from dualres_plugin.adapters.ultralytics.batch import content_box
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.images import read_image
 from dualres_plugin.common.types import Targets

@@ -12,7 +12,8 @@ pytest.importorskip("ultralytics", reason="Ultralytics is not installed")
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.hosts.contract import HostAdapter
 from dualres_plugin.hosts.registry import adapt
-from dualres_plugin.router.network import ResolutionRouter, own_backbone_router
+from dualres_plugin.router.network import ResolutionRouter
+from dualres_plugin.train.start import own_backbone_router
 
 
 @pytest.fixture(scope="module")

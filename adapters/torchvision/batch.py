@@ -1,0 +1,31 @@
+"""What torchvision detectors take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from dualres_plugin.common.types import Targets
+
+
+@dataclass(frozen=True)
+class TorchvisionBatch:
+    """What torchvision detectors take: images of any shapes.
+
+    Attributes:
+        images: B tensors (3, H_i, W_i), RGB in [0, 1], at their original size.
+        size: short side of the high resolution in pixels; None is the detector's own.
+        scale: 1 for high, the low / high ratio for low.
+        targets: ground truth in original pixels, where known.
+    """
+
+    images: list[Tensor]
+    size: int | None = None
+    scale: float = 1.0
+    targets: list[Targets] | None = None
+
+    def take(self, index: Tensor) -> TorchvisionBatch:
+        chosen = index.tolist()
+        targets = [self.targets[i] for i in chosen] if self.targets is not None else None
+        return replace(self, images=[self.images[i] for i in chosen], targets=targets)

@@ -1,0 +1,52 @@
+"""The router that a training starts from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dualres_plugin.router.config import RouterConfig
+from dualres_plugin.router.network import ResolutionRouter
+
+if TYPE_CHECKING:
+    from dualres_plugin.hosts.contract import HostAdapter
+
+
+from dataclasses import replace
+
+from dualres_plugin.hosts.registry import load_detector
+from dualres_plugin.train.config import TrainConfig
+
+
+def own_backbone_router(adapter: HostAdapter[Any], input_size: int = 128) -> ResolutionRouter:
+    """A router whose frozen features are the detector's own backbone at thumbnail size, every stage pooled.
+
+    Raises:
+        DualResError: If the detector's adapter does not offer its backbone.
+    """
+    blocks, description = adapter.router_backbone()
+    # Early stages see texture and small things, late ones objects. A list of stages is pooled after each of them but
+    # the stem, a list of single layers (twice as long) at every other one.
+    step = 1 if len(blocks) <= 6 else 2
+    pool = sorted({*range(step, len(blocks), step), len(blocks) - 1})
+    config = RouterConfig(adapter.name, input_size, pool, 0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), description)
+    router = ResolutionRouter(config)
+    for own, given in zip(router.backbone.blocks, blocks):  # type: ignore[arg-type]
+        own.load_state_dict(given.state_dict())
+    return router
+
+
+def new_router(config: TrainConfig) -> ResolutionRouter:
+    if config.backbone.startswith("detector:"):
+        return own_backbone_router(load_detector(config.backbone.removeprefix("detector:")), config.input_size or 128)
+    if config.backbone == "default":
+        return default_body_router(config.input_size)
+    architecture = RouterConfig(config.backbone, config.input_size or 128, list(config.pool), config.hidden)
+    return ResolutionRouter(architecture, weights=config.weights)
+
+
+def default_body_router(input_size: int | None = None) -> ResolutionRouter:
+    """The shipped router's body with a new head; `input_size` other than its own is allowed."""
+    shipped = ResolutionRouter.from_pretrained("default")
+    router = ResolutionRouter(replace(shipped.config, input_size=input_size or shipped.config.input_size))
+    router.backbone.load_state_dict(shipped.backbone.state_dict())
+    return router
