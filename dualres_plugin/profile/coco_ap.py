@@ -20,7 +20,7 @@ from dualres_plugin.profile.table import Profile
 
 RECALLS = np.linspace(0, 1, 101)  # COCO's
 AREAS = {"all": (0.0, 1e10), "small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
-HIGH, LOW = 1, 0
+LOW, HIGH = 0, 1
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class MixedAP:
         self.rows = profile.originals if rows is None else np.asarray(rows)
         self.n = len(self.rows)
         matches = {
-            source: _match(profile, self.rows, name, AREAS[area]) for source, name in ((HIGH, "high"), (LOW, "low"))
+            source: _match(profile, self.rows, name, AREAS[area]) for source, name in ((LOW, "low"), (HIGH, "high"))
         }
         self.matches = _join(matches, self.n)
         if not len(self.matches.objects):
@@ -219,7 +219,7 @@ def _match_now(
 def _join(matches: dict[int, dict[int, list[tuple[int, dict[str, Any]]]]], n: int) -> _Matches:
     parts: list[tuple[np.ndarray, ...]] = []
     objects: list[np.ndarray] = []
-    for category in sorted(set(matches[HIGH]) | set(matches[LOW])):
+    for category in sorted(set(matches[LOW]) | set(matches[HIGH])):
         count, found = _of_category(matches, category, n)
         if count.sum():
             objects.append(count)
@@ -241,7 +241,7 @@ def _of_category(
     score = np.zeros(0)
     hit, miss = np.zeros((10, 0), dtype=bool), np.zeros((10, 0), dtype=bool)
     columns: list[list[np.ndarray]] = [[image], [source], [score], [hit], [miss]]
-    for which in (HIGH, LOW):
+    for which in (LOW, HIGH):
         for number, record in matches[which].get(category, []):
             objects[number] = np.sum(np.asarray(record["gtIgnore"]) == 0)
             scores = np.asarray(record["dtScores"], dtype=np.float64)

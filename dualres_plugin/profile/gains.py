@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import torch
+from torchvision.ops import box_iou
 
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.types import Detections
@@ -22,7 +24,14 @@ SURE = 0.25  # detections above this stand in for objects where there are no lab
 
 
 def gain(name: str) -> Callable[[Gain], Gain]:
-    """Register a gain under a name."""
+    """Register a gain under a name.
+
+    Args:
+        name: what the setting `gain` calls it.
+
+    Returns:
+        The decorator of a function (profile, (n,) row numbers) -> (n,) gains.
+    """
 
     def register(function: Gain) -> Gain:
         GAINS[name] = function
@@ -32,7 +41,15 @@ def gain(name: str) -> Callable[[Gain], Gain]:
 
 
 def compute_gain(name: str, profile: Profile, rows: np.ndarray | None = None) -> np.ndarray:
-    """(n,) gain of each row.
+    """Gain of each row.
+
+    Args:
+        name: one of `GAINS`.
+        profile: the detector's results.
+        rows: (n,) row numbers; all by default.
+
+    Returns:
+        (n,) what high buys, in the gain's own unit; NaN where it says nothing.
 
     Raises:
         DualResError: If the name is unknown, or the profile lacks the labels that this gain needs.
@@ -95,11 +112,11 @@ def agreement_gain(profile: Profile, rows: np.ndarray) -> np.ndarray:
     with the same class, graded by IoU as AP is, times how sure low is of it.
     """
     return np.array(
-        [_disagreement(profile.detections("high", r), profile.detections("low", r)) for r in map(int, rows)]
+        [_disagreement(profile.detections("low", r), profile.detections("high", r)) for r in map(int, rows)]
     )
 
 
-def _disagreement(high: Detections, low: Detections) -> float:
+def _disagreement(low: Detections, high: Detections) -> float:
     sure = high.scores >= SURE
     if not sure.any():
         return 0.0
@@ -125,11 +142,15 @@ def score_mass_gain(profile: Profile, rows: np.ndarray) -> np.ndarray:
 
 
 def iou_matrix(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(N, M) IoU of xyxy boxes."""
-    top_left = np.maximum(a[:, None, :2], b[None, :, :2])
-    bottom_right = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    inter = np.prod(np.clip(bottom_right - top_left, 0, None), axis=2)
-    area_a, area_b = (np.prod(x[:, 2:] - x[:, :2], axis=1) for x in (a, b))
-    union = area_a[:, None] + area_b[None] - inter
-    overlap: np.ndarray = inter / np.maximum(union, 1e-9)
-    return overlap
+    """IoU of every pair of boxes.
+
+    Args:
+        a: (N, 4) xyxy.
+        b: (M, 4) xyxy.
+
+    Returns:
+        (N, M) in [0, 1]; 0 where neither box has an area.
+    """
+    overlap = box_iou(torch.tensor(a), torch.tensor(b))  # copies: profiles hold arrays that nobody may write to
+    matrix: np.ndarray = overlap.nan_to_num(0.0).numpy()
+    return matrix

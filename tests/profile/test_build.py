@@ -182,17 +182,14 @@ def test_a_detector_that_always_fails_is_one_error(data: tuple[Path, Path], tmp_
         build(data, tmp_path / "profile", host)
 
 
-def test_a_detector_that_always_fails_does_not_go_on_for_ever(
-    data: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_detector_that_always_fails_does_not_go_on_for_ever(data: tuple[Path, Path], tmp_path: Path) -> None:
     def fail(_: FakeBatch) -> None:
         raise RuntimeError("broken weights")
 
-    monkeypatch.setattr("dualres_plugin.profile.build.GIVE_UP", 5)
     host = adapter()
     host.on_pass = fail
     with pytest.raises(DualResError, match=r"not one image could be used so far.*broken weights"):
-        build(data, tmp_path / "profile", host)
+        build(data, tmp_path / "profile", host, give_up=5)
     assert len(build(data, tmp_path / "profile")) == 10, "mended, it starts with these images again"
 
 
