@@ -110,10 +110,8 @@ def test_an_epoch_uses_every_scene_at_most_once(scenes: list[Scene]) -> None:
         assert len({image.shape for image in images}) == 1
 
 
-def test_one_training_command_writes_weights_that_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "SIZES", {96: 1.0})
-    monkeypatch.setattr(training, "TEST_SCENES", 4)
-    training.main(["--epochs", "1", "--images", str(2 * training.BATCH), "--out", str(tmp_path)])
+def test_one_training_writes_weights_that_load(tmp_path: Path) -> None:
+    training.make_detector(tmp_path, 1, 2 * training.BATCH, 0, sizes={96: 1.0}, test_scenes=4)
     report = read_json(tmp_path / "detector.json")
     assert "--epochs 1" in report["trained_by"] and 0 <= report["ap_low"] <= 1
     load_weights(build_demo_detector(pretrained=False), tmp_path / "detector.safetensors")

@@ -188,19 +188,16 @@ def test_one_figure_with_chosen_families_and_mixes() -> None:
 
 
 @pytest.mark.parametrize("index", [0, 1])
-def test_labels_of_the_figures_do_not_overlap(index: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dualres_plugin.evaluate.published import plot
-
+def test_labels_of_the_figures_do_not_overlap(index: int, tmp_path: Path) -> None:
     calls = []
 
-    def record(ax, points, size=8.0):
-        boxes = place_labels(ax, points, size)
+    def record(ax, points):
+        boxes = place_labels(ax, points)
         calls.append((ax, points, boxes))
         return boxes
 
-    monkeypatch.setattr(plot, "place_labels", record)
     figure = figures(None, [], [str(write_metrics(tmp_path / "run", True))])[index]
-    plot_pareto(figure.series, figure.title, figure.subtitle, figure.zoom)
+    plot_pareto(figure.series, figure.title, figure.subtitle, figure.zoom, record)
     expected = sum(bool(point.label) for one in figure.series for point in one.points)
     assert len(calls[-1][2]) == expected
     for ax, points, boxes in calls:
