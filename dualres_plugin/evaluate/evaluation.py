@@ -112,8 +112,7 @@ def evaluate_scores(
     seed: int = 0,
     progress: bool = False,
 ) -> Evaluation:
-    """Evaluate any scores, one per original image of the profile."""
-    rows = profile.originals
+    """Evaluate any scores."""
     mixed = MixedAP(profile)
     low, high = profile.gmacs
     rng = np.random.default_rng(seed)
@@ -123,34 +122,17 @@ def evaluate_scores(
             f"AP is 0 at both sizes: not one detection in '{profile.path}' fits a label. Do the classes of the labels "
             "belong to this detector, and is it trained?"
         )
-
-    def curve(name: str, order: np.ndarray, extra: float) -> Curve:
-        beta, ap = sweep(mixed, order)
-        return Curve(name, beta, extra + low + beta * (high - low), ap, extra)
-
-    router = curve("router", descending(scores), router_gmacs)
-    gain = compute_gain("ap", profile, rows)
-    oracle = curve("oracle", descending(gain), 0.0)
-    cascade = curve("cascade", descending(cascade_uncertainty(profile, rows)), 0.0)
-    # Every image runs low first; those that escalate run high on top.
-    cascade = Curve("cascade", cascade.beta, low + cascade.beta * high, cascade.ap, 0.0)
-    sweeps = [
-        sweep(mixed, rng.permutation(mixed.n), COARSE)
-        for _ in tqdm(range(max(1, permutations)), desc="random", disable=not progress, leave=False)
-    ]
-    share, aps = sweeps[0][0], np.mean([ap for _, ap in sweeps], axis=0)
-    random = Curve("random", share, low + share * (high - low), aps)
-    randoms = [_auc(*points) for points in sweeps]
-    interval = bootstrap_auc(mixed, scores, bootstrap, rng, progress)
+    router = _routed_curve("router", mixed, profile, scores, router_gmacs)
+    random, random_areas = _random_curve(mixed, profile, permutations, rng, progress)
     at_half = int(np.argmin(np.abs(router.beta - 0.5)))
     return Evaluation(
         n=mixed.n,
         router=router,
-        oracle=oracle,
+        oracle=_routed_curve("oracle", mixed, profile, compute_gain("ap", profile, profile.originals)),
         random=random,
-        random_auc=float(np.mean(randoms)),
-        random_sd=float(np.std(randoms)),
-        ci95=interval,
+        random_auc=float(np.mean(random_areas)),
+        random_sd=float(np.std(random_areas)),
+        ci95=bootstrap_auc(mixed, scores, bootstrap, rng, progress),
         ap_low=ap_low,
         ap_high=ap_high,
         router_gmacs=router_gmacs,
@@ -162,9 +144,36 @@ def evaluate_scores(
             "gmacs": float(router.gmacs[at_half]),
         },
         scores=scores,
-        others=[cascade],
+        others=[_cascade_curve(mixed, profile)],
         notes=_notes(mixed.n, ap_low, ap_high),
     )
+
+
+def _routed_curve(name: str, mixed: MixedAP, profile: Profile, scores: np.ndarray, extra: float = 0.0) -> Curve:
+    """Images go high in the order of their scores; each costs one pass, and `extra` GMACs to decide."""
+    low, high = profile.gmacs
+    beta, ap = sweep(mixed, descending(scores))
+    return Curve(name, beta, extra + low + beta * (high - low), ap, extra)
+
+
+def _cascade_curve(mixed: MixedAP, profile: Profile) -> Curve:
+    """Every image runs low first; those that escalate run high on top."""
+    low, high = profile.gmacs
+    beta, ap = sweep(mixed, descending(cascade_uncertainty(profile, profile.originals)))
+    return Curve("cascade", beta, low + beta * high, ap, 0.0)
+
+
+def _random_curve(
+    mixed: MixedAP, profile: Profile, permutations: int, rng: np.random.Generator, progress: bool
+) -> tuple[Curve, list[float]]:
+    """The mean curve of random orders, and the AUC-Policy of each."""
+    low, high = profile.gmacs
+    sweeps = [
+        sweep(mixed, rng.permutation(mixed.n), COARSE)
+        for _ in tqdm(range(max(1, permutations)), desc="random", disable=not progress, leave=False)
+    ]
+    share, aps = sweeps[0][0], np.mean([ap for _, ap in sweeps], axis=0)
+    return Curve("random", share, low + share * (high - low), aps), [auc_policy(*points) for points in sweeps]
 
 
 def fixed_size_curve(profile: Profile, others: Sequence[Profile], result: Evaluation) -> Curve:
@@ -186,10 +195,6 @@ def fixed_size_curve(profile: Profile, others: Sequence[Profile], result: Evalua
     gmacs = np.array(sorted(g for g in points if result.low_gmacs <= g <= result.high_gmacs))
     beta = (gmacs - result.low_gmacs) / (result.high_gmacs - result.low_gmacs)
     return Curve("fixed size", beta, gmacs, np.array([points[g] for g in gmacs]))
-
-
-def _auc(beta: np.ndarray, ap: np.ndarray) -> float:
-    return auc_policy(beta, ap)
 
 
 def _notes(n: int, ap_low: float, ap_high: float) -> list[str]:
@@ -233,7 +238,7 @@ def bootstrap_auc(
         weights = rng.multinomial(mixed.n, np.full(mixed.n, 1 / mixed.n)).astype(float)
         beta, ap = sweep(mixed, order, COARSE, weights)
         try:
-            values.append(_auc(beta, ap))
+            values.append(auc_policy(beta, ap))
         except DualResError:  # a resample in which high and low have the same AP
             continue
     if not values:

@@ -264,7 +264,7 @@ def _of_category(
     return objects, (image[order], source[order], hit[:, order], miss[:, order])
 
 
-def per_image_ap(profile: Profile, rows: np.ndarray, which: str, truth: dict[int, Any] | None = None) -> np.ndarray:
+def per_image_ap(profile: Profile, rows: np.ndarray, which: str) -> np.ndarray:
     """(n,) AP@[.5:.95] of each image alone, averaged over the categories that it shows; NaN without objects."""
     values = np.full(len(rows), np.nan)
     sums, counts = np.zeros(len(rows)), np.zeros(len(rows))

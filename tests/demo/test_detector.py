@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torchvision.models.detection import FCOS
@@ -20,17 +19,7 @@ from dualres_plugin.demo.detector import (
     load_weights,
     save_weights,
 )
-from dualres_plugin.demo.scenes import CLASSES, Scene, generate_scenes
-
-
-@pytest.fixture(scope="module")
-def model() -> FCOS:
-    return build_demo_detector()
-
-
-@pytest.fixture(scope="module")
-def scenes() -> list[Scene]:
-    return list(generate_scenes(11, "unit-test", 24))
+from dualres_plugin.demo.scenes import CLASSES, Scene
 
 
 def test_trained_weights_detect_and_random_ones_do_not(model: FCOS, scenes: list[Scene]) -> None:
@@ -86,37 +75,3 @@ def test_bad_weights_get_one_clear_error(tmp_path: Path, model: FCOS) -> None:
     save_weights(torch.nn.Linear(2, 2), other)
     with pytest.raises(DualResError, match="do not fit"):
         load_weights(target, other)
-
-
-def test_augmentation_moves_boxes_with_the_pixels() -> None:
-    image = np.zeros((240, 320, 3), np.uint8)
-    image[30:50, 200:280] = 200
-    scene = Scene(image, np.array([[200, 30, 280, 50]], np.float32), np.array([2]))
-    rng = np.random.default_rng(0)
-    for upright in (False, True) * 6:
-        moved, target = training.augment(scene, upright, rng)
-        assert (moved.shape[1] > moved.shape[2]) == upright
-        rows, columns = torch.nonzero(moved.amax((0, 2)))[:, 0], torch.nonzero(moved.amax((0, 1)))[:, 0]
-        box = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
-        assert target["boxes"][0].tolist() == [float(value) for value in box]
-        assert target["labels"].tolist() == [2]
-
-
-def test_an_epoch_uses_every_scene_at_most_once(scenes: list[Scene]) -> None:
-    drawn = list(training.batches(scenes, np.random.default_rng(0)))
-    assert len(drawn) == training.count_batches(scenes) > 0
-    assert all(len(images) == len(targets) == training.BATCH for images, targets in drawn)
-    for images, _ in drawn:
-        assert len({image.shape for image in images}) == 1
-
-
-def test_one_training_writes_weights_that_load(tmp_path: Path) -> None:
-    training.make_detector(tmp_path, 1, 2 * training.BATCH, 0, sizes={96: 1.0}, test_scenes=4)
-    report = read_json(tmp_path / "detector.json")
-    assert "--epochs 1" in report["trained_by"] and 0 <= report["ap_low"] <= 1
-    load_weights(build_demo_detector(pretrained=False), tmp_path / "detector.safetensors")
-
-
-def test_impossible_training_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DualResError, match="at least 1 epoch"):
-        training.main(["--epochs", "0", "--out", str(tmp_path)])

@@ -18,8 +18,6 @@ from dualres_plugin.train.training_set import training_set
 from tests.fakes import make_profile, planted_profile
 from tests.train.helpers import QUICK, order, train
 
-# -- ranking ------------------------------------------------------------------------------------------------
-
 
 def test_the_same_seed_gives_the_same_router_another_does_not(profile: Profile) -> None:
     a, b = train(profile).state_dict(), train(profile).state_dict()
@@ -59,21 +57,12 @@ def test_without_labels_it_learns_agreement(tmp_path: Path, profile: Profile, un
     assert router.info["gain"] == "agreement" and order(router, unseen) > 0.9
 
 
-# -- the paper's objective ---------------------------------------------------------------------------------------
-
-
-# -- small parts -----------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("count", [2, 3, 6, 12])
 def test_few_images_still_train(count: int, tmp_path: Path) -> None:
     router = train(planted_profile(tmp_path / "p", count))
     assert len(router.quantiles) == 101
     correlation = router.info["metrics"]["holdout_spearman"]
     assert correlation is None or np.isnan(correlation) or -1 <= correlation <= 1
-
-
-# -- settings ----------------------------------------------------------------------------------------------------
 
 
 def test_thumbnails_that_are_too_small(profile: Profile) -> None:
