@@ -9,8 +9,6 @@ draws the scenes, trains at mixed resolutions, measures AP at both sizes on unse
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
 import math
 import os
 import time
@@ -20,8 +18,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchvision.models.detection import FCOS
@@ -38,7 +34,8 @@ from dualres_plugin.demo.detector import (
     load_weights,
     save_weights,
 )
-from dualres_plugin.demo.scenes import CLASSES, Scene, coco_dataset, generate_scenes
+from dualres_plugin.demo.measure import average_precision, set_size, to_tensor
+from dualres_plugin.demo.scenes import CLASSES, Scene, generate_scenes
 
 BATCH = 8
 SIZES = {128: 0.25, 160: 0.1, 192: 0.15, 256: 0.5}
@@ -48,30 +45,8 @@ WEIGHT_DECAY = 0.02
 EMA_DECAY = 0.998
 TEST_SCENES = 200
 
+Tensors = tuple[Tensor, ...] | list[Tensor]
 Batch = tuple[list[Tensor], list[dict[str, Tensor]]]
-
-
-def set_size(model: FCOS, size: int) -> None:
-    """Make the model scale the long side of its pictures.
-
-    Args:
-        model: Changed in place.
-        size: Long side in pixels.
-    """
-    model.transform.min_size = (size,)
-    model.transform.max_size = size
-
-
-def to_tensor(image: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:
-    """A picture as torchvision's detectors take it.
-
-    Args:
-        image: (H, W, 3) uint8 RGB.
-
-    Returns:
-        (3, H, W) float32 in [0, 1].
-    """
-    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 255
 
 
 # --- batches ----------------------------------------------------------------------------------------------
@@ -81,8 +56,8 @@ def batches(scenes: Sequence[Scene], rng: np.random.Generator) -> Iterator[Batch
     """One epoch of augmented batches; pictures of a batch have one shape, so that padding costs little.
 
     Args:
-        scenes: What to draw from; each is used at most once.
-        rng: Source of the order and the augmentation.
+        scenes: what to draw from; each is used at most once.
+        rng: source of the order and the augmentation.
 
     Yields:
         `BATCH` pictures, (3, H, W) in [0, 1], and torchvision's targets for them.
@@ -102,7 +77,7 @@ def count_batches(scenes: Sequence[Scene]) -> int:
     """How many batches `batches` gives.
 
     Args:
-        scenes: As there.
+        scenes: as there.
 
     Returns:
         Batches of an epoch.
@@ -115,9 +90,9 @@ def augment(scene: Scene, upright: bool, rng: np.random.Generator) -> tuple[Tens
     """Turn, mirror and recolour a scene; what makes a class survives all of it.
 
     Args:
-        scene: The scene.
-        upright: Return a picture at least as high as wide; otherwise at least as wide as high.
-        rng: Source of the random choices.
+        scene: the scene.
+        upright: return a picture at least as high as wide; otherwise at least as wide as high.
+        rng: source of the random choices.
 
     Returns:
         The (3, H, W) picture in [0, 1] and torchvision's target for it.
@@ -144,11 +119,11 @@ def train(model: FCOS, scenes: Sequence[Scene], epochs: int, seed: int, sizes: M
     """Train at mixed resolutions, in place.
 
     Args:
-        model: The detector to train.
-        scenes: What to learn from; at least one batch of one shape.
-        epochs: Passes over the scenes.
-        seed: Of the order, the augmentation and the sizes.
-        sizes: Long sides in pixels, each with its share of the batches; the shares sum to 1.
+        model: the detector to train.
+        scenes: what to learn from; at least one batch of one shape.
+        epochs: passes over the scenes.
+        seed: of the order, the augmentation and the sizes.
+        sizes: long sides in pixels, each with its share of the batches; the shares sum to 1.
 
     Returns:
         The running average of the weights, in evaluation mode.
@@ -197,75 +172,10 @@ def _decay_groups(model: nn.Module) -> list[dict[str, Any]]:
     return [{"params": kernels, "weight_decay": WEIGHT_DECAY}, {"params": others, "weight_decay": 0.0}]
 
 
-def _follow(average: list[Tensor], model: list[Tensor], count: Tensor) -> None:
+def _follow(average: Tensors, model: Tensors, count: Tensor | int) -> None:
     """Move the average towards the model; its memory grows with the steps, so that the first are soon forgotten."""
     step = int(count) + 1
     get_ema_multi_avg_fn(min(EMA_DECAY, step / (step + 10)))(average, model, count)
-
-
-# --- measuring --------------------------------------------------------------------------------------------
-
-
-@torch.inference_mode()
-def detect(model: FCOS, scenes: Sequence[Scene], size: int, batch: int = 8) -> list[dict[str, Tensor]]:
-    """Run the detector at one size.
-
-    Args:
-        model: The detector, in evaluation mode.
-        scenes: What to look at.
-        size: Long side in pixels.
-        batch: Pictures per pass.
-
-    Returns:
-        torchvision's dict for each scene, boxes in the scene's own pixels.
-    """
-    set_size(model, size)
-    found: list[dict[str, Tensor]] = []
-    for start in tqdm(range(0, len(scenes), batch), desc=f"testing at {size}", leave=False):
-        found += model([to_tensor(scene.image) for scene in scenes[start : start + batch]])
-    set_size(model, HIGH_SIZE)
-    return found
-
-
-def coco_eval(scenes: Sequence[Scene], found: Sequence[dict[str, Tensor]]) -> COCOeval:
-    """COCO's box evaluation.
-
-    Args:
-        scenes: The truth.
-        found: torchvision's dict for each scene.
-
-    Returns:
-        The evaluation, accumulated and summarised: `.stats[0]` is AP, `.evalImgs` are per image.
-    """
-    rows = []
-    for image_id, result in enumerate(found, 1):
-        boxes = result["boxes"].clone()
-        boxes[:, 2:] -= boxes[:, :2]
-        numbers = torch.cat([boxes, result["scores"][:, None], result["labels"][:, None].float()], 1)
-        rows.append(torch.cat([torch.full((len(numbers), 1), float(image_id)), numbers], 1))
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco = COCO()
-        coco.dataset = coco_dataset(scenes)
-        coco.createIndex()
-        run = COCOeval(coco, coco.loadRes(torch.cat(rows).double().numpy()), "bbox")
-        run.evaluate()
-        run.accumulate()
-        run.summarize()
-    return run
-
-
-def average_precision(model: FCOS, scenes: Sequence[Scene], size: int) -> float:
-    """COCO AP (IoU 0.50 to 0.95) of the detector at one size.
-
-    Args:
-        model: The detector, in evaluation mode.
-        scenes: Images with labels.
-        size: Long side in pixels.
-
-    Returns:
-        AP in [0, 1].
-    """
-    return float(coco_eval(scenes, detect(model, scenes, size)).stats[0])
 
 
 def make_detector(
@@ -280,12 +190,12 @@ def make_detector(
     """Train, measure and write `detector.safetensors` and `detector.json`.
 
     Args:
-        out: Folder for the two files.
-        epochs: Passes over the training scenes.
-        images: Training scenes to draw.
-        seed: Of everything random.
-        sizes: Long sides in pixels to train at, each with its share of the batches.
-        test_scenes: Unseen scenes to measure AP on.
+        out: folder for the two files.
+        epochs: passes over the training scenes.
+        images: training scenes to draw.
+        seed: of everything random.
+        sizes: long sides in pixels to train at, each with its share of the batches.
+        test_scenes: unseen scenes to measure AP on.
 
     Returns:
         What `detector.json` holds.
@@ -324,7 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The command line of `make_detector`.
 
     Args:
-        arguments: Those after the program's name; `sys.argv` by default.
+        arguments: those after the program's name; `sys.argv` by default.
 
     Raises:
         DualResError: As `make_detector`.

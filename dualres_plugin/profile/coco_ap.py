@@ -68,16 +68,26 @@ class MixedAP:
             raise DualResError(f"profile '{profile.path}' has no labelled objects: AP cannot be measured.")
 
     def ap(self, high: np.ndarray, weights: np.ndarray | None = None) -> float:
-        """AP@[.5:.95] in [0, 1] when the images marked `high` use their high detections.
+        """AP@[.5:.95] when the images marked `high` use their high detections.
 
         Args:
             high: (n,) bool, one per image.
             weights: (n,) how often each image counts (bootstrap); once by default.
+
+        Returns:
+            AP in [0, 1]; NaN where no weighted image shows an object.
         """
         return _mixed_ap(self.matches, np.asarray(high, dtype=bool), np.ones(self.n) if weights is None else weights)
 
     def ends(self, weights: np.ndarray | None = None) -> tuple[float, float]:
-        """(AP all low, AP all high)."""
+        """AP of the two ends of every curve.
+
+        Args:
+            weights: (n,) how often each image counts; once by default.
+
+        Returns:
+            AP with all images at low, and with all at high, in [0, 1].
+        """
         return self.ap(np.zeros(self.n, bool), weights), self.ap(np.ones(self.n, bool), weights)
 
 
@@ -132,7 +142,15 @@ def _interpolated_ap(tp: np.ndarray, fp: np.ndarray, objects: float) -> np.ndarr
 
 
 def coco_of(profile: Profile, rows: np.ndarray) -> COCO:
-    """The ground truth of some rows as a pycocotools object; image ids are 1 to n."""
+    """The ground truth of some rows as a pycocotools object; image ids are 1 to n.
+
+    Args:
+        profile: a labelled profile.
+        rows: (n,) row numbers.
+
+    Returns:
+        The ground truth, indexed.
+    """
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for number, row in enumerate(rows, 1):
@@ -162,7 +180,16 @@ def coco_of(profile: Profile, rows: np.ndarray) -> COCO:
 
 
 def coco_results(profile: Profile, rows: np.ndarray, which: str) -> list[dict[str, Any]]:
-    """The detections of some rows in COCO's result format; image ids are 1 to n."""
+    """The detections of some rows in COCO's result format; image ids are 1 to n.
+
+    Args:
+        profile: the detector's results.
+        rows: (n,) row numbers.
+        which: "low" or "high".
+
+    Returns:
+        One entry per detection; boxes are x, y, width, height in pixels.
+    """
     results = []
     for number, row in enumerate(rows, 1):
         found = profile.detections(which, int(row))
@@ -180,7 +207,17 @@ def coco_results(profile: Profile, rows: np.ndarray, which: str) -> list[dict[st
 
 
 def evaluate_coco(profile: Profile, rows: np.ndarray, which: str, area: tuple[float, float] | None = None) -> COCOeval:
-    """pycocotools' own evaluation of one resolution, matched but not accumulated."""
+    """pycocotools' own evaluation of one resolution, matched but not accumulated.
+
+    Args:
+        profile: a labelled profile.
+        rows: (n,) row numbers.
+        which: "low" or "high".
+        area: least and most area of the objects that count, in square pixels; COCO's four ranges by default.
+
+    Returns:
+        The evaluation; its `evalImgs` are per image, category and area.
+    """
     truth = coco_of(profile, rows)
     results = coco_results(profile, rows, which)
     with contextlib.redirect_stdout(io.StringIO()):
@@ -265,7 +302,16 @@ def _of_category(
 
 
 def per_image_ap(profile: Profile, rows: np.ndarray, which: str) -> np.ndarray:
-    """(n,) AP@[.5:.95] of each image alone, averaged over the categories that it shows; NaN without objects."""
+    """AP@[.5:.95] of each image alone, averaged over the categories that it shows.
+
+    Args:
+        profile: a labelled profile.
+        rows: (n,) row numbers.
+        which: "low" or "high".
+
+    Returns:
+        (n,) AP in [0, 1]; NaN without objects.
+    """
     values = np.full(len(rows), np.nan)
     sums, counts = np.zeros(len(rows)), np.zeros(len(rows))
     for records in _match(profile, np.asarray(rows), which, AREAS["all"]).values():

@@ -91,7 +91,11 @@ class Dataset:
         self.examples.setdefault(kind, example)
 
     def warnings(self) -> list[str]:
-        """What was left out, one line for each kind."""
+        """What was left out.
+
+        Returns:
+            A line for each kind of entry.
+        """
         return [f"{n} {kind} left out (first: {self.examples[kind]})" for kind, n in self.dropped.items()]
 
 

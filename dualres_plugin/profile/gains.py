@@ -63,21 +63,45 @@ def compute_gain(name: str, profile: Profile, rows: np.ndarray | None = None) ->
 
 @gain("loss")
 def loss_gain(profile: Profile, rows: np.ndarray) -> np.ndarray:
-    """L_low - L_high: the paper's signal (Eq. 5)."""
+    """L_low - L_high: the paper's signal (Eq. 5).
+
+    Args:
+        profile: a labelled profile.
+        rows: (n,) row numbers.
+
+    Returns:
+        (n,) in the unit of the host's loss.
+    """
     difference: np.ndarray = profile.column("loss_low") - profile.column("loss_high")
     return np.asarray(difference[rows], dtype=np.float64)
 
 
 @gain("ap")
 def ap_gain(profile: Profile, rows: np.ndarray) -> np.ndarray:
-    """AP_high - AP_low of the image alone."""
+    """AP_high - AP_low of the image alone.
+
+    Args:
+        profile: a labelled profile.
+        rows: (n,) row numbers.
+
+    Returns:
+        (n,) -1 to 1; NaN for images without objects.
+    """
     difference: np.ndarray = per_image_ap(profile, rows, "high") - per_image_ap(profile, rows, "low")
     return difference
 
 
 @gain("ap_objects")
 def ap_objects_gain(profile: Profile, rows: np.ndarray) -> np.ndarray:
-    """AP gain times the square root of the number of objects: crowded images weigh more in a data set's AP."""
+    """AP gain times the square root of the number of objects: crowded images weigh more in a data set's AP.
+
+    Args:
+        profile: a labelled profile.
+        rows: (n,) row numbers.
+
+    Returns:
+        (n,); NaN for images without objects.
+    """
     objects = np.array([np.sum(~profile.targets(int(r)).ignore) for r in rows])
     weighted: np.ndarray = ap_gain(profile, rows) * np.sqrt(objects)
     return weighted
@@ -85,7 +109,15 @@ def ap_objects_gain(profile: Profile, rows: np.ndarray) -> np.ndarray:
 
 @gain("matched")
 def matched_gain(profile: Profile, rows: np.ndarray) -> np.ndarray:
-    """Loss difference over matched foreground only (AdaScale): -log(score) + (1 - IoU) of each object's best match."""
+    """Loss difference over matched foreground only (AdaScale): -log(score) + (1 - IoU) of each object's best match.
+
+    Args:
+        profile: a labelled profile.
+        rows: (n,) row numbers.
+
+    Returns:
+        (n,); 0 for images without objects.
+    """
     return np.array([_matched_loss(profile, r, "low") - _matched_loss(profile, r, "high") for r in map(int, rows)])
 
 
@@ -110,6 +142,13 @@ def agreement_gain(profile: Profile, rows: np.ndarray) -> np.ndarray:
 
     Each high detection is a pseudo-object weighted by its score; the gain is the weight that low does not find again
     with the same class, graded by IoU as AP is, times how sure low is of it.
+
+    Args:
+        profile: the detector's results.
+        rows: (n,) row numbers.
+
+    Returns:
+        (n,) at least 0; 0 where high finds nothing for sure.
     """
     return np.array(
         [_disagreement(profile.detections("low", r), profile.detections("high", r)) for r in map(int, rows)]
@@ -132,7 +171,15 @@ def _disagreement(low: Detections, high: Detections) -> float:
 
 @gain("score_mass")
 def score_mass_gain(profile: Profile, rows: np.ndarray) -> np.ndarray:
-    """Difference of the summed detection scores. Needs no labels."""
+    """Difference of the summed detection scores. Needs no labels.
+
+    Args:
+        profile: the detector's results.
+        rows: (n,) row numbers.
+
+    Returns:
+        (n,) score of high minus score of low.
+    """
     return np.array(
         [
             float(profile.detections("high", r).scores.sum() - profile.detections("low", r).scores.sum())

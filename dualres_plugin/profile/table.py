@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +21,7 @@ from torch import Tensor
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.files import read_json
 from dualres_plugin.common.types import Detections, Targets
+from dualres_plugin.profile.views import View
 
 FORMAT_VERSION = 1
 META, ROWS, PARTS = "profile.json", "profile.parquet", "parts"
@@ -52,26 +53,6 @@ SCHEMA = pa.schema(
         ("thumbnail", pa.binary()),
     ]
 )
-
-
-class Truth(Protocol):
-    """What a row stores of a view's objects; `View` and `ImageRecord` have it.
-
-    Attributes:
-        boxes: (N, 4) float32 xyxy in pixels.
-        categories: (N,) int64 category ids.
-        ignore: (N,) bool, COCO's `iscrowd`.
-        area: (N,) float32 square pixels.
-    """
-
-    @property
-    def boxes(self) -> np.ndarray: ...
-    @property
-    def categories(self) -> np.ndarray: ...
-    @property
-    def ignore(self) -> np.ndarray: ...
-    @property
-    def area(self) -> np.ndarray: ...
 
 
 @dataclass
@@ -272,7 +253,7 @@ def row_of(
     view: int,
     path: str,
     size: tuple[int, int],
-    truth: Truth,
+    truth: View,
     found: tuple[Detections, Detections],
     losses: tuple[float | None, float | None],
     gmacs: tuple[float, float],

@@ -160,11 +160,28 @@ class RankObjective(Objective):
     pairwise: float
 
     def usable(self, data: TrainingSet) -> np.ndarray:
-        """(n,) bool, rows whose gain is known."""
+        """(n,) bool, rows whose gain is known.
+
+        Args:
+            data: n rows.
+
+        Returns:
+            (n,) bool, True where the gain is known.
+        """
         return data.gain_known
 
     def loss(self, scores: Tensor, data: TrainingSet, rows: Tensor, step: Step) -> tuple[Tensor, dict[str, float]]:
-        """Squared error of the ranked gain, and `pairwise` times `pairwise_loss`."""
+        """Squared error of the ranked gain, and `pairwise` times `pairwise_loss`.
+
+        Args:
+            scores: (B,) the router's output.
+            data: its `gain`.
+            rows: (B,) int64, rows of `data`.
+            step: not used.
+
+        Returns:
+            The loss, a scalar; nothing to watch.
+        """
         target = data.gain[rows]
         return F.mse_loss(scores, target) + self.pairwise * pairwise_loss(scores, target), {}
 
@@ -192,6 +209,9 @@ class PaperObjective(Objective):
     def check(self, profiles: Sequence[Profile]) -> None:
         """Losses exist only where there are labels.
 
+        Args:
+            profiles: those to train on.
+
         Raises:
             DualResError: If a profile has none.
         """
@@ -199,12 +219,29 @@ class PaperObjective(Objective):
             raise DualResError("the paper's objective needs losses, so a profile with labels; use objective 'rank'.")
 
     def usable(self, data: TrainingSet) -> np.ndarray:
-        """(n,) bool, rows whose losses are known."""
+        """(n,) bool, rows whose losses are known.
+
+        Args:
+            data: n rows.
+
+        Returns:
+            (n,) bool, True where both losses are known.
+        """
         known: np.ndarray = ~torch.isnan(data.loss_low + data.loss_high).numpy()
         return known
 
     def loss(self, scores: Tensor, data: TrainingSet, rows: Tensor, step: Step) -> tuple[Tensor, dict[str, float]]:
-        """Eq. 5 on gates drawn by Eq. 4; watches the share at high."""
+        """Eq. 5 on gates drawn by Eq. 4; watches the share at high.
+
+        Args:
+            scores: (B,) the router's output.
+            data: its `loss_low` and `loss_high`.
+            rows: (B,) int64, rows of `data`.
+            step: sets τ, and is the source of the noise.
+
+        Returns:
+            The loss, a scalar, and "high_rate", 0 to 1.
+        """
         gate = gumbel_gate(scores, self._temperature(step), generator=step.random)
         loss = dualres_loss(
             gate,
@@ -216,12 +253,27 @@ class PaperObjective(Objective):
         return loss, {"high_rate": float(gate.detach().mean())}
 
     def epoch_numbers(self, means: dict[str, float], step: Step) -> dict[str, float]:
-        """What Eq. 5 steers: the share at high, its penalty and the temperature."""
+        """What Eq. 5 steers: the share at high, its penalty and the temperature.
+
+        Args:
+            means: "high_rate", the mean share at high.
+            step: the last one of the epoch.
+
+        Returns:
+            "high_rate", "gamma_term" and "temperature".
+        """
         penalty = self.gamma * (means["high_rate"] - self.target_high_rate) ** 2
         return {**means, "gamma_term": penalty, "temperature": self._temperature(step)}
 
     def target(self, gain: str) -> str:
-        """The loss, whatever gain the held-out images are ranked by."""
+        """The loss, whatever gain the held-out images are ranked by.
+
+        Args:
+            gain: not used.
+
+        Returns:
+            Always the same.
+        """
         return "loss (Eq. 5)"
 
     def _temperature(self, step: Step) -> float:

@@ -10,7 +10,7 @@ from torchvision.models.detection import FCOS
 
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.files import read_json
-from dualres_plugin.demo import train_detector as training
+from dualres_plugin.demo.measure import average_precision, to_tensor
 from dualres_plugin.demo.detector import (
     HIGH_SIZE,
     LOW_SIZE,
@@ -23,21 +23,21 @@ from dualres_plugin.demo.scenes import CLASSES, Scene
 
 
 def test_trained_weights_detect_and_random_ones_do_not(model: FCOS, scenes: list[Scene]) -> None:
-    assert training.average_precision(model, scenes, HIGH_SIZE) > 0.4
+    assert average_precision(model, scenes, HIGH_SIZE) > 0.4
     torch.manual_seed(0)
     untrained = build_demo_detector(pretrained=False)
-    assert training.average_precision(untrained, scenes[:8], HIGH_SIZE) < 0.02
+    assert average_precision(untrained, scenes[:8], HIGH_SIZE) < 0.02
 
 
 def test_high_resolution_pays(model: FCOS, scenes: list[Scene]) -> None:
-    high = training.average_precision(model, scenes, HIGH_SIZE)
-    assert high - training.average_precision(model, scenes, LOW_SIZE) > 0.05
+    high = average_precision(model, scenes, HIGH_SIZE)
+    assert high - average_precision(model, scenes, LOW_SIZE) > 0.05
     assert model.transform.min_size == (HIGH_SIZE,) and model.transform.max_size == HIGH_SIZE
 
 
 def test_output_is_torchvisions(model: FCOS, scenes: list[Scene]) -> None:
     assert isinstance(model, FCOS) and not model.training
-    images = [training.to_tensor(scene.image) for scene in scenes[:2]]
+    images = [to_tensor(scene.image) for scene in scenes[:2]]
     with torch.inference_mode():
         found = model(images)
     for image, result in zip(images, found):

@@ -35,9 +35,9 @@ def place_labels(ax: Axes, points: Sequence[tuple[float, float, str]], size: flo
     every label move again now that it knows the others.
 
     Args:
-        ax: Axes with everything else drawn and their limits set; the figure needs an Agg canvas.
+        ax: axes with everything else drawn and their limits set; the figure needs an Agg canvas.
         points: (x, y, text) in data coordinates.
-        size: Font size.
+        size: font size.
 
     Returns:
         The boxes taken, in display pixels, in the order of `points`.

@@ -36,11 +36,11 @@ def plot_pareto(
     a dashed line for the random mix of its two ends.
 
     Args:
-        series: What to draw; see `dualres_plugin.evaluate.published.pareto`.
-        title: First line above the plot.
-        subtitle: Second, smaller line: units and data.
-        zoom: Draw this range of GMACs again, on a linear axis, in the empty corner at the lower right.
-        place: Writes the labels, when all else is drawn.
+        series: what to draw; see `dualres_plugin.evaluate.published.pareto`.
+        title: first line above the plot.
+        subtitle: second, smaller line: units and data.
+        zoom: draw this range of GMACs again, on a linear axis, in the empty corner at the lower right.
+        place: writes the labels, when all else is drawn.
 
     Returns:
         The figure.
