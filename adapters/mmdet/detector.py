@@ -134,7 +134,9 @@ class DualResDetector(RoutedDetector):
         loss_high, loss_low = self.adapter.losses(batch), self.adapter.losses(low)
         scores = self.router(self.router.thumbnails(self.adapter.router_images(batch)))
         gates, own = self._gates(scores)
-        expected = dualres_loss(gates[own], loss_high, loss_low, 0.0, self.target_high_rate)
+        expected = dualres_loss(
+            gates[own], loss_low=loss_low, loss_high=loss_high, gamma=0.0, target_high_rate=self.target_high_rate
+        )
         rate = gates.mean()
         # Launchers average gradients over processes, and each sees only its own share of the mean gate.
         spread = rate.detach() + (rate - rate.detach()) * get_world_size()

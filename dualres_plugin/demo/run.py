@@ -35,6 +35,13 @@ def run_demo(out: Path, images: int, seed: int, echo: Callable[[str], None]) -> 
         out: gets `scenes/`, `profile-train/`, `profile-val/`, `router/`, `predict/` and the report.
         images: scenes to learn from; two thirds as many are evaluated on.
         seed: other scenes and another training.
+        echo: called with lines of text for people.
+
+    Returns:
+        The evaluation of the router.
+
+    Raises:
+        DualResError: If `out` cannot be written.
     """
     start = time.perf_counter()
     make_dir(out)
@@ -76,7 +83,14 @@ def run_demo(out: Path, images: int, seed: int, echo: Callable[[str], None]) -> 
 
 
 def demo_router(detector: FCOS) -> ResolutionRouter:
-    """A router that looks through the detector's own body at thumbnail size; its head is still to be fitted."""
+    """A router that looks through the detector's own body at thumbnail size; its head is still to be fitted.
+
+    Args:
+        detector: the demo's.
+
+    Returns:
+        The router.
+    """
     transform = detector.transform
     config = RouterConfig("demo", ROUTER_SIZE, [1, 2, 3, 4], 0, tuple(transform.image_mean), tuple(transform.image_std))
     router = ResolutionRouter(config)
@@ -86,7 +100,14 @@ def demo_router(detector: FCOS) -> ResolutionRouter:
 
 
 def save_some(predictor: Predictor, folder: Path, out: Path, count: int) -> None:
-    """Draw the detections of the first few images of a folder."""
+    """Draw the detections of the first few images of a folder.
+
+    Args:
+        predictor: draws and routes.
+        folder: of the images.
+        out: gets the pictures; made if it is missing.
+        count: how many images.
+    """
     listed = make_dir(out) / "images.txt"
     chosen = sorted(folder.iterdir())[:count]
     listed.write_text("\n".join(str(p.resolve()) for p in chosen))

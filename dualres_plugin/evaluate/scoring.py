@@ -13,7 +13,16 @@ from dualres_plugin.router.network import ResolutionRouter
 def score_profile(
     router: ResolutionRouter, profile: Profile, rows: np.ndarray | None = None, batch: int = 64
 ) -> np.ndarray:
-    """(n,) router scores from a profile's stored thumbnails.
+    """Router scores from a profile's stored thumbnails.
+
+    Args:
+        router: put into evaluation mode.
+        profile: its thumbnails are used.
+        rows: (n,) row numbers; all by default.
+        batch: thumbnails per pass.
+
+    Returns:
+        (n,) scores, logits.
 
     Raises:
         DualResError: If the router looks at larger thumbnails than the profile stores.
@@ -35,7 +44,15 @@ def score_profile(
 
 @torch.no_grad()
 def score_thumbnails(router: ResolutionRouter, thumbs: torch.Tensor) -> np.ndarray:
-    """(n, 3, T, T) uint8 -> (n,) scores; shrinks to the router's input with antialiasing if it is smaller."""
+    """Router scores of thumbnails; they are shrunk to the router's input with antialiasing if it is smaller.
+
+    Args:
+        router: in evaluation mode.
+        thumbs: (n, 3, T, T) uint8 RGB.
+
+    Returns:
+        (n,) float64 scores, logits.
+    """
     x = thumbs.float() / 255
     size = router.config.input_size
     if x.shape[-1] != size:

@@ -31,6 +31,9 @@ def tensorboard_log(
         folder: one per training; TensorBoard compares the folders below the one that it is given.
         config: shown as a text beside the curves.
 
+    Yields:
+        A function that writes the numbers of one epoch.
+
     Raises:
         DualResError: If tensorboard is not installed, or the folder cannot be written.
 
