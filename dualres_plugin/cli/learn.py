@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dualres_plugin.cli.options import Detector, Device, Seed, on_device, short_name
+from dualres_plugin.cli.options import Detector, Device, High, Low, Seed, on_device, short_name, sizes
 
 
 def register(app: typer.Typer) -> None:
@@ -26,10 +26,8 @@ def profile(
         str | None, typer.Option(help="COCO annotations (.json) or an Ultralytics data.yaml; none: no labels.")
     ] = None,
     images: Annotated[Path | None, typer.Option(help="Image folder (not needed with a data.yaml).")] = None,
-    high: Annotated[
-        int | None, typer.Option(help="High size in pixels, as the host counts it; the detector's own by default.")
-    ] = None,
-    low: Annotated[int | None, typer.Option(help="Low size; half of high by default, or that of a pair.")] = None,
+    high: High = None,
+    low: Low = None,
     views: Annotated[int, typer.Option(help="Views per image: 1 the image alone, more adds crops and mosaics.")] = 1,
     split: Annotated[str, typer.Option(help="Split of a data.yaml.")] = "train",
     batch: Annotated[int, typer.Option(help="Images per pass.")] = 8,
@@ -50,7 +48,6 @@ def profile(
     dualres profile yolo11n.pt --images unlabelled/ --out runs/nolabels
     """
     from dualres_plugin.common.errors import DualResError
-    from dualres_plugin.common.resize import check_scale
     from dualres_plugin.hosts.registry import load_detector
     from dualres_plugin.profile.build import ProfileSettings, build_profile
     from dualres_plugin.profile.dataset import load_dataset
@@ -59,8 +56,7 @@ def profile(
         raise DualResError(f"--low {low} must be smaller than --high {high}.")
     dataset = load_dataset(data, images, split)
     adapter = on_device(load_detector(detector), device)
-    size = high or adapter.default_size
-    scale = check_scale(low / size if low else adapter.default_scale)
+    size, scale = sizes(adapter, low, high)
     settings = ProfileSettings(size, scale, views, batch, seed, thumbnail)
     made = build_profile(adapter, dataset, out, settings, detector_name=short_name(detector), workers=workers)
     low_gmacs, high_gmacs = made.gmacs
@@ -207,8 +203,8 @@ def swap(
     detector: Annotated[str, typer.Option(help="The detector to plug it into, as HOST:NAME.")],
     images: Annotated[Path, typer.Option(help="Unlabelled images like those to come.")],
     out: Annotated[Path, typer.Option(help="Folder of the recalibrated router.")],
-    high: Annotated[int | None, typer.Option(help="High size; the detector's own by default.")] = None,
-    low: Annotated[int | None, typer.Option(help="Low size; half of high by default, or that of a pair.")] = None,
+    high: High = None,
+    low: Low = None,
     device: Device = "cpu",
 ) -> None:
     """Plug a router into another detector: same weights, thresholds read off new images. No labels, no training.
@@ -218,15 +214,13 @@ def swap(
     dualres swap runs/router --detector ultralytics:yolo11s.pt --images calib/ --out runs/router-s
     """
     from dualres_plugin.common.files import make_dir
-    from dualres_plugin.common.resize import check_scale
     from dualres_plugin.hosts.registry import load_detector
     from dualres_plugin.router.network import ResolutionRouter
     from dualres_plugin.router.recalibrate import recalibrate
 
     adapter = on_device(load_detector(detector), device)
-    size = high or adapter.default_size
+    size, scale = sizes(adapter, low, high)
     net = ResolutionRouter.from_pretrained(router)
-    scale = check_scale(low / size if low else adapter.default_scale)
     make_dir(out)  # an unwritable folder is found now, not after the calibration
     count, cost = recalibrate(net, adapter, images, size, scale, short_name(detector))
     net.save(out)
