@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from dualres_plugin.common.resize import to_unit
 from dualres_plugin.router.network import ResolutionRouter
 from dualres_plugin.train.config import TrainConfig
 from dualres_plugin.train.gating import dualres_loss, gumbel_gate, temperature_at
@@ -86,7 +87,7 @@ class GradientTraining:
         return F.mse_loss(scores, target) + self.config.pairwise * pairwise_loss(scores, target)
 
     def _scores(self, batch: Tensor) -> Tensor:
-        scores: Tensor = self.router(self._augment(self.data.thumbs[batch].float() / 255))
+        scores: Tensor = self.router(self._augment(to_unit(self.data.thumbs[batch])))
         return scores
 
     def _augment(self, x: Tensor) -> Tensor:
@@ -103,10 +104,8 @@ class GradientTraining:
             x = ((x - 0.5) * gain + 0.5 + shift).clamp(0, 1)
         return x
 
-    @torch.no_grad()
     def scores_of(self, rows: np.ndarray) -> Tensor:
-        self.router.eval()
-        return torch.cat([self.router(self.data.thumbs[i].float() / 255) for i in torch.from_numpy(rows).split(128)])
+        return self.router.score_thumbnails(self.data.thumbs[torch.from_numpy(rows)])
 
     def _check(self, held: np.ndarray) -> dict[str, float]:
         held = held[~torch.isnan(self.data.gain[held]).numpy()]
