@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.resize import axis_ratio, check_scale, low_size, resize_images, scale_boxes
+from dualres_plugin.common.images import router_images_of
+from dualres_plugin.common.resize import axis_ratio, check_scale, low_size, make_thumbnails, resize_images, scale_boxes
+from tests.fakes import photo
 
 sides = st.integers(1, 2000)
 scales = st.floats(0.05, 0.99)
@@ -72,3 +76,19 @@ def test_the_same_size_is_the_same_tensor() -> None:
 def test_a_scale_outside_0_to_1_is_refused(scale: float) -> None:
     with pytest.raises(DualResError, match="must be smaller than the high size"):
         check_scale(scale)
+
+
+def test_thumbnails_match_what_an_image_library_makes() -> None:
+    picture = photo(2, (120, 90))
+    expected = np.asarray(Image.fromarray(picture).resize((32, 32), Image.Resampling.BILINEAR))
+    made = make_thumbnails(router_images_of([picture]), 32)[0].permute(1, 2, 0).numpy() * 255
+    assert np.abs(made - expected).max() < 1.5
+
+
+def test_thumbnails_of_different_shapes_share_a_batch_and_stay_in_range() -> None:
+    pictures = [photo(i, size) for i, size in enumerate([(40, 64), (64, 40), (1, 50), (17, 17)])]
+    made = make_thumbnails(router_images_of(pictures), 24)
+    assert made.shape == (4, 3, 24, 24)
+    assert made.min() >= 0 and made.max() <= 1
+    one_by_one = torch.cat([make_thumbnails(router_images_of([p]), 24) for p in pictures])
+    assert torch.equal(made, one_by_one)
