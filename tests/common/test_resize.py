@@ -13,7 +13,15 @@ from PIL import Image
 
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.images import router_images_of
-from dualres_plugin.common.resize import axis_ratio, check_scale, low_size, make_thumbnails, resize_images, scale_boxes
+from dualres_plugin.common.resize import (
+    axis_ratio,
+    check_scale,
+    low_size,
+    make_thumbnails,
+    resize_images,
+    scale_boxes,
+    to_unit,
+)
 from tests.fakes import photo
 
 sides = st.integers(1, 2000)
@@ -92,3 +100,15 @@ def test_thumbnails_of_different_shapes_share_a_batch_and_stay_in_range() -> Non
     assert made.min() >= 0 and made.max() <= 1
     one_by_one = torch.cat([make_thumbnails(router_images_of([p]), 24) for p in pictures])
     assert torch.equal(made, one_by_one)
+
+
+def test_pixels_become_floats_from_0_to_1() -> None:
+    pixels = torch.arange(256, dtype=torch.uint8)
+    assert torch.equal(to_unit(pixels), pixels.float() / 255) and to_unit(pixels).dtype == torch.float32
+    already = torch.tensor([0.0, 255.0])
+    assert to_unit(already).tolist() == [0.0, 1.0] and already.tolist() == [0.0, 255.0], "its argument stays as it is"
+
+
+def test_a_thumbnail_of_its_own_size_is_the_photo() -> None:
+    images = router_images_of([photo(3, (24, 24))])
+    assert torch.equal(make_thumbnails(images, 24)[0], images.images[0])

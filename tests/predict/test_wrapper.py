@@ -145,3 +145,49 @@ def test_fit_without_labels(tmp_path: Path) -> None:
     config = TrainConfig(backbone="tiny@3", input_size=16, epochs=1, batch=8)
     wrapper = DualResWrapper(FakeAdapter()).fit(None, tmp_path, views=1, config=config, progress=False)
     assert wrapper.router.info["gain"] == "agreement"
+
+
+# -- holding a rate ------------------------------------------------------
+
+
+def test_a_threshold_beside_a_held_rate_is_refused(router: ResolutionRouter) -> None:
+    with pytest.raises(DualResError, match=r"threshold=0\.2 cannot hold too: give target_high_rate, not threshold"):
+        DualResWrapper(FakeAdapter(), router, threshold=0.2, hold_rate=True)
+    wrapper = DualResWrapper(FakeAdapter(), router, target_high_rate=0.3, hold_rate=True)
+    controller = wrapper.controller
+    with pytest.raises(DualResError, match="not threshold"):
+        wrapper.set_operating_point(threshold=0.2)
+    assert wrapper.controller is controller, "a refused change changes nothing"
+    with pytest.raises(DualResError, match="calibrated router"):
+        DualResWrapper(FakeAdapter(), ResolutionRouter(backbone="tiny@3", input_size=16), hold_rate=True)
+
+
+def test_every_way_in_obeys_the_controller(router: ResolutionRouter) -> None:
+    """The calibration is of other images: the threshold alone would send none of these high."""
+    router.calibrate([100.0, 200.0])
+    host, photos = FakeAdapter(), pictures(60)
+    fixed = DualResWrapper(host, router, target_high_rate=0.3)
+    assert fixed.controller is None and not fixed.decide(photos).high.any()
+    decided, forwarded, mixed = (DualResWrapper(host, router, target_high_rate=0.3, hold_rate=True) for _ in range(3))
+    assert decided.decide(photos).rate == pytest.approx(0.3, abs=0.05)
+    forwarded.forward(host.collate(photos, 64))
+    assert forwarded.log.rate == pytest.approx(0.3, abs=0.05)
+    mixed.decide(photos[:30])
+    mixed.forward(host.collate(photos[30:], 64))
+    assert mixed.controller is not None and mixed.controller.state.images == 60, "they share one stream"
+    assert mixed.controller.state.rate == pytest.approx(0.3, abs=0.05)
+    assert mixed.threshold == router.threshold_for(0.3), "what an export gets"
+
+
+def test_looking_at_the_gate_changes_nothing_and_a_new_point_begins_anew(router: ResolutionRouter) -> None:
+    wrapper = DualResWrapper(FakeAdapter(), router, target_high_rate=0.3, hold_rate=True)
+    first = wrapper.controller
+    assert first is not None and wrapper.gate is wrapper.gate and wrapper.controller is first
+    wrapper.decide(pictures(4))
+    assert first.state.images == 4
+    wrapper.set_operating_point(target_high_rate=0.6)
+    second = wrapper.controller
+    assert second is not None and second is not first and second.target == 0.6 and second.state.images == 0
+    wrapper.set_router(router)
+    assert wrapper.controller is not second and wrapper.gate.controller is wrapper.controller
+    assert wrapper.controller.target == 0.6

@@ -51,6 +51,19 @@ def test_scores_do_not_depend_on_the_rest_of_the_batch_nor_on_the_mode() -> None
     assert not scores.requires_grad
 
 
+def test_stored_thumbnails_score_as_the_photos_they_were_made_of() -> None:
+    router = loud(tiny()).train()
+    photos = [photo(i, (32, 32)) for i in range(5)]
+    stored = torch.from_numpy(np.stack(photos)).permute(0, 3, 1, 2)
+    scores = router.score_thumbnails(stored, batch=2)
+    assert scores.shape == (5,) and not scores.requires_grad and router.training
+    assert torch.allclose(scores, router.score(router_images_of(photos)), atol=1e-4)
+    large = [photo(i, (64, 64)) for i in range(3)]
+    larger = router.score_thumbnails(torch.from_numpy(np.stack(large)).permute(0, 3, 1, 2))
+    assert torch.allclose(larger, router.score(router_images_of(large)), atol=1e-3), "shrunk with antialiasing"
+    assert router.score_thumbnails(torch.zeros(0, 3, 32, 32, dtype=torch.uint8)).shape == (0,)
+
+
 def test_high_is_strictly_above_the_threshold() -> None:
     router = loud(tiny())
     batch = router_images_of([photo(i) for i in range(5)])

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from dualres_plugin.common.errors import DualResError
+from dualres_plugin.runtime.photo import make_frame
 from dualres_plugin.runtime.session import DualResSession
 from tests.shared import ROOT
 from tests.small_models import pictures, same
@@ -97,10 +98,18 @@ def test_a_session_holds_a_rate_where_the_calibration_is_off(models: dict[str, P
         assert session.controller is not None and session.controller.state.images == len(photos)
         assert np.mean([r.route == "high" for r in results]) == pytest.approx(0.3, abs=0.04)
         before = session.controller.state
-        assert session.predict(photos[0], threshold=float("inf"))[0].route == "low"
-        assert session.controller.state == before  # a threshold of one's own teaches it nothing
+        for call in (session.predict, session.predict_batch):
+            with pytest.raises(DualResError, match="give target_high_rate, not threshold"):
+                call(photos[0], threshold=float("inf"))
+        assert session.controller.state == before
+        frame = make_frame(photos[0], session.card)
+        _, high, score = session.run(frame.images, frame.content)
+        assert session.controller.state.images == len(photos) + 1 and high == (score > before.threshold)
     with pytest.raises(DualResError, match="give target_high_rate"):
         DualResSession(copy, hold_rate=True)
+    for rate in (None, 0.3):
+        with pytest.raises(DualResError, match="give target_high_rate, not threshold"):
+            DualResSession(copy, hold_rate=True, threshold=0.0, target_high_rate=rate)
     with pytest.raises(DualResError, match="calibrated"):
         DualResSession(models["cond"], hold_rate=True, target_high_rate=1.0)
 
