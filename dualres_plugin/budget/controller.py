@@ -25,8 +25,11 @@ logger = logging.getLogger("dualres")
 def refuse_threshold(threshold: float | None) -> None:
     """Whoever holds a rate moves the threshold: one of the user's own contradicts that.
 
+    Args:
+        threshold: what the user gave; None is nothing.
+
     Raises:
-        DualResError: If a threshold is given.
+        DualResError: If it is not None.
     """
     if threshold is not None:
         raise DualResError(

@@ -66,7 +66,6 @@ def predict(
     dualres predict yolo11n.pt photos/ --show-routes --save-txt --out runs/predict
     dualres predict yolo11n_dualres.onnx photos/ --out runs/predict
     """
-    # Longer than others: every option of a command is a parameter of its function.
     from dualres_plugin.budget.cost import Budget
     from dualres_plugin.predict.exported import is_exported
     from dualres_plugin.predict.saving import Outputs, save_predictions

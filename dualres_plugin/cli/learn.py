@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dualres_plugin.cli.options import Detector, Device, High, Low, Seed, on_device, short_name, sizes
+
+if TYPE_CHECKING:
+    from dualres_plugin.profile.table import Profile
+    from dualres_plugin.router.network import ResolutionRouter
 
 
 def register(app: typer.Typer) -> None:
@@ -174,20 +178,25 @@ def evaluate(
         progress=True,
         other_sizes=others,
     )
-    described: dict[str, Any] = {
-        "command": f"dualres evaluate {profile} {router} --target-high-rate {target_high_rate:g} "
-        f"--out {out} --seed {seed}",
-        "profile": {k: loaded.meta[k] for k in ("host", "detector", "dataset", "high", "scale")},
-        "router": {"backbone": net.config.backbone, "input_size": net.config.input_size, **net.info},
-        "seed": seed,
-    }
+    command = f"dualres evaluate {profile} {router} --target-high-rate {target_high_rate:g} --out {out} --seed {seed}"
     title = f"{loaded.meta['detector']} on {loaded.meta['dataset']}"
+    described = _described(command, net, loaded, seed)
     write_evaluation(out, result, loaded, title=title, run=described, timings=timings)
     typer.echo(summary(result))
     typer.echo(f"look at {out / 'report.html'}")
 
 
-def _timings(detector: str, router: Any, profile: Any, images: int = 16) -> dict[str, float]:
+def _described(command: str, router: ResolutionRouter, profile: Profile, seed: int) -> dict[str, Any]:
+    """What was run, for the report and metrics.json."""
+    return {
+        "command": command,
+        "profile": {k: profile.meta[k] for k in ("host", "detector", "dataset", "high", "scale")},
+        "router": {"backbone": router.config.backbone, "input_size": router.config.input_size, **router.info},
+        "seed": seed,
+    }
+
+
+def _timings(detector: str, router: ResolutionRouter, profile: Profile, images: int = 16) -> dict[str, float]:
     """Milliseconds of router and passes on the first photos of a profile."""
     from dualres_plugin.common.images import read_image
     from dualres_plugin.hosts.registry import load_detector

@@ -1,4 +1,8 @@
-"""Arguments and options that several commands share."""
+"""Arguments and options that several commands share.
+
+Every option of a command is a parameter of its function, which is why the functions of this package are longer than
+those of others; what they do is in short ones beside them.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +31,14 @@ Seed = Annotated[int, typer.Option(help="Of everything random; the same seed giv
 
 
 def sizes(adapter: HostAdapter[Any], low: int | None, high: int | None) -> tuple[int, float]:
-    """The high size in pixels and the low / high ratio that `--low` and `--high` ask for.
+    """The sizes that `--low` and `--high` ask for.
+
+    Args:
+        adapter: has sizes of its own where one is not given.
+        low, high: in pixels, or None.
+
+    Returns:
+        The high size in pixels, and the low / high ratio.
 
     Raises:
         DualResError: If the low size is not smaller.
@@ -40,6 +51,10 @@ def sizes(adapter: HostAdapter[Any], low: int | None, high: int | None) -> tuple
 
 def on_device(adapter: HostAdapter[Any], device: str) -> HostAdapter[Any]:
     """Move a detector.
+
+    Args:
+        adapter: of the detector.
+        device: as torch names it.
 
     Raises:
         DualResError: If there is no such device.

@@ -32,6 +32,9 @@ def milliseconds(step: Callable[[], object]) -> float:
 
     A GPU works on while Python goes on: `timer` waits for it, before the call so that earlier work does not count, and
     after it so that all of its own does.
+
+    Args:
+        step: is called once.
     """
     start = timer()
     step()

@@ -120,6 +120,9 @@ def image_size(path: Path | str) -> tuple[int, int]:
 def list_images(folder: Path | str) -> list[Path]:
     """All image files below a folder, sorted.
 
+    Args:
+        folder: is searched to the bottom.
+
     Raises:
         DualResError: If the folder is missing or holds none.
     """
@@ -165,7 +168,12 @@ def iter_source(source: Any, on_skip: OnSkip | None = None) -> Iterator[SourceIm
 
 
 def in_batches(items: Iterable[Item], count: int) -> Iterator[list[Item]]:
-    """The items in lists of `count`, the last one shorter, read as they are used."""
+    """The items in lists, read as they are used.
+
+    Args:
+        items: any number of them.
+        count: length of a list; the last one may be shorter.
+    """
     left = iter(items)
     while part := list(islice(left, count)):
         yield part
@@ -173,6 +181,9 @@ def in_batches(items: Iterable[Item], count: int) -> Iterator[list[Item]]:
 
 def expand_source(source: str | Path) -> list[Path]:
     """The files that a path, folder, glob or list file stands for.
+
+    Args:
+        source: a list file (.txt) has a path per line, relative to itself.
 
     Raises:
         DualResError: If there are none.
@@ -211,6 +222,9 @@ def _one(item: Any, name: str, on_skip: OnSkip | None) -> Iterator[SourceImage]:
 
 def video_rate(path: Path) -> float:
     """Frames per second of a video; 25 where the file does not say.
+
+    Args:
+        path: of the video.
 
     Raises:
         DualResError: If the video cannot be opened.

@@ -52,7 +52,12 @@ def _point_outside(weight: Any, raw: bytes, offset: int) -> None:
 
 
 def write_card(made: Path, card: Card) -> None:
-    """Put a model's metadata into its file, or beside the graphs of a pair; an earlier card is replaced."""
+    """Put a model's metadata into its file, or beside the graphs of a pair.
+
+    Args:
+        made: the file or folder; an earlier card is replaced.
+        card: the metadata.
+    """
     if made.is_dir():
         (made / MANIFEST).write_text(card.to_json() + "\n", encoding="utf-8")
         return
@@ -63,7 +68,12 @@ def write_card(made: Path, card: Card) -> None:
 
 
 def put(made: Path, out: Path) -> None:
-    """Copy a finished file or pair to where it is wanted, whole or not at all."""
+    """Copy a finished model to where it is wanted, whole or not at all.
+
+    Args:
+        made: the file, or folder of a pair.
+        out: the same in its place.
+    """
     if made.is_dir():
         with atomic_dir(out) as temporary:
             for file in made.iterdir():

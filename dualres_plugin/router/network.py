@@ -181,7 +181,14 @@ class ResolutionRouter(nn.Module):
         return calibration.threshold_for(target_high_rate, self.quantiles)
 
     def rate_of(self, threshold: float) -> float:
-        """The share of the calibration images whose score is above a threshold, 0 to 1."""
+        """The share of the calibration images that a threshold sends high.
+
+        Args:
+            threshold: a score; infinities are the exact ends.
+
+        Returns:
+            0 to 1.
+        """
         return calibration.rate_of(threshold, self.quantiles)
 
     def gmacs(self) -> float:
