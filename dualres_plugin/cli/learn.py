@@ -140,9 +140,7 @@ def evaluate(
         list[Path] | None,
         typer.Option(help="Profile of the same images at other sizes: adds what one fixed size gives. Repeatable."),
     ] = None,
-    target_high_rate: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Share at high that the operating point aims at.")
-    ] = 0.5,
+    target_high_rate: Annotated[float, typer.Option(help="Share at high, 0 to 1, of the operating point.")] = 0.5,
     detector: Annotated[
         str | None, typer.Option(help="Measure milliseconds with this detector and show them in the report.")
     ] = None,
@@ -157,6 +155,7 @@ def evaluate(
     dualres evaluate runs/val runs/router --out runs/report
     dualres evaluate runs/val runs/router --sizes runs/val-512 --detector yolo11n.pt --out runs/report
     """
+    from dualres_plugin.budget.calibration import check_rate
     from dualres_plugin.common.files import make_dir
     from dualres_plugin.evaluate.evaluation import evaluate as run
     from dualres_plugin.evaluate.evaluation import summary
@@ -164,6 +163,7 @@ def evaluate(
     from dualres_plugin.profile.table import Profile
     from dualres_plugin.router.network import ResolutionRouter
 
+    check_rate(target_high_rate)
     make_dir(out)
     loaded, net = Profile.load(profile), ResolutionRouter.from_pretrained(router)
     others = [Profile.load(p) for p in sizes or []]

@@ -10,6 +10,7 @@ from torch import Tensor
 from dualres_plugin.common.types import Decision, as_index
 from dualres_plugin.hosts.contract import Batch, Decide, HostAdapter
 
+
 def run_routed(
     adapter: HostAdapter[Batch],
     batch: Batch,

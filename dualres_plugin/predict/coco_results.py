@@ -23,6 +23,7 @@ class Classes(Protocol):
     @property
     def class_names(self) -> dict[int, str] | None:
         """Label -> name, where it is known."""
+
     @property
     def label_ids(self) -> list[int] | None:
         """Labels in class order, where names are unknown."""

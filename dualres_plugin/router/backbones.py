@@ -22,6 +22,7 @@ from dualres_plugin.common.weights import read_state_dict
 from dualres_plugin.router.blocks import DemoBackbone, lite_blocks, plain_blocks, tiny_blocks
 from dualres_plugin.router.config import RouterConfig
 
+
 class PooledStages(nn.Module):
     """Runs blocks one after another and returns the globally averaged features of chosen ones.
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-
-from torch import Tensor, nn
-
 from collections import OrderedDict
 
+from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 from torchvision.ops import Conv2dNormActivation, FeaturePyramidNetwork
 

@@ -178,6 +178,10 @@ ERRORS: dict[str, tuple[Callable[[Any], tuple[object, ...]], str]] = {
         lambda x: ("predict", x.detector, x.photos, "--router", x.router, "--target-high-rate", 2, "--out", x.out),
         "must lie between 0",
     ),
+    "impossible rate to evaluate": (
+        lambda x: ("evaluate", x.profile, x.router, "--target-high-rate", 1.5, "--out", x.out),
+        "must lie between 0",
+    ),
     "impossible budget": (
         lambda x: ("predict", x.detector, x.photos, "--router", x.router, "--gmacs", 0.0001, "--out", x.out),
         "below the cheapest point",
