@@ -17,7 +17,7 @@ class Routed(Protocol):
 
     @property
     def route(self) -> str:
-        """ "high" or "low"."""
+        """Either "high" or "low"."""
 
     @property
     def score(self) -> float:
