@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from dualres_plugin.evaluate.published.points_file import Points
 
 # Imports of the package sit inside the commands: `dualres --help` must not wait for numpy or matplotlib.
@@ -240,12 +242,12 @@ def _list(split: str) -> None:
         typer.echo(f"{family:14} {', '.join(names)}")
 
 
-def _save(figure: object, path: Path) -> None:
+def _save(figure: Figure, path: Path) -> None:
     from dualres_plugin.common.errors import DualResError
     from dualres_plugin.common.files import atomic_write
 
     if path.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise DualResError(f"cannot draw '{path}': give a name that ends in .png, .svg or .pdf.")
     with atomic_write(path) as temporary:
-        figure.savefig(temporary, dpi=150)  # type: ignore[attr-defined]
+        figure.savefig(temporary, dpi=150)
     typer.echo(f"saved {path}", err=True)

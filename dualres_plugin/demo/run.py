@@ -20,6 +20,7 @@ from dualres_plugin.profile.build import ProfileSettings, build_profile
 from dualres_plugin.profile.dataset import load_dataset
 from dualres_plugin.profile.table import Profile
 from dualres_plugin.router.config import RouterConfig
+from dualres_plugin.router.gate import Gate
 from dualres_plugin.router.network import ResolutionRouter
 from dualres_plugin.train.config import TrainConfig
 from dualres_plugin.train.train import train_router
@@ -75,7 +76,7 @@ def run_demo(out: Path, images: int, seed: int, echo: Callable[[str], None]) -> 
             "router": router.info,
         },
     )
-    predictor = Predictor(detector, router, router.threshold_for(0.5), HIGH_SIZE, LOW_SIZE / HIGH_SIZE)
+    predictor = Predictor(detector, Gate(router, router.threshold_for(0.5)), HIGH_SIZE, LOW_SIZE / HIGH_SIZE)
     save_some(predictor, folders["val"], out / "predict", 12)
     echo(summary(result))
     echo(f"done in {time.perf_counter() - start:.0f} s; look at {out / 'report.html'} and {out / 'predict'}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.profile.table import Profile
@@ -35,27 +34,7 @@ def score_profile(
         )
     chosen = np.arange(len(profile)) if rows is None else rows
     scores = []
-    router.eval()
     for start in range(0, len(chosen), batch):
         thumbs = profile.thumbnails(chosen[start : start + batch])
-        scores.append(score_thumbnails(router, thumbs))
+        scores.append(router.score_thumbnails(thumbs).cpu().double().numpy())
     return np.concatenate(scores) if scores else np.zeros(0)
-
-
-@torch.no_grad()
-def score_thumbnails(router: ResolutionRouter, thumbs: torch.Tensor) -> np.ndarray:
-    """Router scores of thumbnails; they are shrunk to the router's input with antialiasing if it is smaller.
-
-    Args:
-        router: in evaluation mode.
-        thumbs: (n, 3, T, T) uint8 RGB.
-
-    Returns:
-        (n,) float64 scores, logits.
-    """
-    x = thumbs.float() / 255
-    size = router.config.input_size
-    if x.shape[-1] != size:
-        x = torch.nn.functional.interpolate(x, size=(size, size), mode="bilinear", align_corners=False, antialias=True)
-    scores: np.ndarray = router(x.to(router.mean.device)).double().cpu().numpy()
-    return scores

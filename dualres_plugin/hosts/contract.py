@@ -51,34 +51,78 @@ class HostAdapter(ABC, Generic[Batch]):
     @classmethod
     @abstractmethod
     def accepts(cls, detector: Any) -> bool:
-        """Whether this adapter can drive the object. Must not import the host when it is not installed."""
+        """Can this adapter drive the object? Must not import the host when it is not installed.
+
+        Args:
+            detector: anything.
+        """
 
     @classmethod
     def from_spec(cls, spec: str, **options: str) -> HostAdapter[Any]:
-        """Build from the command line's `name:spec,key=value,…`; `spec` is the part before the first comma."""
+        """Build the adapter from the command line's `name:spec,key=value,…`.
+
+        Args:
+            spec: the part before the first comma.
+            **options: the rest.
+
+        Raises:
+            DualResError: If the words name no detector of this host.
+        """
         raise DualResError(f"the {cls.name} adapter cannot be named on the command line; use it from Python.")
 
     # -- the five that every host must give --------------------------------------------------------------
 
     @abstractmethod
     def router_images(self, batch: Batch) -> RouterImages:
-        """RGB in [0, 1] and each image's content box: padding never reaches the router."""
+        """What the router may see: padding never reaches it.
+
+        Args:
+            batch: of B images, at the high size.
+
+        Returns:
+            RGB in [0, 1] and the content box of each image.
+        """
 
     @abstractmethod
     def resize(self, batch: Batch, index: Tensor, scale: float) -> Batch:
-        """The images `index` of a high batch at `low_size(…, scale)`, metadata updated, nothing mutated."""
+        """Some images of a high batch at the low size, `low_shape`; metadata is updated, nothing mutated.
+
+        Args:
+            batch: at the high size.
+            index: (n,) int64, which images.
+            scale: low / high ratio.
+        """
 
     @abstractmethod
     def predict(self, batch: Batch) -> Any:
-        """The host's raw output for a batch: no gradients, the host in eval."""
+        """Run the detector: no gradients, the host in eval.
+
+        Args:
+            batch: at either size.
+
+        Returns:
+            The host's raw output.
+        """
 
     @abstractmethod
     def losses(self, batch: Batch) -> Tensor:
-        """(B,) the detector's own training loss of each image, detached."""
+        """The detector's own training loss of each image.
+
+        Args:
+            batch: of B images with targets, at either size.
+
+        Returns:
+            (B,) float, detached.
+        """
 
     @abstractmethod
     def select(self, batch: Batch, index: Tensor) -> Batch:
-        """The images `index` of a batch, at the size they have."""
+        """Some images of a batch, at the size they have.
+
+        Args:
+            batch: at either size.
+            index: (n,) int64, which images.
+        """
 
     # -- routing -------------------------------------------------------------------------------------------
 
@@ -88,21 +132,43 @@ class HostAdapter(ABC, Generic[Batch]):
         Args:
             parts: (indices into `batch`, raw output, the sub-batch it came from) per resolution.
             batch: the whole high batch.
+
+        Returns:
+            The host's raw output for the whole batch.
         """
         raise DualResError(f"the {self.name} adapter cannot merge batches with mixed routes: use batch size 1.")
 
     def wrap(self, decide: Decide, scale: float, on_decision: Callable[[Decision], None]) -> Any:
-        """The host's own object with routing inside; the given detector stays as it is."""
+        """The host's own object with routing inside; the given detector stays as it is.
+
+        Args:
+            decide: gives the route of each image of a batch.
+            scale: low / high ratio.
+            on_decision: told of each decision.
+        """
         raise DualResError(f"the {self.name} adapter has no wrapped host object; use profile and predict.")
 
     def predict_source(self, wrapped: Any, source: Any, **kwargs: Any) -> Any:
-        """Run the wrapped host on what its own users pass as a source; results in the host's own types."""
+        """Run the wrapped host on what its own users pass as a source.
+
+        Args:
+            wrapped: what `wrap` gave.
+            source: image, folder, glob, video, array, or a list; what else the host takes.
+            **kwargs: of the host's own predict.
+
+        Returns:
+            Results in the host's own types.
+        """
         raise DualResError(f"the {self.name} adapter has no predict of its own: call the wrapper on a batch.")
 
     sized_methods: ClassVar[tuple[str, ...]] = ()  # methods of the wrapped host that take `size_options`
 
     def size_options(self, size: int) -> dict[str, Any]:
-        """Keyword arguments that make the host's own methods run at the high size."""
+        """Keyword arguments that make the host's own methods run at the high size.
+
+        Args:
+            size: high size in pixels.
+        """
         return {}
 
     def for_inference(self) -> HostAdapter[Batch]:
@@ -110,7 +176,14 @@ class HostAdapter(ABC, Generic[Batch]):
         return self
 
     def to(self, device: str) -> HostAdapter[Batch]:
-        """Move the detector to a device."""
+        """Move the detector, or both of a pair.
+
+        Args:
+            device: as torch names it.
+
+        Returns:
+            This adapter.
+        """
         for detector in (self.detector, self.low_detector):
             if detector is not None:
                 detector.to(device)
@@ -119,46 +192,93 @@ class HostAdapter(ABC, Generic[Batch]):
     # -- the detector's own features as a router --------------------------------------------------------------
 
     def router_backbone(self) -> tuple[list[nn.Module], dict[str, Any]]:
-        """Copies of the detector's first blocks, in forward order, and a JSON description that rebuilds them.
+        """The detector's first blocks as a router's body: its frozen features may then be the detector's own.
 
-        The router's frozen features may then be the detector's own, at thumbnail size.
+        Returns:
+            Copies of the blocks in forward order, and a JSON description that rebuilds them.
         """
         raise DualResError(f"the {self.name} adapter does not offer the detector's backbone: name another backbone.")
 
     @classmethod
     def build_backbone(cls, description: dict[str, Any]) -> list[nn.Module]:
-        """The blocks of `router_backbone` with random weights."""
+        """The blocks of `router_backbone` with random weights.
+
+        Args:
+            description: what it gave beside them.
+        """
         raise DualResError(f"the {cls.name} adapter does not offer the detector's backbone.")
 
     # -- profiling -----------------------------------------------------------------------------------------
 
     def input_shape(self, image_size: tuple[int, int], size: int) -> tuple[int, int]:
-        """(height, width) of the network input for an image of (height, width): images that agree share a batch."""
+        """The network input of an image: images that agree share a batch.
+
+        Args:
+            image_size: (height, width) of the image in pixels.
+            size: high size in pixels.
+
+        Returns:
+            (height, width) in pixels.
+        """
         return size, size
 
     def low_shape(self, shape: tuple[int, int], scale: float) -> tuple[int, int]:
-        """(height, width) of the low network input that belongs to a high one."""
+        """The low network input that belongs to a high one.
+
+        Args:
+            shape: (height, width) at high.
+            scale: low / high ratio.
+
+        Returns:
+            (height, width) in pixels.
+        """
         return low_size(shape, scale, self.stride)
 
     def collate(self, images: Sequence[np.ndarray], size: int, targets: Sequence[Targets] | None = None) -> Batch:
-        """The host's own preprocessing of RGB uint8 (H, W, 3) images into one high batch.
+        """The host's own preprocessing of photos into one high batch.
 
         Args:
+            images: (H, W, 3) RGB uint8 each.
+            size: high size in pixels.
             targets: ground truth in original pixels; None when there are no labels.
         """
         raise DualResError(f"the {self.name} adapter cannot preprocess images, so it cannot be profiled.")
 
     def detections(self, raw: Any, batch: Batch) -> list[Detections]:
-        """Raw output to boxes in pixels of the original images, after the host's own post-processing."""
+        """Boxes after the host's own post-processing.
+
+        Args:
+            raw: what `predict` or `merge` gave.
+            batch: that it belongs to.
+
+        Returns:
+            One per image, in pixels of the original image.
+        """
         raise DualResError(f"the {self.name} adapter gives no detections, so it cannot be profiled.")
 
     def profile_pass(self, batch: Batch, with_losses: bool) -> tuple[list[Detections], Tensor | None]:
-        """Detections and, if asked, per-image losses. Hosts that get both from one forward override this."""
+        """Detections and losses of a batch. Hosts that get both from one forward override this.
+
+        Args:
+            batch: at either size.
+            with_losses: are losses wanted? They need targets.
+
+        Returns:
+            Detections per image, and (B,) losses or None.
+        """
         found = self.detections(self.predict(batch), batch)
         return found, self.losses(batch) if with_losses else None
 
     def macs(self, shape: tuple[int, int], low: bool = False) -> float:
-        """GMACs of one image whose network input is (height, width)."""
+        """Compute of one image.
+
+        Args:
+            shape: (height, width) of the network input.
+            low: of the low detector, in a pair.
+
+        Returns:
+            GMACs.
+        """
         raise DualResError(f"the {self.name} adapter cannot count compute.")
 
     # -- export --------------------------------------------------------------------------------------------
@@ -167,6 +287,8 @@ class HostAdapter(ABC, Generic[Batch]):
         """How the detector goes into an ONNX graph: what the runtime does before and after it.
 
         Args:
+            size: high size in pixels.
+            scale: low / high ratio.
             nms: the host's NMS is wanted inside the graph.
         """
         raise DualResError(f"the {self.name} adapter cannot export yet.")
@@ -174,22 +296,36 @@ class HostAdapter(ABC, Generic[Batch]):
     def export_branch(
         self, shape: tuple[int, int], low: bool = False, *, dynamic: bool = False, nms: bool = False
     ) -> nn.Module:
-        """A traceable module (1, 3, H, W) RGB in [0, 1] -> decoded boxes, in a layout of `runtime_format.Postprocess`.
+        """A traceable module (1, 3, H, W) RGB in [0, 1] -> decoded boxes, in a layout of `card.Postprocess`.
 
         Args:
             shape: (height, width) that it will be traced with.
+            low: of the low detector, in a pair.
             dynamic: the trace must hold for other sizes too.
+            nms: with the host's NMS in it.
         """
         raise DualResError(f"the {self.name} adapter cannot export yet.")
 
     def export_static(self, shape: tuple[int, int], low: bool, nms: bool, folder: Path) -> Path | None:
-        """The same at one fixed shape as an ONNX file in `folder`, where the host has an exporter of its own."""
+        """The detector at one fixed shape by the host's own exporter.
+
+        Args:
+            shape: (height, width) of the input.
+            low: of the low detector, in a pair.
+            nms: with the host's NMS in it.
+            folder: where the file goes.
+
+        Returns:
+            The ONNX file; None where the host has no exporter, so that `export_branch` is traced.
+        """
         return None
 
     def export_batch(self, image: np.ndarray, size: int, static: bool) -> Batch:
         """What an exported graph gets for a photo, as a batch of the host's, to compare them.
 
         Args:
+            image: (H, W, 3) RGB uint8.
+            size: high size in pixels.
             static: padded to the full (size, size), which fixed graphs take.
         """
         return self.collate([image], size)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
-from dualres_plugin.common.types import Decision
+from dualres_plugin.common.types import Decision, as_index
 from dualres_plugin.hosts.contract import Batch, Decide, HostAdapter
-
-if TYPE_CHECKING:
-    pass
 
 
 def run_routed(
@@ -33,8 +30,6 @@ def run_routed(
     Returns:
         The host's raw output, in the batch's order and in high-resolution coordinates.
     """
-    from dualres_plugin.common.types import as_index
-
     decision = decide(adapter.router_images(batch))
     if on_decision:
         on_decision(decision)

@@ -75,8 +75,13 @@ def save_predictions(
     """Run over a source and write what `outputs` asks for.
 
     Args:
+        predictor: a detector with its router, or an exported model.
         source: path, folder, glob, list file (.txt) or video.
         out: folder of the results.
+        outputs: what is written besides `detections.json` and `routes.csv`; None is the drawings.
+
+    Returns:
+        Counts of images and routes.
 
     Raises:
         DualResError: If the source or the output folder cannot be used.

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, SequentialLR
 from tqdm import tqdm
 
+from dualres_plugin.common.resize import to_unit
 from dualres_plugin.router.network import ResolutionRouter
 from dualres_plugin.train.config import TrainConfig
 from dualres_plugin.train.objectives import Objective, Step
@@ -91,7 +92,7 @@ class GradientTraining:
         return total / len(numbers), {"lr": lr, **self.objective.epoch_numbers(means, step)}
 
     def _scores(self, batch: Tensor) -> Tensor:
-        scores: Tensor = self.router(self._augment(self.data.thumbs[batch].float() / 255))
+        scores: Tensor = self.router(self._augment(to_unit(self.data.thumbs[batch])))
         return scores
 
     def _augment(self, x: Tensor) -> Tensor:
@@ -108,7 +109,6 @@ class GradientTraining:
             x = ((x - 0.5) * gain + 0.5 + shift).clamp(0, 1)
         return x
 
-    @torch.no_grad()
     def scores_of(self, rows: np.ndarray) -> Tensor:
         """Scores as a user will get them: no augmentation, the router in evaluation mode.
 
@@ -118,8 +118,7 @@ class GradientTraining:
         Returns:
             (n,) scores.
         """
-        self.router.eval()
-        return torch.cat([self.router(self.data.thumbs[i].float() / 255) for i in torch.from_numpy(rows).split(128)])
+        return self.router.score_thumbnails(self.data.thumbs[torch.from_numpy(rows)])
 
     def _check(self, held: np.ndarray) -> dict[str, float]:
         held = held[self.data.gain_known[held]]

@@ -10,6 +10,7 @@ from torch import nn
 from tqdm import tqdm
 
 from dualres_plugin.common.errors import DualResError
+from dualres_plugin.common.resize import to_unit
 from dualres_plugin.router.network import ResolutionRouter
 from dualres_plugin.train.config import TrainConfig
 from dualres_plugin.train.gradient import Log
@@ -87,7 +88,7 @@ def _features(router: ResolutionRouter, data: TrainingSet, config: TrainConfig, 
     router.eval()
     parts = []
     for part in tqdm(data.thumbs.split(64), desc="features", disable=not progress, dynamic_ncols=True):
-        x = part.float() / 255
+        x = to_unit(part)
         y = router.features(x)
         parts.append(((y + router.features(x.flip(3))) / 2 if config.flip else y).double().numpy())
     return np.concatenate(parts)

@@ -116,9 +116,7 @@ def _calibrate(router: ResolutionRouter, data: TrainingSet, rows: np.ndarray) ->
     """Score quantiles on held-out original images (augmented views are not what a user will send)."""
     originals = rows[data.original[rows]]
     chosen = originals if len(originals) >= 20 else rows
-    with torch.no_grad():
-        scores = torch.cat([router(data.thumbs[i].float() / 255) for i in torch.from_numpy(chosen).split(128)])
-    router.calibrate(scores)
+    router.calibrate(router.score_thumbnails(data.thumbs[torch.from_numpy(chosen)]))
 
 
 def _origin(profile: Profile) -> dict[str, Any]:

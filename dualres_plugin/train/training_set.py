@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from dualres_plugin.common.errors import DualResError
+from dualres_plugin.common.resize import resize_images
 from dualres_plugin.profile.gains import compute_gain
 from dualres_plugin.profile.table import Profile
 from dualres_plugin.train.ranks import ranked
@@ -116,5 +116,5 @@ def _keys(profile: Profile) -> dict[tuple[int, int], int]:
 
 
 def _shrink(thumbs: Tensor, size: int) -> Tensor:
-    x = F.interpolate(thumbs.float(), size=(size, size), mode="bilinear", align_corners=False, antialias=True)
+    x = resize_images(thumbs.float(), (size, size))
     return x.round().clamp(0, 255).byte()
