@@ -38,7 +38,7 @@ SIZES = ((200, 300), (180, 120), (256, 256))
 def test_the_low_network_answers_as_one_built_at_that_size(adapter):
     built = make_bench(128)
     built.model.load_state_dict(adapter.detector.model.state_dict())
-    tied = adapter._sized((128, 128), low=True)
+    tied = adapter.bench_at((128, 128), low=True)
     x = torch.randn(2, 3, 128, 128)
     with torch.no_grad():
         ours, theirs = tied.model(x), built.model(x)
@@ -48,7 +48,7 @@ def test_the_low_network_answers_as_one_built_at_that_size(adapter):
 
 
 def test_two_sizes_take_the_memory_of_one_and_the_low_anchors(adapter):
-    high, low = adapter.detector, adapter._sized((128, 128), low=True)
+    high, low = adapter.detector, adapter.bench_at((128, 128), low=True)
 
     def storage(*benches):
         tensors = [t for b in benches for t in [*b.parameters(), *b.buffers()]]
@@ -63,7 +63,7 @@ def test_two_sizes_take_the_memory_of_one_and_the_low_anchors(adapter):
 
 def test_new_weights_and_dtypes_reach_both_sizes():
     adapter = EffdetAdapter(make_bench(256))
-    low = adapter._sized((128, 128), low=True)
+    low = adapter.bench_at((128, 128), low=True)
     with torch.no_grad():
         adapter.detector.model.box_net.predict.conv_pw.bias.fill_(0.25)
     adapter.detector.double()
@@ -134,7 +134,7 @@ def test_a_low_size_of_another_shape_scales_each_axis():
     batch = adapter.collate(image, adapter.default_size)
     low = adapter.resize(batch, torch.tensor([0]), 0.4)
     assert low.images.shape[-2:] == (256, 128)
-    bench = adapter._sized((256, 128), low=True)
+    bench = adapter.bench_at((256, 128), low=True)
     with torch.no_grad():  # in input pixels, neither clipped nor scaled by the host
         expected = bench(low.images)[0, :, :4] * torch.tensor([2.0, 1.5, 2.0, 1.5])
     limit = torch.tensor([256.0, 384.0, 256.0, 384.0])
@@ -150,7 +150,7 @@ def test_called_without_img_info_boxes_are_in_high_input_pixels(adapter):
     with torch.no_grad():
         assert torch.equal(run_routed(adapter, adapter.host_batch(x), forced([True] * 3), 0.5), adapter.detector(x))
         low = adapter.resize(adapter.host_batch(x), torch.arange(3), 0.5)
-        expected = adapter._sized((128, 128), low=True)(low.images)
+        expected = adapter.bench_at((128, 128), low=True)(low.images)
     expected[..., :4] *= 2
     assert torch.allclose(run_routed(adapter, adapter.host_batch(x), forced([False] * 3), 0.5), expected, atol=1e-3)
 
