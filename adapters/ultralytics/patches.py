@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from torch import nn
 from ultralytics.engine.results import Results
@@ -24,8 +24,7 @@ def turn_into(result: Results, kind: type[Kind]) -> Kind:
     with those, so a copy would be lost. Not undone: the object lives as long as the results of its batch.
     """
     result.__class__ = kind
-    turned: Any = result
-    return turned  # type: ignore[no-any-return]
+    return cast(Kind, result)
 
 
 def with_loss_settings(net: nn.Module) -> nn.Module:

@@ -257,7 +257,11 @@ class HostAdapter(ABC, Generic[Batch]):
         return self._macs[key]
 
     def count_macs(self, shape: Shape, low: bool = False) -> float:
-        """What `macs` remembers: the count itself, by one forward pass. Hosts override this; see `macs`."""
+        """The count that `macs` remembers, by one forward pass. Hosts override this; arguments as there.
+
+        Raises:
+            DualResError: If this host cannot count compute.
+        """
         raise DualResError(f"the {self.name} adapter cannot count compute.")
 
     # -- export --------------------------------------------------------------------------------------------
