@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from dualres_plugin.adapters.effdet import export
 from dualres_plugin.adapters.effdet.batch import EffdetBatch, content_of
-from dualres_plugin.adapters.effdet.bench import STRIDE, Shape, at_size, own_shape, predictor, with_outputs
+from dualres_plugin.adapters.effdet.bench import STRIDE, at_size, own_shape, predictor, with_outputs
 from dualres_plugin.adapters.effdet.colours import InputColours
 from dualres_plugin.adapters.effdet.loss import ImageLosses
 from dualres_plugin.adapters.effdet.models import build_bench, coco_names
@@ -26,7 +26,7 @@ from dualres_plugin.common.flops import gmacs
 from dualres_plugin.common.images import in_batches, iter_source
 from dualres_plugin.common.resize import axis_ratio, low_size, resize_images
 from dualres_plugin.common.types import Decision, Detections, RouterImages, Targets
-from dualres_plugin.hosts.contract import Decide, HostAdapter
+from dualres_plugin.hosts.contract import Decide, HostAdapter, Shape
 from dualres_plugin.hosts.export_plan import ExportPlan
 from dualres_plugin.hosts.routing import Routing
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from dualres_plugin.adapters.effdet.bench import Shape
 from dualres_plugin.common.types import Targets
+from dualres_plugin.hosts.contract import Shape
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-Shape = tuple[int, int]
+from dualres_plugin.hosts.contract import Shape
+
 STRIDE = 128  # of the coarsest level, P7: other sizes shift its anchors against its features
 
 

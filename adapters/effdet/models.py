@@ -7,9 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
-from dualres_plugin.adapters.effdet.bench import STRIDE, Shape
+from dualres_plugin.adapters.effdet.bench import STRIDE
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.weights import read_state_dict
+from dualres_plugin.hosts.contract import Shape
 
 
 def build_bench(

@@ -12,8 +12,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from dualres_plugin.common.resize import axis_ratio, resize_images, scale_boxes
-
-Shape = tuple[int, int]
+from dualres_plugin.hosts.contract import Shape
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What every adapter promises. One suite over all hosts, so that a new one has to keep the same promises."""
+"""What every adapter promises of routing: the plain host at high, the low size at low, order, the original frame."""
 
 from __future__ import annotations
 
