@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from dualres_plugin.common.files import write_json
+from dualres_plugin.common.files.atomic import write_json
 from dualres_plugin.common.resize import resize_images
 from dualres_plugin.common.types import Decision, Detections, RouterImages, Targets
 from dualres_plugin.hosts.contract import HostAdapter

@@ -104,7 +104,7 @@ def train(
     dualres train runs/yolo runs/frcnn --gain agreement --out runs/universal
     dualres train runs/train --config configs/paper.yaml --tensorboard runs/tb --out runs/paper
     """
-    from dualres_plugin.common.files import make_dir
+    from dualres_plugin.common.files.atomic import make_dir
     from dualres_plugin.profile.table import Profile
     from dualres_plugin.train.config import TrainConfig
     from dualres_plugin.train.log import tensorboard_log
@@ -156,7 +156,7 @@ def evaluate(
     dualres evaluate runs/val runs/router --sizes runs/val-512 --detector yolo11n.pt --out runs/report
     """
     from dualres_plugin.budget.calibration import check_rate
-    from dualres_plugin.common.files import make_dir
+    from dualres_plugin.common.files.atomic import make_dir
     from dualres_plugin.evaluate.evaluation import evaluate as run
     from dualres_plugin.evaluate.evaluation import summary
     from dualres_plugin.evaluate.report.write import write_evaluation
@@ -222,7 +222,7 @@ def swap(
     Example:
     dualres swap runs/router --detector ultralytics:yolo11s.pt --images calib/ --out runs/router-s
     """
-    from dualres_plugin.common.files import make_dir
+    from dualres_plugin.common.files.atomic import make_dir
     from dualres_plugin.hosts.registry import load_detector
     from dualres_plugin.router.network import ResolutionRouter
     from dualres_plugin.router.recalibrate import recalibrate

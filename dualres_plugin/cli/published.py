@@ -170,7 +170,7 @@ def tables(
     rows = table_rows(everything)
     typer.echo(format_tables(rows))
     if csv is not None:
-        from dualres_plugin.common.files import write_text
+        from dualres_plugin.common.files.atomic import write_text
 
         write_text(csv, csv_text(rows))
         typer.echo(f"\nsaved {csv}")
@@ -211,7 +211,7 @@ def pareto(
         return
     chosen = None if families is None else families.split(",")
     drawn = figures(chosen, [_pair(text) for text in mix or []], curve or [], split)
-    from dualres_plugin.common.files import make_dir, write_text
+    from dualres_plugin.common.files.atomic import make_dir, write_text
     from dualres_plugin.evaluate.published.plot import plot_pareto
 
     make_dir(out)
@@ -244,7 +244,7 @@ def _list(split: str) -> None:
 
 def _save(figure: Figure, path: Path) -> None:
     from dualres_plugin.common.errors import DualResError
-    from dualres_plugin.common.files import atomic_write
+    from dualres_plugin.common.files.atomic import atomic_write
 
     if path.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise DualResError(f"cannot draw '{path}': give a name that ends in .png, .svg or .pdf.")

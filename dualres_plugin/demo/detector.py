@@ -13,7 +13,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.fcos import FCOSClassificationHead, FCOSHead, FCOSRegressionHead
 
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.files import atomic_write
+from dualres_plugin.common.files.atomic import atomic_write
 from dualres_plugin.demo.scenes import CLASSES
 from dualres_plugin.router.blocks import PYRAMID, DemoBackbone
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torchvision.models.detection import FCOS
 
-from dualres_plugin.common.files import make_dir
+from dualres_plugin.common.files.atomic import make_dir
 from dualres_plugin.demo.detector import HIGH_SIZE, LOW_SIZE, build_demo_detector
 from dualres_plugin.demo.scenes import write_coco
 from dualres_plugin.evaluate.evaluation import Evaluation, evaluate, summary

@@ -27,7 +27,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.files import atomic_dir, make_dir, write_json
+from dualres_plugin.common.files.atomic import atomic_dir, make_dir, write_json
 from dualres_plugin.demo.painting import Box, Rng, find_place, make_background, make_outline, paint, photograph
 
 CLASSES: tuple[str, ...] = ("disc", "ring", "square", "triangle", "star", "cross")

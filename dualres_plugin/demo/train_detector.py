@@ -24,7 +24,7 @@ from torchvision.models.detection import FCOS
 from tqdm import tqdm
 
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.files import make_dir, write_json
+from dualres_plugin.common.files.atomic import make_dir, write_json
 from dualres_plugin.demo.detector import (
     HIGH_SIZE,
     LOW_SIZE,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dualres_plugin.common.card import KEY, Card
-from dualres_plugin.common.files import atomic_dir, atomic_write, make_dir
+from dualres_plugin.common.files.atomic import atomic_dir, atomic_write, make_dir
 from dualres_plugin.export.graph import require_onnx
 from dualres_plugin.runtime.engines import MANIFEST
 

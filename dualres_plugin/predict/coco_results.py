@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.files import atomic_write, read_json
+from dualres_plugin.common.files.atomic import atomic_write, read_json
 from dualres_plugin.predict.predictor import Prediction
 from dualres_plugin.profile.dataset import match_categories
 

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from dualres_plugin.common.drawing import COLOURS, ROUTE_COLOURS, Font
-from dualres_plugin.common.files import atomic_write
+from dualres_plugin.common.files.atomic import atomic_write
 from dualres_plugin.common.types import Detections, ImageDecision
 
 MOST = 200  # thumbnails on a sheet: still told apart, and at most 40 MB in memory

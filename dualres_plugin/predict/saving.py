@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from dualres_plugin.common.drawing import draw
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.files import atomic_write, make_dir
+from dualres_plugin.common.files.atomic import atomic_write, make_dir
 from dualres_plugin.common.images import VIDEO_SUFFIXES, expand_source, iter_source, video_rate
 from dualres_plugin.predict.coco_results import Ids, choose_ids, coco_rows, json_rows
 from dualres_plugin.predict.contact_sheet import ContactSheet

@@ -17,7 +17,7 @@ import torch
 from tqdm import tqdm
 
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.files import make_dir
+from dualres_plugin.common.files.atomic import make_dir
 from dualres_plugin.common.images import UnreadableImageError, router_images_of
 from dualres_plugin.common.resize import check_scale, make_thumbnails
 from dualres_plugin.common.types import Detections, Targets

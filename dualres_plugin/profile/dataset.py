@@ -11,7 +11,7 @@ import numpy as np
 import yaml
 
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.files import read_json
+from dualres_plugin.common.files.atomic import read_json
 from dualres_plugin.common.images import IMAGE_SUFFIXES, UnreadableImageError, image_size, list_images
 
 

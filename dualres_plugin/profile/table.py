@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.files import read_json
+from dualres_plugin.common.files.atomic import read_json
 from dualres_plugin.common.types import Detections, Targets
 from dualres_plugin.profile.views import View
 

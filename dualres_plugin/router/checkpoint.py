@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.files import atomic_dir, read_json, write_json
+from dualres_plugin.common.files.atomic import atomic_dir, read_json, write_json
 from dualres_plugin.router.config import RouterConfig
 
 FORMAT_VERSION = 1

@@ -78,7 +78,7 @@ def load_engine(path: Path, engine: str, threads: int | None, providers: Sequenc
 
 
 def _read_manifest(path: Path) -> Card:
-    from dualres_plugin.common.files import read_json
+    from dualres_plugin.common.files.atomic import read_json
 
     read_json(path, "model manifest")
     card = Card.from_json(path.read_text(encoding="utf-8"), str(path))

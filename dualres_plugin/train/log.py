@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.files import make_dir
+from dualres_plugin.common.files.atomic import make_dir
 from dualres_plugin.train.config import TrainConfig
 
 

@@ -9,7 +9,7 @@ import torch
 from torchvision.models.detection import FCOS
 
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.files import read_json
+from dualres_plugin.common.files.atomic import read_json
 from dualres_plugin.demo.detector import (
     HIGH_SIZE,
     LOW_SIZE,

@@ -10,7 +10,7 @@ import torch
 from torch.optim.swa_utils import AveragedModel
 
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.files import read_json
+from dualres_plugin.common.files.atomic import read_json
 from dualres_plugin.demo import train_detector as training
 from dualres_plugin.demo.detector import (
     build_demo_detector,

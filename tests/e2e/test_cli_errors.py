@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dualres_plugin.common.files import write_json
+from dualres_plugin.common.files.atomic import write_json
 from dualres_plugin.profile.table import PARTS, Profile
 from dualres_plugin.router.network import ResolutionRouter
 from tests.contract.hosts import torchvision_model

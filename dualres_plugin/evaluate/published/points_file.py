@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.files import read_json
+from dualres_plugin.common.files.atomic import read_json
 
 # Words that name a column, best first. A column is recognised by one of its words: "FLOPs (G)", "latency_ms".
 COMPUTE_WORDS = (

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from dualres_plugin.common.drawing import draw
-from dualres_plugin.common.files import atomic_write, make_dir
+from dualres_plugin.common.files.atomic import atomic_write, make_dir
 from dualres_plugin.evaluate.report.gallery import Ranked
 from dualres_plugin.evaluate.report.pictures import picture
 from dualres_plugin.profile.table import Profile

@@ -12,7 +12,7 @@ import numpy as np
 
 from dualres_plugin.budget.cost import cost_at
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.files import atomic_dir, make_dir, write_json, write_text
+from dualres_plugin.common.files.atomic import atomic_dir, make_dir, write_json, write_text
 from dualres_plugin.evaluate.curve import descending
 from dualres_plugin.evaluate.evaluation import Evaluation
 from dualres_plugin.evaluate.report.by_size import ap_by_size

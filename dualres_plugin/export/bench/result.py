@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dualres_plugin.common.files import atomic_write, write_json, write_text
+from dualres_plugin.common.files.atomic import atomic_write, write_json, write_text
 from dualres_plugin.export.parity import Parity
 
 PAPER_SPEEDUPS = {100: 1.11, 50: 1.20, 0: 1.30}  # ONNX over eager, Table 5 of the paper

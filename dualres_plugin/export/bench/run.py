@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from dualres_plugin.common.card import FORMS
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.files import make_dir
+from dualres_plugin.common.files.atomic import make_dir
 from dualres_plugin.common.flops import milliseconds
 from dualres_plugin.common.resize import make_thumbnails, resize_images
 from dualres_plugin.common.types import RouterImages
