@@ -102,5 +102,3 @@ def average_precision(model: FCOS, scenes: Sequence[Scene], size: int) -> float:
         AP in [0, 1].
     """
     return float(coco_eval(scenes, detect(model, scenes, size)).stats[0])
-
-

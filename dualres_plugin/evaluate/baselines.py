@@ -141,5 +141,3 @@ def bootstrap_auc(
         return float("nan"), float("nan")
     lower, upper = np.percentile(values, [2.5, 97.5])
     return float(lower), float(upper)
-
-

@@ -10,7 +10,6 @@ from torchvision.models.detection import FCOS
 
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.files import read_json
-from dualres_plugin.demo.measure import average_precision, to_tensor
 from dualres_plugin.demo.detector import (
     HIGH_SIZE,
     LOW_SIZE,
@@ -19,6 +18,7 @@ from dualres_plugin.demo.detector import (
     load_weights,
     save_weights,
 )
+from dualres_plugin.demo.measure import average_precision, to_tensor
 from dualres_plugin.demo.scenes import CLASSES, Scene
 
 

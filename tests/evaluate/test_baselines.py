@@ -1,18 +1,17 @@
 """What a router is compared with."""
 
 from __future__ import annotations
-import json
+
 from pathlib import Path
+
 import numpy as np
-import pyarrow as pa
 import pytest
+
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.evaluate.auc_policy import auc_policy
 from dualres_plugin.evaluate.baselines import bootstrap_auc, cascade_uncertainty, fixed_size_curve
-from dualres_plugin.evaluate.evaluation import evaluate, evaluate_scores
 from dualres_plugin.profile.coco_ap import MixedAP
 from dualres_plugin.profile.table import Profile
-from tests.evaluate.helpers import N, bright_router, quick
+from tests.evaluate.helpers import N, quick
 from tests.fakes import brightness, planted_profile
 
 

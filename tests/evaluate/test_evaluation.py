@@ -11,7 +11,6 @@ import pytest
 
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.evaluate.auc_policy import auc_policy
-from dualres_plugin.evaluate.baselines import bootstrap_auc, cascade_uncertainty, fixed_size_curve
 from dualres_plugin.evaluate.evaluation import evaluate, evaluate_scores
 from dualres_plugin.profile.coco_ap import MixedAP
 from dualres_plugin.profile.table import Profile
