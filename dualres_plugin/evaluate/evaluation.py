@@ -200,9 +200,8 @@ def evaluate_scores(
 def _middle(curve: Curve) -> dict[str, float]:
     """The point nearest to β = 0.5, for routers without a calibration."""
     at_half = int(np.argmin(np.abs(curve.beta - 0.5)))
-    return {
-        key: float(values[at_half]) for key, values in (("beta", curve.beta), ("ap", curve.ap), ("gmacs", curve.gmacs))
-    }
+    point = curve.points()[at_half]
+    return {key: point[key] for key in ("beta", "ap", "gmacs")}
 
 
 def _notes(n: int, ap_low: float, ap_high: float) -> list[str]:

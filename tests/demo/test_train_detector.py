@@ -62,4 +62,4 @@ def test_the_average_follows_the_weights_ever_more_slowly() -> None:
         average.update_parameters(model)
         decay = step / (step + 10)
         expected = float(step) if expected is None else decay * expected + (1 - decay) * step
-        assert float(average.module.weight) == pytest.approx(expected)
+        assert average.module.weight.item() == pytest.approx(expected)
