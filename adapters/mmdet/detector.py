@@ -138,7 +138,7 @@ class DualResDetector(RoutedDetector):
         """
         batch = MMDetBatch(batch_inputs, list(batch_data_samples), targets=True)
         everything = torch.arange(len(batch.samples), device=batch_inputs.device)
-        low = self.adapter.resize(batch, everything, self.routing.scale)
+        low = self.adapter.resize(batch, everything, self.scale)
         loss_low, loss_high = self.adapter.losses(low), self.adapter.losses(batch)
         scores = self.router(self.router.thumbnails(self.adapter.router_images(batch)))
         gates, own = self._gates(scores)

@@ -19,6 +19,7 @@ from mmengine.config import Config
 from torch import nn
 
 from dualres_plugin.adapters.mmdet.config import KEY, plain_model, wrap_model
+from dualres_plugin.common.modes import in_eval
 
 Kind = TypeVar("Kind")
 
@@ -102,14 +103,8 @@ def turn_into(sample: Any, kind: type[Kind]) -> Kind:
 @contextmanager
 def frozen(detector: nn.Module) -> Iterator[None]:
     """Run a detector in eval and without gradients; every part gets its own mode back."""
-    modes = [(module, module.training) for module in detector.modules() if module.training]
-    detector.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
+    with in_eval(detector), torch.no_grad():
+        yield
 
 
 @contextmanager

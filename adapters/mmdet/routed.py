@@ -32,6 +32,11 @@ class RoutedDetector(BaseDetector):
         self.detector = adapter.detector
         self.routing = routing
 
+    @property
+    def scale(self) -> float:
+        """Low / high ratio."""
+        return self.routing.scale
+
     def predict(self, batch_inputs: Tensor, batch_data_samples: Sequence[Any], rescale: bool = True) -> Any:
         """The host's predictions, written into the given samples; each also carries `route`, `score` and `dualres`.
 
@@ -61,7 +66,7 @@ class RoutedDetector(BaseDetector):
         outputs = []
         for index, low in ((as_index(decision.high), False), (as_index(~decision.high), True)):
             if len(index):
-                part = adapter.resize(batch, index, self.routing.scale) if low else batch.take(index)
+                part = adapter.resize(batch, index, self.scale) if low else batch.take(index)
                 outputs.append(adapter.detector_at(low)._forward(part.inputs, part.samples))
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
