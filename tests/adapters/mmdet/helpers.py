@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,9 @@ import torch
 from torch import nn
 
 from dualres_plugin.adapters import mmdet as plugin
-from dualres_plugin.common.types import Decision, RouterImages
+from dualres_plugin.common.types import RouterImages
 from dualres_plugin.router.network import ResolutionRouter
+from tests.fakes import lively_router
 
 FAMILIES = {
     "yolox": (
@@ -140,25 +140,8 @@ def photos(count: int = 4, seed: int = 0) -> list[np.ndarray]:
     return pictures
 
 
-def forced(high: Sequence[bool]) -> Any:
-    """A decision maker with the given routes."""
-
-    def decide(images: RouterImages) -> Decision:
-        flags = torch.tensor(list(high)[: len(images.content)])
-        return Decision(flags.float() - 0.5, flags, 0.0)
-
-    return decide
-
-
-def tiny_router(seed: int = 0, calibrated: bool = True) -> ResolutionRouter:
-    torch.manual_seed(seed)
-    router = ResolutionRouter(backbone="mobilenet_v3_small", input_size=32)
-    # A random network scores every photo alike: spread the scores so that the threshold divides them.
-    with torch.no_grad():
-        router.head[-1].weight.mul_(1000)
-    if calibrated:
-        router.calibrate(router.score(router_input(photos(5))))
-    return router.eval()
+def tiny_router() -> ResolutionRouter:
+    return lively_router(photos(5), backbone="mobilenet_v3_small")
 
 
 def router_input(pictures: list[np.ndarray]) -> RouterImages:
