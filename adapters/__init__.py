@@ -1,1 +1,1 @@
-"""One file per host; entry points find them, see `dualres_plugin.hosts.registry`."""
+"""One folder per host; entry points find them, see `dualres_plugin.hosts.registry`."""

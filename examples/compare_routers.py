@@ -20,8 +20,8 @@ import numpy as np
 
 from dualres_plugin.common.errors import one_message
 from dualres_plugin.evaluate.auc_policy import auc_policy
+from dualres_plugin.evaluate.baselines import bootstrap_auc, cascade_uncertainty
 from dualres_plugin.evaluate.curve import descending, sweep
-from dualres_plugin.evaluate.evaluation import bootstrap_auc, cascade_uncertainty
 from dualres_plugin.evaluate.scoring import score_profile
 from dualres_plugin.profile.coco_ap import MixedAP
 from dualres_plugin.profile.gains import compute_gain

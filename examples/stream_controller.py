@@ -1,6 +1,6 @@
 """Hold a share of images at high while the content of a stream changes abruptly.
 
-    python examples/stream_controller.py --router default --target 0.3 street/ plates/ logos/
+    python examples/stream_controller.py --router default --target 0.3 day/ night/ rain/
 
 Each folder is one scene of the stream, one after the other. Prints, per scene, what the calibrated threshold alone
 would send to high and what the controller sends, and draws both over time. No detector runs.

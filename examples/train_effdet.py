@@ -39,7 +39,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from dualres_plugin.common.files import atomic_write
+from dualres_plugin.common.files.atomic import atomic_write
 
 
 def coco_dataset(data: Path, split: str) -> DetectionDatset:

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from dualres_plugin.common.files import write_json
+from dualres_plugin.common.files.atomic import write_json
 from dualres_plugin.common.images import read_image, router_images_of
 from dualres_plugin.common.resize import resize_images
 from dualres_plugin.common.types import Decision, Detections, RouterImages, Targets
@@ -205,15 +205,15 @@ def make_profile(
     categories: dict[int, str] = CATEGORIES,
     labelled: bool = True,
     thumbnail_size: int = 16,
-    gmacs: tuple[float, float] = (4.0, 1.0),
+    gmacs: tuple[float, float] = (1.0, 4.0),
     **meta: Any,
 ) -> Profile:
     """Write and load a profile.
 
     Args:
         rows: per view, all optional: `image_id`, `view`, `truth` (a `View`), `high`, `low` (`Detections`),
-            `losses` (high, low), `thumbnail` (3, S, S) uint8.
-        gmacs: (high, low).
+            `losses` (low, high), `thumbnail` (3, S, S) uint8.
+        gmacs: (low, high).
     """
     table = to_table(
         [
@@ -223,8 +223,8 @@ def make_profile(
                 f"{i}.jpg",
                 row.get("size", (480, 640)),
                 row.get("truth") or truth([]),
-                (row.get("high", Detections.empty()), row.get("low", Detections.empty())),
-                row.get("losses", (1.0, 2.0)) if labelled else (None, None),
+                (row.get("low", Detections.empty()), row.get("high", Detections.empty())),
+                row.get("losses", (2.0, 1.0)) if labelled else (None, None),
                 gmacs,
                 row.get("thumbnail", np.full((3, thumbnail_size, thumbnail_size), 128, np.uint8)),
             )
@@ -290,7 +290,7 @@ def planted_profile(path: Path, count: int = 80, seed: int = 0, views: int = 1, 
                     "truth": truth(objects),
                     "high": Detections.from_arrays(boxes, np.full(10, 0.9), np.ones(10)),
                     "low": Detections.from_arrays(boxes[:found], np.full(found, 0.8), np.ones(found)),
-                    "losses": (1.0, 1.0 + 2 * bright - 1),
+                    "losses": (1.0 + 2 * bright - 1, 1.0),
                     "thumbnail": pixels.astype(np.uint8),
                 }
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dualres_plugin.predict.predictor import Predictor
+from dualres_plugin.router.gate import Gate
 from dualres_plugin.router.network import ResolutionRouter
 from tests.fakes import FakeAdapter, lively_router, photo
 
@@ -14,4 +15,5 @@ def make_router() -> ResolutionRouter:
 
 
 def predictor(router: ResolutionRouter, host: FakeAdapter | None = None, **options: Any) -> Predictor:
-    return Predictor(host or FakeAdapter(), router, router.threshold_for(0.5), 64, 0.5, **options)
+    """At 64 and 32 px, half of the calibration images high."""
+    return Predictor(host or FakeAdapter(), Gate(router, router.threshold_for(0.5)), 64, 0.5, **options)

@@ -15,32 +15,31 @@ import torch
 from torch import Tensor, nn
 
 from dualres_plugin.adapters.effdet import export
-from dualres_plugin.adapters.effdet.batch import EffdetBatch, content_of, loss_targets
-from dualres_plugin.adapters.effdet.bench import (
-    STRIDE,
-    Shape,
-    at_size,
-    build_bench,
-    coco_names,
-    own_shape,
-    predictor,
-    with_outputs,
-)
+from dualres_plugin.adapters.effdet.batch import EffdetBatch, content_of
+from dualres_plugin.adapters.effdet.bench import STRIDE, at_size, own_shape, predictor, with_outputs
 from dualres_plugin.adapters.effdet.colours import InputColours
+from dualres_plugin.adapters.effdet.loss import ImageLosses
+from dualres_plugin.adapters.effdet.models import build_bench, coco_names
 from dualres_plugin.adapters.effdet.routed import RoutedEffdet, RoutedRows
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.flops import gmacs
 from dualres_plugin.common.images import in_batches, iter_source
 from dualres_plugin.common.resize import axis_ratio, low_size, resize_images
 from dualres_plugin.common.types import Decision, Detections, RouterImages, Targets
-from dualres_plugin.hosts.contract import Decide, HostAdapter
+from dualres_plugin.hosts.contract import Decide, HostAdapter, Shape
 from dualres_plugin.hosts.export_plan import ExportPlan
+from dualres_plugin.hosts.routing import Routing
 
 
 class EffdetAdapter(HostAdapter[EffdetBatch]):
     """Drives a `DetBenchPredict`, a `DetBenchTrain` or a bare `EfficientDet`.
 
-    With `low_detector`, the low size is by default the one that network was built for.
+    Args:
+        detector: one of these.
+        low_detector: a second one with as many classes; the low size is then by default the one it was built for.
+
+    Raises:
+        DualResError: If the two have different numbers of classes.
     """
 
     name: ClassVar[str] = "effdet"
@@ -57,24 +56,28 @@ class EffdetAdapter(HostAdapter[EffdetBatch]):
         self.default_size = max(self.shape)
         if low_detector is not None:
             self.default_scale = max(own_shape(self._low_base)) / self.default_size
-        classes, low_classes = (int(b.num_classes) for b in (self._base, self._low_base))
+        low_classes, classes = (int(b.num_classes) for b in (self._low_base, self._base))
         if classes != low_classes:
             raise DualResError(f"the high network has {classes} classes, the low one {low_classes}: train both alike.")
         self.class_names = coco_names() if classes == 90 else None
         self.label_ids = sorted(self.class_names) if self.class_names else list(range(1, classes + 1))
-        self._colours = InputColours(*(resolve_input_config({}, b.config) for b in (self._base, self._low_base)))
+        self._colours = InputColours(*(resolve_input_config({}, b.config) for b in (self._low_base, self._base)))
         self._benches: dict[tuple[bool, Shape], Any] = {}
-        self._labelers: dict[tuple[bool, Shape], Any] = {}
-        self._macs: dict[tuple[Shape, bool], float] = {}
+        self._image_losses: dict[tuple[bool, Shape], ImageLosses] = {}
 
     @classmethod
     def accepts(cls, detector: Any) -> bool:
+        """A bench or a network of effdet, or of a subclass."""
         own = {"DetBenchPredict", "DetBenchTrain", "EfficientDet"}
         return any(c.__module__.startswith("effdet.") and c.__name__ in own for c in type(detector).__mro__)
 
     @classmethod
     def from_spec(cls, spec: str, **options: str) -> EffdetAdapter:
-        """`name,checkpoint=FILE[,num_classes=N,image_size=N]`."""
+        """`name,checkpoint=FILE[,num_classes=N,image_size=N]`.
+
+        Raises:
+            DualResError: See `models.build_bench`.
+        """
         return cls(build_bench(spec, **options))
 
     # -- a batch through the network -----------------------------------------------------------------------
@@ -84,7 +87,8 @@ class EffdetAdapter(HostAdapter[EffdetBatch]):
 
         Args:
             images: (B, 3, H, W) normalised.
-            img_info: the host's `img_scale` (B,) and `img_size` (B, 2), as its loader's target holds them.
+            img_info: the host's `img_scale` (B,) and `img_size` (B, 2), as its loader's target holds them; without it
+                the photos are found by the padding's colour.
         """
         if img_info is None:
             fill = self._colours.fill(images)
@@ -96,17 +100,19 @@ class EffdetAdapter(HostAdapter[EffdetBatch]):
         return EffdetBatch(images, [(min(y, h), min(x, w)) for x, y in content], scale, size)
 
     def router_images(self, batch: EffdetBatch) -> RouterImages:
+        """(B, 3, H, W) without the normalisation; photos lie in the top left corners."""
         mean, std = self._colours.norm(batch.images, low=batch.low)
         return RouterImages(batch.images.float() * std + mean, [(0, 0, w, h) for h, w in batch.content])
 
     def select(self, batch: EffdetBatch, index: Tensor) -> EffdetBatch:
+        """The images `index`, (K,) int64."""
         return batch.take(index)
 
     def resize(self, batch: EffdetBatch, index: Tensor, scale: float) -> EffdetBatch:
+        """The images `index`, (K,) int64, averaged down to the low shape; `img_scale` leads back from there."""
         part = batch.take(index)
-        high: Shape = (int(batch.images.shape[2]), int(batch.images.shape[3]))
-        low = self.low_shape(high, scale)
-        x, y = axis_ratio(high, low)
+        low = self.low_shape(batch.shape, scale)
+        x, y = axis_ratio(batch.shape, low)
         img_scale = part.img_scale
         if img_scale is None:
             img_scale = torch.ones(len(part.images), device=part.images.device)
@@ -120,6 +126,7 @@ class EffdetAdapter(HostAdapter[EffdetBatch]):
         )
 
     def predict(self, batch: EffdetBatch) -> Tensor:
+        """(B, 100, 6) xyxy in pixels of the originals, score and class, filled up with zeros."""
         bench = self._bench(batch)
         if not len(batch.images):
             return batch.images.new_zeros(0, int(bench.max_det_per_image), 6)
@@ -132,6 +139,7 @@ class EffdetAdapter(HostAdapter[EffdetBatch]):
         return raw * raw.new_tensor([1.0, batch.stretch, 1.0, batch.stretch, 1.0, 1.0])
 
     def merge(self, parts: Sequence[tuple[Tensor, Tensor, EffdetBatch]], batch: EffdetBatch) -> Tensor:
+        """(B, 100, 6) in the batch's order."""
         rows = max(raw.shape[1] for _, raw, _ in parts)
         merged = parts[0][1].new_zeros(len(batch.images), rows, 6)
         for index, raw, _ in parts:
@@ -139,56 +147,45 @@ class EffdetAdapter(HostAdapter[EffdetBatch]):
         return merged
 
     def losses(self, batch: EffdetBatch) -> Tensor:
+        """(B,) float32 of the host's own loss, see `loss`."""
         if not len(batch.images):
             return torch.zeros(0)
         with torch.no_grad():
             return self._losses(self._bench(batch).model(batch.images), batch)
 
     def _losses(self, outputs: tuple[list[Tensor], list[Tensor]], batch: EffdetBatch) -> Tensor:
-        """effdet's loss on one-image slices: it divides by the number of matched anchors of a whole batch."""
-        from effdet.loss import DetectionLoss
-
-        assert batch.targets is not None, "losses need targets"
-        labeler, loss = self._labeler(batch), DetectionLoss(self._bench(batch).config)
-        values = []
-        for i in range(len(batch.images)):
-            boxes, classes = loss_targets(batch, i)
-            labels = labeler.batch_label_anchors([boxes], [classes])
-            classified, regressed = ([level[i : i + 1] for level in part] for part in outputs)
-            values.append(loss(classified, regressed, *labels)[0])
-        return torch.stack(values).detach().float().cpu()
+        bench, key = self._bench(batch), self._key(batch.shape, batch.low)
+        if key not in self._image_losses:
+            self._image_losses[key] = ImageLosses(bench)
+        return self._image_losses[key](outputs, batch)
 
     def _bench(self, batch: EffdetBatch) -> Any:
-        for net in (self._base, self._low_base):
+        for net in (self._low_base, self._base):
             if net.training or net.model.training:
                 net.eval()
-        bench = self._sized((int(batch.images.shape[2]), int(batch.images.shape[3])), batch.low)
+        bench = self.bench_at(batch.shape, batch.low)
         if bench.anchors.boxes.device != batch.images.device:
             bench.anchors.to(batch.images.device)
         return bench
 
-    def _sized(self, shape: Shape, low: bool) -> Any:
-        key = (low and self.low_detector is not None, shape)
+    def _key(self, shape: Shape, low: bool) -> tuple[bool, Shape]:
+        return low and self.low_detector is not None, shape
+
+    def bench_at(self, shape: Shape, low: bool) -> Any:
+        """The `DetBenchPredict` for inputs of (height, width), of the low network where there are two."""
+        key = self._key(shape, low)
         if key not in self._benches:
             self._benches[key] = at_size(self._low_base if key[0] else self._base, shape)
         return self._benches[key]
 
-    def _labeler(self, batch: EffdetBatch) -> Any:
-        from effdet.anchors import AnchorLabeler
-
-        shape = (int(batch.images.shape[2]), int(batch.images.shape[3]))
-        key = (batch.low and self.low_detector is not None, shape)
-        if key not in self._labelers:
-            bench: Any = self._bench(batch)
-            self._labelers[key] = AnchorLabeler(bench.anchors, bench.num_classes, match_threshold=0.5)
-        return self._labelers[key]
-
     # -- inside the host -----------------------------------------------------------------------------------
 
     def wrap(self, decide: Decide, scale: float, on_decision: Callable[[Decision], None]) -> RoutedEffdet:
-        return RoutedEffdet(self, decide, scale, on_decision)
+        """Called like a `DetBenchPredict`; weights are shared with the detector, which is put into eval."""
+        return RoutedEffdet(self, Routing(decide, scale, on_decision), self.host_batch)
 
     def size_options(self, size: int) -> dict[str, Any]:
+        """`size`: the longer side in pixels."""
         return {"size": size}
 
     def predict_source(
@@ -204,8 +201,15 @@ class EffdetAdapter(HostAdapter[EffdetBatch]):
     ) -> Any:
         """The host's own (B, 3, H, W) batch -> (B, 100, 6); anything else with images -> a list of (100, 6).
 
-        Paths, folders, globs, videos, arrays and (3, H, W) tensors in [0, 1] are preprocessed as the host does it.
-        With `stream` they are given one by one, for sources that do not fit in memory.
+        Args:
+            wrapped: what `wrap` returned.
+            source: such a batch; or paths, folders, globs, videos, arrays and (3, H, W) tensors in [0, 1], which are
+                preprocessed as the host does it.
+            batch: images per pass.
+            size: the high size in pixels.
+            img_info: goes with the host's own batch.
+            stream: give the rows one by one, for sources that do not fit in memory.
+            **_: ignored.
         """
         if isinstance(source, Tensor) and source.ndim == 4:
             return wrapped(source, img_info)
@@ -220,13 +224,15 @@ class EffdetAdapter(HostAdapter[EffdetBatch]):
 
     # -- profiling -----------------------------------------------------------------------------------------
 
-    def input_shape(self, image_size: tuple[int, int], size: int) -> Shape:
+    def input_shape(self, image_size: Shape, size: int) -> Shape:
+        """(height, width) of the network's own input scaled to `size`, whatever the image."""
         if size == self.default_size:
             return self.shape
         h, w = (-(-side * size // (self.default_size * STRIDE)) * STRIDE for side in self.shape)
         return h, w
 
     def low_shape(self, shape: Shape, scale: float) -> Shape:
+        """(height, width) in multiples of 128, or what the low network was built for."""
         if self.low_detector is not None:
             own = own_shape(self._low_base)  # 320 is no multiple of 128, but lite0 was made for it
             if all(abs(side * scale - wanted) < 1 for side, wanted in zip(shape, own)):
@@ -234,6 +240,7 @@ class EffdetAdapter(HostAdapter[EffdetBatch]):
         return low_size(shape, scale, STRIDE)
 
     def collate(self, images: Sequence[np.ndarray], size: int, targets: Sequence[Targets] | None = None) -> EffdetBatch:
+        """As the host's loader: B images (H, W, 3) uint8 RGB scaled to fit, padded at the bottom right, normalised."""
         from effdet.data.transforms import ResizePad
         from PIL import Image
 
@@ -255,6 +262,7 @@ class EffdetAdapter(HostAdapter[EffdetBatch]):
         return replace(batch, targets=list(targets) if targets is not None else None)
 
     def detections(self, raw: Tensor, batch: EffdetBatch) -> list[Detections]:
+        """The rows of (B, 100, 6) that hold something."""
         found = []
         for rows in raw.cpu().numpy():
             rows = rows[rows[:, 4] > 0]  # the host fills up with zeros
@@ -273,41 +281,16 @@ class EffdetAdapter(HostAdapter[EffdetBatch]):
     # -- export --------------------------------------------------------------------------------------------
 
     def export_plan(self, size: int, scale: float, nms: bool = False) -> ExportPlan:
+        """The host's preprocessing; one graph per size, without NMS."""
         return export.export_plan(self._base, self._colours.fill_colour(), scale, self.stride)
 
     def export_branch(self, shape: Shape, low: bool = False, *, dynamic: bool = False, nms: bool = False) -> nn.Module:
-        bench = self._sized(shape, low)
+        """(1, 3, H, W) -> (1, candidates, 6) before NMS, at this (height, width) only."""
+        bench = self.bench_at(shape, low)
         mean, std = self._colours.norm(bench.anchors.boxes, low)
         return export.EffdetBranch(bench, mean, std).eval()
 
-    def macs(self, shape: Shape, low: bool = False) -> float:
+    def count_macs(self, shape: Shape, low: bool = False) -> float:
         """All convolutions, both heads on five levels: D0 to D2 come within 2 % of the published figures."""
-        if (shape, low) not in self._macs:
-            bench = self._sized(shape, low)
-            blank = torch.zeros(1, 3, *shape, device=next(bench.parameters()).device)
-            self._macs[shape, low] = gmacs(bench.model, blank)
-        return self._macs[shape, low]
-
-
-class EffdetPairAdapter(EffdetAdapter):
-    """Two networks for the command line: `effdet-pair:HIGH,LOW,high_checkpoint=…,low_checkpoint=…`."""
-
-    @classmethod
-    def accepts(cls, detector: Any) -> bool:
-        return False  # a detector in hand is EffdetAdapter's
-
-    @classmethod
-    def from_spec(cls, spec: str, **options: str) -> EffdetPairAdapter:
-        """`HIGH,LOW`, with `checkpoint` and `image_size` as `high_…` and `low_…`, `num_classes` for both."""
-        names = spec.split(",")
-        if len(names) != 2:
-            raise DualResError(
-                "write effdet-pair:HIGH,LOW,high_checkpoint=FILE,low_checkpoint=FILE, such as "
-                "effdet-pair:tf_efficientdet_d2,tf_efficientdet_d1,high_checkpoint=d2.pth,low_checkpoint=d1.pth"
-            )
-        shared = {k: v for k, v in options.items() if not k.startswith(("high_", "low_"))}
-        high, low = (
-            build_bench(n, **shared, **{k.removeprefix(p): v for k, v in options.items() if k.startswith(p)})
-            for n, p in zip(names, ("high_", "low_"))
-        )
-        return cls(high, low)
+        bench = self.bench_at(shape, low)
+        return gmacs(bench.model, torch.zeros(1, 3, *shape, device=next(bench.parameters()).device))

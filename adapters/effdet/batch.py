@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from dualres_plugin.common.types import Targets
+from dualres_plugin.hosts.contract import Shape
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,13 @@ class EffdetBatch:
     targets: list[Targets] | None = None
     low: bool = False
 
+    @property
+    def shape(self) -> Shape:
+        """(height, width) of the network input."""
+        return int(self.images.shape[2]), int(self.images.shape[3])
+
     def take(self, index: Tensor) -> EffdetBatch:
+        """The images `index`, (K,) int64, in that order."""
         chosen = index.tolist()
         return replace(
             self,
@@ -54,21 +61,16 @@ class EffdetBatch:
         return {"img_scale": self.img_scale, "img_size": size}
 
 
-def loss_targets(batch: EffdetBatch, i: int) -> tuple[Tensor, Tensor]:
-    """One image's boxes as yxyx in input pixels, clipped as the host's loader does it, and its classes."""
-    assert batch.targets is not None
-    target, (h, w) = batch.targets[i].trainable, batch.content[i]
-    device = batch.images.device
-    scale = float(batch.img_scale[i]) if batch.img_scale is not None else 1.0
-    sides = torch.tensor([scale, scale * batch.stretch] * 2)
-    boxes = (torch.from_numpy(target.boxes).float() / sides)[:, [1, 0, 3, 2]]
-    boxes = boxes.clamp(min=0).minimum(torch.tensor([h, w, h, w]))
-    valid = (boxes[:, :2] < boxes[:, 2:]).all(dim=1)
-    return boxes[valid].to(device), torch.from_numpy(target.labels).float()[valid].to(device)
-
-
 def content_of(image: Tensor, fill: Tensor) -> tuple[int, int]:
-    """(height, width) of a photo in the top left corner: the last rows and columns of padding cut off."""
+    """How large a photo in the top left corner is: the last rows and columns of padding cut off.
+
+    Args:
+        image: (3, H, W), normalised.
+        fill: (3, 1, 1) padding colour, normalised.
+
+    Returns:
+        (height, width) in pixels.
+    """
     photo = ((image - fill).abs() > 1e-2).any(dim=0)
     rows, columns = photo.any(dim=1).nonzero(), photo.any(dim=0).nonzero()
     if not len(rows):  # a photo of the padding's colour

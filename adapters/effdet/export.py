@@ -14,7 +14,14 @@ IOU = 0.5  # fixed in the host's `generate_detections`
 
 
 def export_plan(bench: Any, fill: tuple[int, int, int], scale: float, stride: int) -> ExportPlan:
-    """How a network goes into a graph: PIL's bilinear filter, padding at the bottom right, 5000 candidates out."""
+    """How a network goes into a graph: PIL's bilinear filter, padding at the bottom right, 5000 candidates out.
+
+    Args:
+        bench: a `DetBenchPredict`.
+        fill: RGB of the padding, 0 to 255.
+        scale: low / high ratio.
+        stride: sizes are multiples of it, in pixels.
+    """
     r, g, b = (value / 255 for value in fill)
     pre = Preprocess(centre=False, fill=(r, g, b), resample="pil", rounding="down", gain="frame")
     post = Postprocess(
@@ -24,7 +31,17 @@ def export_plan(bench: Any, fill: tuple[int, int, int], scale: float, stride: in
 
 
 class EffdetBranch(nn.Module):
-    """(1, 3, H, W) RGB in [0, 1] -> (1, candidates, 6): the host's best candidates, decoded, before its NMS."""
+    """The host's best candidates, decoded, before its NMS.
+
+    Args:
+        bench: a `DetBenchPredict` at the size of the graph; its network is shared.
+        mean: (1, 3, 1, 1) of RGB in [0, 1].
+        std: (1, 3, 1, 1) deviation.
+    """
+
+    mean: Tensor
+    std: Tensor
+    anchors: Tensor
 
     def __init__(self, bench: Any, mean: Tensor, std: Tensor):
         super().__init__()
@@ -35,6 +52,7 @@ class EffdetBranch(nn.Module):
         self.register_buffer("anchors", bench.anchors.boxes.clone())
 
     def forward(self, images: Tensor) -> Tensor:
+        """(1, 3, H, W) RGB in [0, 1] -> (1, candidates, 6) rows of xyxy in input pixels, score and class."""
         from effdet.anchors import decode_box_outputs
         from effdet.bench import _post_process
 

@@ -8,24 +8,20 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from mmdet.models.detectors import BaseDetector
-from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from dualres_plugin.adapters.mmdet import export
 from dualres_plugin.adapters.mmdet.backbone import backbone_of, build
-from dualres_plugin.adapters.mmdet.batch import (
-    MMDetBatch,
-    blank_sample,
-    constant,
-    content_box,
-    features_given,
-    frozen,
-    in_high_pixels,
-    loss_mode,
-    predictions,
-    slice_of,
+from dualres_plugin.adapters.mmdet.batch import MMDetBatch, as_high_sample, blank_sample, content_box, slice_of
+from dualres_plugin.adapters.mmdet.patches import constant, features_given, frozen, loss_mode
+from dualres_plugin.adapters.mmdet.pipeline import (
+    ground_truth,
+    load_detector,
+    prepared,
+    resize_scale,
+    test_pipeline,
+    transforms_at,
 )
-from dualres_plugin.adapters.mmdet.pipeline import load_detector, resize_scale, test_pipeline, transforms_at
 from dualres_plugin.adapters.mmdet.routed import RoutedDetector
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.flops import gmacs
@@ -34,6 +30,7 @@ from dualres_plugin.common.resize import low_size
 from dualres_plugin.common.types import Decision, Detections, RouterImages, Targets
 from dualres_plugin.hosts.contract import Decide, HostAdapter
 from dualres_plugin.hosts.export_plan import ExportPlan
+from dualres_plugin.hosts.routing import Routing
 
 # As cv2's bilinear filter in mmdet's pipelines, so that all-low is the plain host at the low size: AP .261 against .262
 # (YOLOX-Nano at 320 of 640, 164 COCO photos). Averaging, as Ultralytics needs it, would give .268 here.
@@ -41,7 +38,15 @@ ANTIALIAS = False
 
 
 class MMDetAdapter(HostAdapter[MMDetBatch]):
-    """Drives a detector built by mmdet (`init_detector`, `MODELS.build`, `Runner`)."""
+    """Drives a detector built by mmdet.
+
+    Args:
+        detector: of `init_detector`, `MODELS.build` or a `Runner`.
+        low_detector: a second one for the low size, with the same classes.
+
+    Raises:
+        DualResError: If one is routed already, or its test pipeline has no size.
+    """
 
     name: ClassVar[str] = "mmdet"
     requires: ClassVar[tuple[str, ...]] = (
@@ -53,7 +58,7 @@ class MMDetAdapter(HostAdapter[MMDetBatch]):
     def __init__(self, detector: Any, low_detector: Any | None = None):
         super().__init__(detector, low_detector)
         for given in (detector, low_detector):
-            if hasattr(given, "decide"):
+            if isinstance(given, RoutedDetector):
                 raise DualResError("this mmdet detector is routed already: give the plain detector.")
         self.preprocessor = detector.data_preprocessor
         self.stride = max(int(getattr(self.preprocessor, "pad_size_divisor", 1)), 32)
@@ -63,24 +68,26 @@ class MMDetAdapter(HostAdapter[MMDetBatch]):
         self.class_names = dict(enumerate(classes)) or None
         self.label_ids = list(range(_class_count(detector)))
         self._steps: dict[int, list[Any]] = {}
-        self._macs: dict[tuple[tuple[int, int], bool], float] = {}
 
     @classmethod
     def accepts(cls, detector: Any) -> bool:
+        """Any `BaseDetector`."""
         return isinstance(detector, BaseDetector)
 
     @classmethod
     def from_spec(cls, spec: str, **options: str) -> MMDetAdapter:
-        """`config.py,weights.pth`; options are the host's `--cfg-options`, `model.test_cfg.score_thr=0.1`."""
+        """`config.py,weights.pth`; options are the host's `--cfg-options`, `model.test_cfg.score_thr=0.1`.
+
+        Raises:
+            DualResError: See `pipeline.load_detector`.
+        """
         config, _, weights = spec.partition(",")
         return cls(load_detector(config, weights or None, options))
 
     # -- a batch through the network -------------------------------------------------------------------------
 
-    def net(self, low: bool) -> Any:
-        return self.low_detector if low and self.low_detector is not None else self.detector
-
     def router_images(self, batch: MMDetBatch) -> RouterImages:
+        """(B, 3, H, W) without the normalisation, turned to RGB; photos lie in the top left corners."""
         images = batch.inputs.float()
         if getattr(self.preprocessor, "_enable_normalize", False):
             images = images * self.preprocessor.std + self.preprocessor.mean
@@ -90,35 +97,35 @@ class MMDetAdapter(HostAdapter[MMDetBatch]):
         return RouterImages(images / 255, [content_box(sample, batch.shape) for sample in samples])
 
     def select(self, batch: MMDetBatch, index: Tensor) -> MMDetBatch:
+        """The images `index`, (K,) int64."""
         return batch.take(index)
 
     def resize(self, batch: MMDetBatch, index: Tensor, scale: float) -> MMDetBatch:
+        """The images `index`, (K,) int64, at the low size, in copies of their samples."""
         return batch.take(index).resized(low_size(batch.shape, scale, self.stride), ANTIALIAS)
 
     def predict(self, batch: MMDetBatch) -> list[Any]:
-        net = self.net(batch.low)
+        """B copies of the samples with the host's predictions."""
+        net = self.detector_at(batch.low)
         with frozen(net):
             samples = [sample.clone() for sample in batch.samples]  # the host writes its results into them
             return list(net.predict(batch.inputs, samples, rescale=batch.rescale)) if samples else []
 
     def merge(self, parts: Sequence[tuple[Tensor, Any, MMDetBatch]], batch: MMDetBatch) -> list[Any]:
+        """The samples in the batch's order; a low pass's predictions on copies of the high samples."""
         merged: list[Any] = [None] * len(batch.samples)
         for index, raw, part in parts:
             for i, sample in zip(index.tolist(), raw):
-                merged[i] = sample if not part.low else self._as_high(sample, batch.samples[i], part, batch)
+                merged[i] = sample if not part.low else as_high_sample(sample, batch.samples[i], part, batch)
         return merged
 
-    def _as_high(self, found: Any, original: Any, part: MMDetBatch, batch: MMDetBatch) -> Any:
-        """The high sample with the low pass's predictions."""
-        sample = original.clone()
-        for name, value in predictions(found).items():
-            if not batch.rescale and isinstance(value, InstanceData):
-                value = in_high_pixels(value, batch.shape, part.shape)
-            setattr(sample, name, value)
-        return sample
-
     def losses(self, batch: MMDetBatch) -> Tensor:
-        net = self.net(batch.low)
+        """(B,) float32: the sum of the detector's own losses on each image alone.
+
+        Raises:
+            DualResError: If the detector was built without its `train_cfg`.
+        """
+        net = self.detector_at(batch.low)
         with frozen(net):
             return self._losses(net, net.extract_feat(batch.inputs), batch)
 
@@ -144,16 +151,19 @@ class MMDetAdapter(HostAdapter[MMDetBatch]):
 
     def wrap(self, decide: Decide, scale: float, on_decision: Callable[[Decision], None]) -> Any:
         """A `BaseDetector` with routing inside; the given detector is shared and stays as it is."""
-        return RoutedDetector(self, decide, scale, on_decision).eval()
+        return RoutedDetector(self, Routing(decide, scale, on_decision)).eval()
 
     def predict_source(self, wrapped: Any, source: Any, **kwargs: Any) -> list[Any] | Iterator[Any]:
         """One `DetDataSample` per image, with `.route`, `.score`, `.dualres` and `.to_supervision()`.
 
         Args:
+            wrapped: what `wrap` returned.
             source: path, folder, glob, video, array (H, W, 3) RGB, or a list of these.
-            size: the high size in pixels.
-            batch: images per pass.
-            stream: give the samples one by one, for sources that do not fit in memory.
+            **kwargs: `size`, the high size in pixels; `batch`, images per pass; `stream`, give the samples one by one,
+                for sources that do not fit in memory.
+
+        Raises:
+            DualResError: If another argument is given.
         """
         size, count = int(kwargs.pop("size", self.default_size)), int(kwargs.pop("batch", 1))
         stream = bool(kwargs.pop("stream", False))
@@ -170,18 +180,30 @@ class MMDetAdapter(HostAdapter[MMDetBatch]):
             yield from samples
 
     def size_options(self, size: int) -> dict[str, Any]:
+        """`size`: the short side of the pipeline's scale, in pixels."""
         return {"size": size}
 
     def router_backbone(self) -> tuple[list[nn.Module], dict[str, Any]]:
+        """The stages of the backbone, see `backbone`.
+
+        Raises:
+            DualResError: If the detector has no config, or the stages are not known.
+        """
         return backbone_of(self.detector)
 
     @classmethod
     def build_backbone(cls, description: dict[str, Any]) -> list[nn.Module]:
+        """The same stages with random weights."""
         return build(description)
 
     # -- export ----------------------------------------------------------------------------------------------
 
     def export_plan(self, size: int, scale: float, nms: bool = False) -> ExportPlan:
+        """The test pipeline and the NMS of `test_cfg`.
+
+        Raises:
+            DualResError: If the family or the pipeline cannot be exported.
+        """
         return export.export_plan(
             self.detector, self.pipeline, self.stride, scale, ANTIALIAS, export.pads_to_size(self.pipeline)
         )
@@ -189,15 +211,22 @@ class MMDetAdapter(HostAdapter[MMDetBatch]):
     def export_branch(
         self, shape: tuple[int, int], low: bool = False, *, dynamic: bool = False, nms: bool = False
     ) -> nn.Module:
-        return export.MMDetBranch(self.net(low))
+        """(1, 3, H, W) -> (1, 4 + classes, N) before NMS.
+
+        Raises:
+            DualResError: If the family cannot be exported.
+        """
+        return export.MMDetBranch(self.detector_at(low))
 
     def export_batch(self, image: np.ndarray, size: int, static: bool) -> MMDetBatch:
+        """One (H, W, 3) uint8 RGB photo through the test pipeline, padded to the square that static graphs take."""
         batch = self.collate([image], size)
         return batch.padded((size, size), float(self.preprocessor.pad_value)) if static else batch
 
     # -- profiling -------------------------------------------------------------------------------------------
 
     def input_shape(self, image_size: tuple[int, int], size: int) -> tuple[int, int]:
+        """(height, width) by running the test pipeline on a blank image, padded up to the preprocessor's divisor."""
         blank = np.zeros((*image_size, 3), np.uint8)
         shape = self._prepare(blank, size)["inputs"].shape[-2:]
         divisor = int(getattr(self.preprocessor, "pad_size_divisor", 1))
@@ -205,38 +234,37 @@ class MMDetAdapter(HostAdapter[MMDetBatch]):
         return h, w
 
     def collate(self, images: Sequence[np.ndarray], size: int, targets: Sequence[Targets] | None = None) -> MMDetBatch:
-        """The config's own test pipeline at another size, then the model's data preprocessor."""
+        """The config's own test pipeline at another size, then the model's data preprocessor.
+
+        Args:
+            images: B of (H, W, 3) uint8 RGB.
+            size: short side of the pipeline's scale, in pixels.
+            targets: ground truth in original pixels.
+        """
         packed = [self._prepare(image[..., ::-1], size) for image in images]
         data = {"inputs": [p["inputs"] for p in packed], "data_samples": [p["data_samples"] for p in packed]}
         data = self.preprocessor(data, False)
         samples = data["data_samples"]
         for sample, target in zip(samples, targets or []):
             crowds = Targets(target.boxes[target.ignore], target.labels[target.ignore])
-            sample.gt_instances = _instances(target.trainable, sample.scale_factor, data["inputs"].device)
-            sample.ignored_instances = _instances(crowds, sample.scale_factor, data["inputs"].device)
+            sample.gt_instances = ground_truth(target.trainable, sample.scale_factor, data["inputs"].device)
+            sample.ignored_instances = ground_truth(crowds, sample.scale_factor, data["inputs"].device)
         return MMDetBatch(data["inputs"], samples, targets=targets is not None)
 
     def _prepare(self, bgr: np.ndarray, size: int) -> dict[str, Any]:
-        results: dict[str, Any] = {
-            "img": np.ascontiguousarray(bgr),
-            "img_id": 0,
-            "img_path": None,
-            "img_shape": bgr.shape[:2],
-            "ori_shape": bgr.shape[:2],
-        }
         if size not in self._steps:
             self._steps[size] = transforms_at(self.pipeline, size)
-        for transform in self._steps[size]:
-            results = transform(results)
-        return results
+        return prepared(self._steps[size], bgr)
 
     def detections(self, raw: Any, batch: MMDetBatch) -> list[Detections]:
+        """The samples' `pred_instances`: the host's NMS has run, its boxes are in original pixels."""
         assert batch.rescale, "detections are wanted in original pixels"
         found = (sample.pred_instances.cpu() for sample in raw)
         return [Detections.from_arrays(p.bboxes.numpy(), p.scores.numpy(), p.labels.numpy()) for p in found]
 
     def profile_pass(self, batch: MMDetBatch, with_losses: bool) -> tuple[list[Detections], Tensor | None]:
-        net = self.net(batch.low)
+        """One run of backbone and neck serves both."""
+        net = self.detector_at(batch.low)
         with frozen(net):
             features = net.extract_feat(batch.inputs)
             with features_given(net, features):
@@ -244,13 +272,12 @@ class MMDetAdapter(HostAdapter[MMDetBatch]):
             losses = self._losses(net, features, batch).cpu() if with_losses else None
         return self.detections(raw, batch), losses
 
-    def macs(self, shape: tuple[int, int], low: bool = False) -> float:
-        if (shape, low) not in self._macs:
-            net = self.net(low)
-            blank = torch.zeros(1, 3, *shape, device=next(net.parameters()).device)
-            with frozen(net), constant(net):
-                self._macs[shape, low] = gmacs(_Plain(net, blank_sample(shape)), blank)
-        return self._macs[shape, low]
+    def count_macs(self, shape: tuple[int, int], low: bool = False) -> float:
+        """GMACs of the network's tensor forward at (height, width), as mmengine's counter has it."""
+        net = self.detector_at(low)
+        blank = torch.zeros(1, 3, *shape, device=next(net.parameters()).device)
+        with frozen(net), constant(net):
+            return gmacs(_Plain(net, blank_sample(shape)), blank)
 
 
 class _Plain(nn.Module):
@@ -270,9 +297,3 @@ def _class_count(detector: Any) -> int:
     head = getattr(owner, "bbox_head", None)
     head = head[-1] if isinstance(head, nn.ModuleList) else head  # cascades
     return int(getattr(head, "num_classes", 0))
-
-
-def _instances(target: Targets, scale_factor: Sequence[float], device: torch.device) -> Any:
-    x, y = (float(f) for f in scale_factor[:2])
-    boxes = torch.from_numpy(target.boxes).float().reshape(-1, 4) * torch.tensor([x, y, x, y])
-    return InstanceData(bboxes=boxes.to(device), labels=torch.from_numpy(target.labels).long().to(device))

@@ -12,7 +12,13 @@ from dualres_plugin.common.errors import DualResError
 
 
 class HostInput(nn.Module):
-    """RGB in [0, 1] as the detector's own preprocessor would hand it over. Has no learned part."""
+    """RGB in [0, 1] as the detector's own preprocessor would hand it over. Has no learned part.
+
+    Args:
+        bgr: the detector wants BGR.
+        mean: 3 values in the detector's channel order, 0 to 255.
+        std: 3 deviations, likewise.
+    """
 
     scale: Tensor
     shift: Tensor
@@ -24,6 +30,7 @@ class HostInput(nn.Module):
         self.register_buffer("shift", torch.tensor(mean).view(1, 3, 1, 1) / 255, persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) RGB in [0, 1] -> the same, normalised."""
         return ((images.flip(1) if self.bgr else images) - self.shift) * self.scale
 
 
@@ -51,7 +58,11 @@ def backbone_of(detector: Any) -> tuple[list[nn.Module], dict[str, Any]]:
 
 
 def build(description: dict[str, Any]) -> list[nn.Module]:
-    """The blocks of a description with random weights."""
+    """The blocks of a description with random weights.
+
+    Raises:
+        DualResError: If the backbone has no list of stages.
+    """
     import mmdet.models  # noqa: F401 - registers the backbones
     from mmdet.registry import MODELS
 

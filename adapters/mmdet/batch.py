@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from mmdet.structures import DetDataSample
-from torch import Tensor, nn
+from mmengine.structures import InstanceData
+from torch import Tensor
 
 from dualres_plugin.common.resize import axis_ratio, resize_images, scale_boxes
-
-Shape = tuple[int, int]
+from dualres_plugin.hosts.contract import Shape
 
 
 @dataclass(frozen=True)
@@ -41,10 +39,11 @@ class MMDetBatch:
         return int(self.inputs.shape[2]), int(self.inputs.shape[3])
 
     def take(self, index: Tensor) -> MMDetBatch:
+        """The images `index`, (K,) int64, in that order."""
         return replace(self, inputs=self.inputs[index], samples=[self.samples[i] for i in index.tolist()])
 
     def padded(self, size: Shape, value: float) -> MMDetBatch:
-        """The batch padded to a fixed (height, width), as exported graphs with fixed shapes take it."""
+        """The batch padded to a fixed (height, width) with a normalised value, as graphs with fixed shapes take it."""
         h, w = (wanted - side for wanted, side in zip(size, self.shape))
         samples = [sample.clone() for sample in self.samples]
         for sample in samples:
@@ -53,15 +52,21 @@ class MMDetBatch:
 
     def resized(self, size: Shape, antialias: bool) -> MMDetBatch:
         """The batch at the low size (height, width), samples updated, nothing mutated."""
-        samples = [resized_sample(sample, self.shape, size, self.targets) for sample in self.samples]
+        samples = [resized_sample(sample, size, self.shape, self.targets) for sample in self.samples]
         return replace(self, inputs=resize_images(self.inputs, size, antialias), samples=samples, low=True)
 
 
-def resized_sample(sample: Any, high: Shape, low: Shape, with_targets: bool) -> Any:
+def resized_sample(sample: Any, low: Shape, high: Shape, with_targets: bool) -> Any:
     """A copy of a `DetDataSample` whose image went from `high` to `low` (height, width).
 
     Heads divide their boxes by `scale_factor`, clip them to `img_shape` and build padding masks from
     `batch_input_shape`, so all of them have to follow the image.
+
+    Args:
+        sample: stays as it is.
+        low: (height, width) of the low input.
+        high: (height, width) of the high input.
+        with_targets: its ground truth is wanted at the low size too.
     """
     x, y = axis_ratio(low, high)  # factors from high to low
     copy = sample.clone()
@@ -104,8 +109,31 @@ def predictions(sample: Any) -> dict[str, Any]:
     return {name: value for name, value in sample.items() if name.startswith("pred")}
 
 
-def in_high_pixels(instances: Any, high: Shape, low: Shape) -> Any:
-    """Predicted instances of a low pass with `rescale=False`, moved to pixels of the high input."""
+def as_high_sample(found: Any, original: Any, low: MMDetBatch, high: MMDetBatch) -> Any:
+    """A copy of the high sample with a low pass's predictions.
+
+    Args:
+        found: the low pass's sample.
+        original: the sample of the same image in the high batch.
+        low: the batch of the low pass.
+        high: the whole high batch.
+    """
+    sample = original.clone()
+    for name, value in predictions(found).items():
+        if not high.rescale and isinstance(value, InstanceData):
+            value = in_high_pixels(value, low.shape, high.shape)
+        setattr(sample, name, value)
+    return sample
+
+
+def in_high_pixels(instances: Any, low: Shape, high: Shape) -> Any:
+    """Predicted instances of a low pass with `rescale=False`, moved to pixels of the high input.
+
+    Args:
+        instances: mmengine's `InstanceData`, which stays as it is.
+        low: (height, width) of the low input.
+        high: (height, width) of the high input.
+    """
     moved = instances.clone()
     if "bboxes" in moved:
         moved.bboxes = _scaled_boxes(moved.bboxes, axis_ratio(high, low))
@@ -121,6 +149,13 @@ def content_box(sample: Any, shape: Shape) -> tuple[int, int, int, int]:
 
     `img_shape` counts the padding of a `Pad` transform as image, so the box comes from the original size;
     samples without that (mosaics, pipelines that pack less) fall back to `img_shape`.
+
+    Args:
+        sample: a `DetDataSample`, or None where the host gave none.
+        shape: (height, width) of the input.
+
+    Returns:
+        (x0, y0, x1, y1) in pixels.
     """
     height, width = (sample.get("img_shape") or shape)[:2] if sample is not None else shape
     if sample is not None and "ori_shape" in sample and "scale_factor" in sample:
@@ -131,7 +166,7 @@ def content_box(sample: Any, shape: Shape) -> tuple[int, int, int, int]:
 
 
 def slice_of(value: Any, i: int) -> Any:
-    """Image `i` of nested tensors whose first axis is the batch."""
+    """Image `i` of nested tensors (B, …), as (1, …)."""
     if isinstance(value, Tensor):
         return value[i : i + 1]
     if isinstance(value, dict):
@@ -141,63 +176,7 @@ def slice_of(value: Any, i: int) -> Any:
     return value
 
 
-@contextmanager
-def frozen(detector: nn.Module) -> Iterator[None]:
-    """Run a detector in eval and without gradients; its modes are restored afterwards."""
-    modes = [(module, module.training) for module in detector.modules() if module.training]
-    detector.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-
-
-@contextmanager
-def loss_mode(detector: nn.Module) -> Iterator[None]:
-    """Tell a detector in eval, but not its layers, that it trains.
-
-    Query-based families build what their loss needs only then; dropout and batch norms have to stay in eval.
-    Many heads average their normaliser over all processes: the loss of one image must not depend on the images of
-    the others (nor wait for them, where counts differ), so for the moment there is only this process.
-    """
-    is_initialized = torch.distributed.is_initialized
-    torch.distributed.is_initialized = lambda: False
-    detector.training = True
-    try:
-        yield
-    finally:
-        detector.training = False
-        torch.distributed.is_initialized = is_initialized
-
-
-@contextmanager
-def constant(detector: nn.Module) -> Iterator[None]:
-    """No parameter asks for gradients: torch's counter stumbles over queries that are bare parameters."""
-    flags = [(parameter, parameter.requires_grad) for parameter in detector.parameters()]
-    detector.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter, flag in flags:
-            parameter.requires_grad_(flag)
-
-
-@contextmanager
-def features_given(detector: nn.Module, features: Any) -> Iterator[None]:
-    """Within the block `detector.extract_feat` returns `features`, so that a head runs without its backbone.
-
-    Every mmdet family calls `self.extract_feat(inputs)` first; one that does not is only slower, not wrong.
-    """
-    detector.__dict__["extract_feat"] = lambda *args, **kwargs: features
-    try:
-        yield
-    finally:
-        del detector.__dict__["extract_feat"]
-
-
-def blank_sample(shape: tuple[int, int]) -> Any:
-    """A `DetDataSample` for an image that fills its input."""
+def blank_sample(shape: Shape) -> Any:
+    """A `DetDataSample` for an image that fills its input of (height, width)."""
     meta = dict.fromkeys(("img_shape", "ori_shape", "pad_shape", "batch_input_shape"), shape)
     return DetDataSample(metainfo={**meta, "scale_factor": (1.0, 1.0)})

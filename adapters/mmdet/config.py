@@ -2,8 +2,8 @@
 
 mmengine has no hook between a config and the model that is built from it: `tools/*.py`, `init_detector` and
 `DetInferencer` read the file with `Config.fromfile` and build `cfg.model`. What there is is `custom_imports`,
-run inside `fromfile` just before the `Config` object is made. Importing this module extends two methods of
-`Config`:
+run inside `fromfile` just before the `Config` object is made. Importing the adapter extends two methods of
+`Config` (`patches.extend_config`):
 
 - a new `Config` with a `dualres` key gets `model=dict(type='DualResDetector', detector=<the model>, …)`;
 - `merge_from_dict` (`--cfg-options`) sees the plain `model` and the `dualres` key, as the user wrote them.
@@ -20,11 +20,9 @@ The explicit form, `model=dict(type='DualResDetector', detector=…, router=…)
 from __future__ import annotations
 
 import difflib
-import functools
-from collections.abc import Callable
 from typing import Any
 
-from mmengine.config import Config, ConfigDict
+from mmengine.config import ConfigDict
 
 from dualres_plugin.adapters.mmdet.settings import SETTINGS, unknown_keys_message
 from dualres_plugin.common.errors import DualResError
@@ -58,12 +56,13 @@ def wrap_model(cfg: dict[str, Any]) -> None:
 
 
 def plain_model(cfg: dict[str, Any]) -> Any:
-    """The detector's own config."""
+    """The detector's own config; None where there is no model."""
     model: Any = cfg.get("model")
     return model["detector"] if is_wrapped(model) else model
 
 
 def is_wrapped(model: Any) -> bool:
+    """Whether a model's config is that of a routed detector."""
     return isinstance(model, dict) and str(model.get("type", "")).rpartition(".")[2] == TYPE
 
 
@@ -73,32 +72,3 @@ def _check_spelling(cfg: dict[str, Any]) -> None:
     for key in difflib.get_close_matches(KEY, [str(k) for k in cfg], n=1, cutoff=0.8):
         if isinstance(cfg[key], dict) and key != KEY:
             raise DualResError(f"the config has a key '{key}': did you mean '{KEY}'?")
-
-
-def install() -> None:
-    """Extend `Config`; a second call does nothing."""
-    if not hasattr(Config.__init__, "dualres"):
-        Config.__init__ = _extended_init(Config.__init__)
-        Config.merge_from_dict = _extended_merge(Config.merge_from_dict)
-
-
-def _extended_init(original: Callable[..., None]) -> Callable[..., None]:
-    @functools.wraps(original)
-    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-        original(self, *args, **kwargs)
-        wrap_model(self._cfg_dict)
-
-    __init__.dualres = True  # type: ignore[attr-defined]
-    return __init__
-
-
-def _extended_merge(original: Callable[..., None]) -> Callable[..., None]:
-    @functools.wraps(original)
-    def merge_from_dict(self: Any, options: dict[str, Any], *args: Any, **kwargs: Any) -> None:
-        cfg = self._cfg_dict
-        if cfg.get(KEY) is not None:
-            cfg["model"] = plain_model(cfg)
-        original(self, options, *args, **kwargs)
-        wrap_model(self._cfg_dict)
-
-    return merge_from_dict

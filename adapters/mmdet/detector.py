@@ -20,6 +20,7 @@ from dualres_plugin.adapters.mmdet.routed import RoutedDetector
 from dualres_plugin.adapters.mmdet.settings import build_router, check_settings, unknown_keys_message
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.types import Decision, RouterImages
+from dualres_plugin.hosts.routing import Routing
 from dualres_plugin.train.gating import dualres_loss, gumbel_gate, temperature_at
 
 QUANTILES = 101  # of the calibration scores, as in ResolutionRouter.calibrate
@@ -44,11 +45,14 @@ class DualResDetector(RoutedDetector):
         seed: of the gate's noise.
         backbone: ignored; `init_detector` looks for it.
         data_preprocessor: ignored unless given: the detector's own is used.
+        init_cfg: ignored; the host's registry may give it.
+        **unknown: anything else is refused.
 
     Raises:
         DualResError: If the router does not load, or a size, rate or key is wrong.
     """
 
+    adapter: MMDetAdapter
     score_quantiles: Tensor
     recent_scores: Tensor
     step: Tensor
@@ -73,7 +77,7 @@ class DualResDetector(RoutedDetector):
             raise DualResError(unknown_keys_message(unknown))
         check_settings(low, target_high_rate)
         built = detector if isinstance(detector, nn.Module) else MODELS.build(detector)
-        super().__init__(MMDetAdapter(built), self._decide, low)
+        super().__init__(MMDetAdapter(built), Routing(self._decide, low))
         if data_preprocessor is not None:
             self.data_preprocessor = self.adapter.preprocessor = MODELS.build(data_preprocessor)
         # Random batch sizes are for training detectors. The router's high size is that of the pipeline.
@@ -106,7 +110,7 @@ class DualResDetector(RoutedDetector):
         return self.router.threshold_for(self.target_high_rate)
 
     def save_router(self, path: Path | str) -> Path:
-        """Write the router folder that every other host can load."""
+        """Write the router folder that every other host can load; returns it."""
         self.router.quantiles = _from_quantiles(self.score_quantiles)
         return self.router.save(path)
 
@@ -125,21 +129,27 @@ class DualResDetector(RoutedDetector):
     def loss(self, batch_inputs: Tensor, batch_data_samples: Sequence[Any]) -> dict[str, Tensor]:
         """Eq. 5 for the router: the detector's own per-image losses at both sizes are constants.
 
+        Args:
+            batch_inputs: (B, 3, H, W) from the data preprocessor, at the high size.
+            batch_data_samples: B `DetDataSample` with ground truth.
+
         Returns:
             `loss_expected` and `loss_rate`, whose sum is minimised.
         """
         batch = MMDetBatch(batch_inputs, list(batch_data_samples), targets=True)
         everything = torch.arange(len(batch.samples), device=batch_inputs.device)
-        low = self.adapter.resize(batch, everything, self.scale)
-        loss_high, loss_low = self.adapter.losses(batch), self.adapter.losses(low)
+        low = self.adapter.resize(batch, everything, self.routing.scale)
+        loss_low, loss_high = self.adapter.losses(low), self.adapter.losses(batch)
         scores = self.router(self.router.thumbnails(self.adapter.router_images(batch)))
         gates, own = self._gates(scores)
-        expected = dualres_loss(gates[own], loss_high, loss_low, 0.0, self.target_high_rate)
+        expected = dualres_loss(
+            gates[own], loss_low=loss_low, loss_high=loss_high, gamma=0.0, target_high_rate=self.target_high_rate
+        )
         rate = gates.mean()
         # Launchers average gradients over processes, and each sees only its own share of the mean gate.
         spread = rate.detach() + (rate - rate.detach()) * get_world_size()
         penalty = self.gamma * (spread - self.target_high_rate) ** 2
-        self._note(rate, scores, penalty, batch, low)
+        self._note(rate, scores, penalty, low, batch)
         return {"loss_expected": expected, "loss_rate": penalty}
 
     def _gates(self, scores: Tensor) -> tuple[Tensor, Tensor]:
@@ -174,7 +184,7 @@ class DualResDetector(RoutedDetector):
         self.router.calibrate(self.recent_scores[~self.recent_scores.isnan()].cpu())
         self.score_quantiles.copy_(_as_quantiles(self.router.quantiles))
 
-    def _note(self, rate: Tensor, scores: Tensor, penalty: Tensor, high: MMDetBatch, low: MMDetBatch) -> None:
+    def _note(self, rate: Tensor, scores: Tensor, penalty: Tensor, low: MMDetBatch, high: MMDetBatch) -> None:
         share = float(rate.detach())
         cost = share * self.adapter.macs(high.shape) + (1 - share) * self.adapter.macs(low.shape)
         self.training_state = {

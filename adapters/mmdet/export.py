@@ -37,7 +37,15 @@ def export_plan(
     """How a detector goes into a graph: its test pipeline and its `test_cfg`.
 
     Args:
+        detector: of a family that can be exported.
+        pipeline: configs of its test transforms.
+        stride: sizes are multiples of it, in pixels.
+        scale: low / high ratio.
+        antialias: the low input is averaged, not sampled.
         fixed: the preprocessing pads to the full square anyway.
+
+    Raises:
+        DualResError: If it is another family, or its pipeline does not keep the photo's proportions.
     """
     head, preprocessor = head_of(detector), detector.data_preprocessor
     resizes = [step for step in pipeline if "Resize" in str(step["type"])]
@@ -82,7 +90,17 @@ def _padding(pipeline: Sequence[Any], preprocessor: Any) -> tuple[float, float, 
 
 
 class MMDetBranch(nn.Module):
-    """(1, 3, H, W) RGB in [0, 1] -> (1, 4 + classes, N) xyxy boxes and scores."""
+    """A copy of the detector up to its decoded boxes, before NMS.
+
+    Args:
+        detector: of a family that can be exported.
+
+    Raises:
+        DualResError: If it is another family.
+    """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, detector: Any):
         super().__init__()
@@ -97,6 +115,7 @@ class MMDetBranch(nn.Module):
         self.register_buffer("std", std.clone())
 
     def forward(self, images: Tensor) -> Tensor:
+        """(1, 3, H, W) RGB in [0, 1] -> (1, 4 + classes, N) xyxy boxes in input pixels, and scores."""
         pixels = (images.flip(1) if self.bgr else images) * 255
         outputs = self.net._forward((pixels - self.mean) / self.std)
         head = self.net.bbox_head

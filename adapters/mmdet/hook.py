@@ -11,7 +11,7 @@ from mmengine.model import is_model_wrapper
 
 
 @HOOKS.register_module()
-class DualResHook(Hook):  # type: ignore[misc]
+class DualResHook(Hook):
     """Logs the routing of every training iteration to the host's visualiser, and the high rate of every test.
 
     `dualres/high_rate` (share of the batch at high), `dualres/p` (mean probability of high),
@@ -29,16 +29,19 @@ class DualResHook(Hook):  # type: ignore[misc]
         self._routes: list[bool] = []
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        """Log the routing of the iteration."""
         state = getattr(_unwrapped(runner.model), "training_state", None)
         if state and self.every_n_train_iters(runner, self.interval):
             runner.visualizer.add_scalars({f"dualres/{k}": v for k, v in state.items()}, step=runner.iter + 1)
 
     def after_test_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        """Note the routes of a batch of samples."""
         self._routes += [sample.route == "high" for sample in outputs or [] if "route" in sample]
 
     after_val_iter = after_test_iter
 
     def after_test_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
+        """Log the share at high, of the samples of all processes."""
         routes = [high for part in all_gather_object(self._routes) for high in part]  # of all processes
         if routes:
             high = sum(routes)

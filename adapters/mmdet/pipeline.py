@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import mmdet
+import numpy as np
 import torch
 from mmdet.utils import get_test_pipeline_cfg
+from mmengine.structures import InstanceData
 
 from dualres_plugin.common.errors import DualResError
+from dualres_plugin.common.types import Targets
 
 DEFAULT_PIPELINE: list[dict[str, Any]] = [
     {"type": "mmdet.Resize", "scale": (640, 640), "keep_ratio": True},
@@ -24,6 +27,11 @@ DEFAULT_PIPELINE: list[dict[str, Any]] = [
 
 def load_detector(config: str, weights: str | None, options: dict[str, str] | None = None) -> Any:
     """`init_detector` on the CPU, or on the GPU where there is one.
+
+    Args:
+        config: a file, or `mmdet::…` for one of mmdet's own.
+        weights: a checkpoint; None leaves random weights.
+        options: the host's `--cfg-options`, as text.
 
     Raises:
         DualResError: If a file is missing or mmdet cannot build the detector.
@@ -71,6 +79,11 @@ def test_pipeline(detector: Any) -> list[Any]:
 
 
 def resize_scale(pipeline: Sequence[Any]) -> tuple[int, int]:
+    """(width, height) in pixels of the pipeline's Resize.
+
+    Raises:
+        DualResError: If it has none.
+    """
     for step in pipeline:
         if "Resize" in str(step["type"]) and step.get("scale"):
             w, h = step["scale"]
@@ -97,3 +110,30 @@ def transforms_at(pipeline: Sequence[Any], size: int) -> list[Any]:
             step["meta_keys"] = tuple(step["meta_keys"])
         steps.append(TRANSFORMS.build(step))
     return steps
+
+
+def prepared(transforms: Sequence[Any], bgr: np.ndarray) -> dict[str, Any]:
+    """What the host's pipeline makes of one (H, W, 3) uint8 BGR photo: `inputs` (3, h, w) and `data_samples`."""
+    results: dict[str, Any] = {
+        "img": np.ascontiguousarray(bgr),
+        "img_id": 0,
+        "img_path": None,
+        "img_shape": bgr.shape[:2],
+        "ori_shape": bgr.shape[:2],
+    }
+    for transform in transforms:
+        results = transform(results)
+    return results
+
+
+def ground_truth(target: Targets, scale_factor: Sequence[float], device: torch.device) -> Any:
+    """mmengine's `InstanceData` of one image's targets.
+
+    Args:
+        target: boxes in original pixels.
+        scale_factor: (x, y) from original to input pixels.
+        device: where the inputs are.
+    """
+    x, y = (float(f) for f in scale_factor[:2])
+    boxes = torch.from_numpy(target.boxes).float().reshape(-1, 4) * torch.tensor([x, y, x, y])
+    return InstanceData(bboxes=boxes.to(device), labels=torch.from_numpy(target.labels).long().to(device))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from mmdet.models.detectors import BaseDetector
@@ -10,38 +10,27 @@ from mmdet.structures import DetDataSample
 from torch import Tensor
 
 from dualres_plugin.adapters.mmdet.batch import MMDetBatch, blank_sample, predictions
+from dualres_plugin.adapters.mmdet.patches import turn_into
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.resize import check_scale
 from dualres_plugin.common.supervision import supervision, with_names, with_route
-from dualres_plugin.common.types import Decision, ImageDecision, as_index
-from dualres_plugin.hosts.contract import Decide, HostAdapter
-from dualres_plugin.hosts.routing import run_routed
+from dualres_plugin.common.types import ImageDecision, as_index
+from dualres_plugin.hosts.contract import HostAdapter
+from dualres_plugin.hosts.routing import Routing, detector_attribute
 
 
-class RoutedDetector(BaseDetector):  # type: ignore[misc]
+class RoutedDetector(BaseDetector):
     """A built detector with routing inside. Weights are shared with it, and it always runs in eval.
 
     Args:
         adapter: of the detector.
-        decide: gives the route of each image.
-        scale: low / high ratio.
-        on_decision: told of each decision.
+        routing: how to route.
     """
 
-    def __init__(
-        self,
-        adapter: HostAdapter[MMDetBatch],
-        decide: Decide,
-        scale: float,
-        on_decision: Callable[[Decision], None] | None = None,
-    ):
+    def __init__(self, adapter: HostAdapter[MMDetBatch], routing: Routing):
         super().__init__(data_preprocessor=adapter.detector.data_preprocessor)
         self.adapter = adapter
         self.detector = adapter.detector
-        self.decide = decide
-        self.scale = check_scale(scale)
-        self.on_decision = on_decision
-        self.decision: Decision | None = None
+        self.routing = routing
 
     def predict(self, batch_inputs: Tensor, batch_data_samples: Sequence[Any], rescale: bool = True) -> Any:
         """The host's predictions, written into the given samples; each also carries `route`, `score` and `dualres`.
@@ -50,14 +39,16 @@ class RoutedDetector(BaseDetector):  # type: ignore[misc]
             batch_inputs: (B, 3, H, W) from the data preprocessor.
             batch_data_samples: B `DetDataSample`.
             rescale: boxes in original pixels, or in pixels of `batch_inputs`.
+
+        Returns:
+            The given samples.
         """
         batch = MMDetBatch(batch_inputs, list(batch_data_samples), rescale)
-        results = run_routed(self.adapter, batch, self.decide, self.scale, self._remember)
+        results, decision = self.routing.run(self.adapter, batch)
         for i, (sample, result) in enumerate(zip(batch_data_samples, results)):
             for name, value in predictions(result).items():
                 setattr(sample, name, value)
-            assert self.decision is not None
-            mark_sample(sample, self.decision.of(i), self.adapter.class_names)
+            mark_sample(sample, decision.of(i), self.adapter.class_names)
         return batch_data_samples
 
     def _forward(self, batch_inputs: Tensor, batch_data_samples: Sequence[Any] | None = None) -> Any:
@@ -66,20 +57,24 @@ class RoutedDetector(BaseDetector):  # type: ignore[misc]
         shape = (int(batch_inputs.shape[2]), int(batch_inputs.shape[3]))
         samples = list(batch_data_samples or [blank_sample(shape) for _ in batch_inputs])
         batch = MMDetBatch(batch_inputs, samples)
-        decision = self.decide(adapter.router_images(batch))
-        self._remember(decision)
+        decision = self.routing.route(adapter, batch)
         outputs = []
         for index, low in ((as_index(decision.high), False), (as_index(~decision.high), True)):
             if len(index):
-                part = adapter.resize(batch, index, self.scale) if low else batch.take(index)
-                outputs.append(adapter.net(low)._forward(part.inputs, part.samples))
+                part = adapter.resize(batch, index, self.routing.scale) if low else batch.take(index)
+                outputs.append(adapter.detector_at(low)._forward(part.inputs, part.samples))
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
     def loss(self, batch_inputs: Tensor, batch_data_samples: Sequence[Any]) -> Any:
+        """Refused: this detector only predicts.
+
+        Raises:
+            DualResError: Always.
+        """
         raise DualResError("this routed detector was made for prediction; train one built from a config.")
 
     def extract_feat(self, batch_inputs: Tensor) -> Any:
-        """Features at the high resolution."""
+        """The detector's features of (B, 3, H, W), at the high resolution."""
         return self.detector.extract_feat(batch_inputs)
 
     def train(self, mode: bool = True) -> RoutedDetector:
@@ -87,31 +82,31 @@ class RoutedDetector(BaseDetector):  # type: ignore[misc]
         self.training = mode
         return self
 
-    def _remember(self, decision: Decision) -> None:
-        self.decision = decision
-        if self.on_decision:
-            self.on_decision(decision)
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:  # bbox_head, dataset_meta, cfg, … are the detector's
-            if name == "detector" or "detector" not in self.__dict__.get("_modules", {}):
-                raise
-            return getattr(super().__getattr__("detector"), name)
+    def __getattr__(self, name: str) -> Any:  # bbox_head, dataset_meta, cfg, … are the detector's
+        return detector_attribute(self, name, super().__getattr__)
 
 
-class RoutedSample(DetDataSample):  # type: ignore[misc]
+class RoutedSample(DetDataSample):
     """The host's sample with `route`, `score` and `dualres` in its metainfo."""
 
     def to_supervision(self) -> Any:
-        """`supervision.Detections`, with the route of the image in `data`."""
+        """`supervision.Detections`, with the route of the image in `data`.
+
+        Raises:
+            DualResError: If supervision is not installed.
+        """
         found = supervision().Detections.from_mmdetection(self)
         return with_route(with_names(found, self.metainfo.get("class_names")), self.dualres)
 
 
 def mark_sample(sample: Any, route: ImageDecision, names: dict[int, str] | None) -> None:
-    """Note the route on a sample. It is changed in place: the host's loops keep the samples that they gave."""
+    """Note the route on a sample, in place.
+
+    Args:
+        sample: a `DetDataSample`.
+        route: of its image.
+        names: label -> class name, where the adapter knows them.
+    """
     sample.set_metainfo({"route": route.route, "score": route.score, "dualres": route, "class_names": names})
     if type(sample) is DetDataSample:
-        object.__setattr__(sample, "__class__", RoutedSample)  # its own setattr would make this a data field
+        turn_into(sample, RoutedSample)

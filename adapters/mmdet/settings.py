@@ -24,6 +24,10 @@ def unknown_keys_message(unknown: Iterable[str]) -> str:
 def check_settings(low: Any, target_high_rate: Any) -> None:
     """Refuse sizes and rates that cannot be.
 
+    Args:
+        low: low / high ratio.
+        target_high_rate: wanted share of images at high.
+
     Raises:
         DualResError: If `low` is no ratio or `target_high_rate` is outside [0, 1].
     """

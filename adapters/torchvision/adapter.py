@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from dualres_plugin.adapters.torchvision import export
 from dualres_plugin.adapters.torchvision.batch import TorchvisionBatch
 from dualres_plugin.adapters.torchvision.models import build_model, label_names
+from dualres_plugin.adapters.torchvision.patches import loss_mode
 from dualres_plugin.adapters.torchvision.routed import RoutedDict, RoutedTorchvision
 from dualres_plugin.adapters.torchvision.sizes import RememberedBackbone, at_size, default_size, with_transform
 from dualres_plugin.common.errors import DualResError
@@ -26,10 +27,16 @@ from dualres_plugin.common.images import SourceImage, in_batches, iter_source
 from dualres_plugin.common.types import Decision, Detections, RouterImages, Targets
 from dualres_plugin.hosts.contract import Decide, HostAdapter
 from dualres_plugin.hosts.export_plan import ExportPlan
+from dualres_plugin.hosts.routing import Routing
 
 
 class TorchvisionAdapter(HostAdapter[TorchvisionBatch]):
-    """Drives a torchvision detection model."""
+    """Drives a torchvision detection model.
+
+    Args:
+        detector: built around `GeneralizedRCNNTransform`.
+        low_detector: a second one for the low size, with the same classes; its own size is then the default low size.
+    """
 
     name: ClassVar[str] = "torchvision"
     requires: ClassVar[tuple[str, ...]] = ("torchvision>=0.19",)
@@ -43,10 +50,10 @@ class TorchvisionAdapter(HostAdapter[TorchvisionBatch]):
             self.default_scale = default_size(low_detector) / self.default_size
         self.class_names, self.label_ids = label_names(detector)
         self._nets: dict[tuple[int | None, float], nn.Module] = {}
-        self._macs: dict[tuple[tuple[int, int], bool], float] = {}
 
     @classmethod
     def accepts(cls, detector: Any) -> bool:
+        """Any module with torchvision's detection transform."""
         from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
         return isinstance(detector, nn.Module) and isinstance(
@@ -55,22 +62,30 @@ class TorchvisionAdapter(HostAdapter[TorchvisionBatch]):
 
     @classmethod
     def from_spec(cls, spec: str, **options: str) -> TorchvisionAdapter:
-        """`name[,weights=FILE|DEFAULT,num_classes=N]`."""
+        """`name[,weights=FILE|DEFAULT,num_classes=N]`.
+
+        Raises:
+            DualResError: See `models.build_model`.
+        """
         return cls(build_model(spec, **options))
 
     # -- a batch through the network ------------------------------------------------------------------------
 
     def router_images(self, batch: TorchvisionBatch) -> RouterImages:
+        """The photos themselves, B tensors (3, H_i, W_i): nothing is padded yet."""
         whole = [(0, 0, int(image.shape[2]), int(image.shape[1])) for image in batch.images]
         return RouterImages(batch.images, whole)
 
     def select(self, batch: TorchvisionBatch, index: Tensor) -> TorchvisionBatch:
+        """The images `index`, (K,) int64."""
         return batch.take(index)
 
     def resize(self, batch: TorchvisionBatch, index: Tensor, scale: float) -> TorchvisionBatch:
+        """The images `index`, (K,) int64, to be scaled by `scale` more in the detector's own transform."""
         return replace(batch.take(index), scale=scale)
 
     def predict(self, batch: TorchvisionBatch) -> list[dict[str, Tensor]]:
+        """The model's own dicts: `boxes` (N, 4) xyxy in pixels of the original image, `scores`, `labels`, …"""
         if not batch.images:
             return []
         with torch.no_grad():
@@ -80,6 +95,7 @@ class TorchvisionAdapter(HostAdapter[TorchvisionBatch]):
     def merge(
         self, parts: Sequence[tuple[Tensor, list[dict[str, Tensor]], TorchvisionBatch]], batch: TorchvisionBatch
     ) -> list[dict[str, Tensor]]:
+        """The dicts in the batch's order."""
         merged: list[dict[str, Tensor]] = [{} for _ in batch.images]
         for index, raw, _ in parts:
             for i, found in zip(index.tolist(), raw):
@@ -87,6 +103,7 @@ class TorchvisionAdapter(HostAdapter[TorchvisionBatch]):
         return merged
 
     def losses(self, batch: TorchvisionBatch) -> Tensor:
+        """(B,) float32: the sum of the model's own losses on each image alone."""
         return _stacked([self._loss(self._net(batch), image, t) for image, t in self._pairs(batch)])
 
     def _pairs(self, batch: TorchvisionBatch) -> list[tuple[Tensor, Targets]]:
@@ -97,16 +114,9 @@ class TorchvisionAdapter(HostAdapter[TorchvisionBatch]):
         """Sum of the model's own losses on one image, with batch norm left in eval."""
         known = targets.trainable
         labelled = {"boxes": torch.from_numpy(known.boxes).float(), "labels": torch.from_numpy(known.labels)}
-        parts = [m for m in (net, getattr(net, "rpn", None), getattr(net, "roi_heads", None)) if m is not None]
-        try:
-            for part in parts:
-                part.training = True  # the flag alone: `train()` would reach the backbone
-            with torch.no_grad(), torch.random.fork_rng(devices=[]):
-                torch.manual_seed(0)  # two-stage models sample proposals at random
-                losses = net([image], [labelled])
-        finally:
-            for part in parts:
-                part.training = False
+        with loss_mode(net), torch.no_grad(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # two-stage models sample proposals at random
+            losses = net([image], [labelled])
         return torch.stack([v.detach().float().cpu() for v in losses.values()]).sum()
 
     def _net(self, batch: TorchvisionBatch) -> nn.Module:
@@ -116,27 +126,33 @@ class TorchvisionAdapter(HostAdapter[TorchvisionBatch]):
                 self._nets[key] = at_size(self.low_detector, batch.size or self.default_size, batch.scale)
             else:
                 self._nets[key] = at_size(self.detector, batch.size, batch.scale)
-        net = self._nets[key]
+        net: Any = self._nets[key]
         # Torchvision hands detectors out in training mode; the flag of a copy does not tell that of its parts.
-        if net.training or net.backbone.training:  # type: ignore[union-attr]
+        if net.training or net.backbone.training:
             net.eval()
-        return net
+        return self._nets[key]
 
     # -- inside the host ----------------------------------------------------------------------------------------
 
     def wrap(self, decide: Decide, scale: float, on_decision: Callable[[Decision], None]) -> RoutedTorchvision:
-        return RoutedTorchvision(self, decide, scale, on_decision)
+        """Called like the detector, whose weights it shares and which is put into eval."""
+        return RoutedTorchvision(self, Routing(decide, scale, on_decision))
 
     def size_options(self, size: int) -> dict[str, Any]:
+        """`size`: the short side in pixels, None where it is the detector's own."""
         return {"size": None if size == self.default_size else size}
 
     def predict_source(self, wrapped: Any, source: Any, **kwargs: Any) -> Any:
-        """Tensors (3, H, W), arrays, paths, a folder, a glob or a video -> the detector's dicts, in order.
+        """The detector's dicts as `RoutedDict`, in order; an iterator of them with `stream`.
 
         Args:
-            size: the high size in pixels.
-            batch: images per pass.
-            stream: give the dicts one by one, for sources that do not fit in memory.
+            wrapped: what `wrap` returned.
+            source: tensors (3, H, W) in [0, 1], arrays, paths, a folder, a glob or a video.
+            **kwargs: `size`, the high size in pixels; `batch`, images per pass; `stream`, give the dicts one by one,
+                for sources that do not fit in memory.
+
+        Raises:
+            DualResError: If another argument is given.
         """
         size, batch, stream = kwargs.pop("size", None), int(kwargs.pop("batch", 8)), bool(kwargs.pop("stream", False))
         if kwargs:
@@ -158,7 +174,8 @@ class TorchvisionAdapter(HostAdapter[TorchvisionBatch]):
     # -- profiling ------------------------------------------------------------------------------------------------
 
     def input_shape(self, image_size: tuple[int, int], size: int) -> tuple[int, int]:
-        transform = at_size(self.detector, size, 1.0).transform
+        """(height, width) after the transform: scaled to fit, padded up to its divisor; or its fixed size."""
+        transform: Any = at_size(self.detector, size, 1.0).transform
         if transform.fixed_size is not None:
             return transform.fixed_size[1], transform.fixed_size[0]
         scale = min(transform.min_size[-1] / min(image_size), transform.max_size / max(image_size))
@@ -168,6 +185,7 @@ class TorchvisionAdapter(HostAdapter[TorchvisionBatch]):
     def collate(
         self, images: Sequence[np.ndarray], size: int, targets: Sequence[Targets] | None = None
     ) -> TorchvisionBatch:
+        """Tensors on the detector's device; B images (H, W, 3) uint8 RGB, scaled later by the transform."""
         tensors = [torch.from_numpy(np.ascontiguousarray(im)).permute(2, 0, 1).float().div_(255) for im in images]
         device = next(self.detector.parameters()).device
         own = None if size == self.default_size else size
@@ -176,16 +194,17 @@ class TorchvisionAdapter(HostAdapter[TorchvisionBatch]):
         )
 
     def detections(self, raw: list[dict[str, Tensor]], batch: TorchvisionBatch) -> list[Detections]:
-        return [Detections.from_arrays(*(r[k].cpu().numpy() for k in ("boxes", "scores", "labels"))) for r in raw]
+        """The dicts as arrays: the model's NMS has run, its boxes are in original pixels."""
+        arrays = ([r[key].cpu().numpy() for key in ("boxes", "scores", "labels")] for r in raw)
+        return [Detections.from_arrays(boxes, scores, labels) for boxes, scores, labels in arrays]
 
     def profile_pass(self, batch: TorchvisionBatch, with_losses: bool) -> tuple[list[Detections], Tensor | None]:
         """One backbone pass serves both: its features are remembered, and cut per image for the losses."""
         if not with_losses:
             return self.detections(self.predict(batch), batch), None
-        net = copy.copy(self._net(batch))
-        net._modules = dict(net._modules)
-        memory = RememberedBackbone(net.backbone)  # type: ignore[arg-type]
-        net._modules["backbone"] = memory
+        net: Any = copy.copy(self._net(batch))
+        memory = RememberedBackbone(net.backbone)
+        net._modules = {**net._modules, "backbone": memory}
         with torch.no_grad():
             found = self.detections(net(batch.images), batch)
         losses = []
@@ -194,25 +213,25 @@ class TorchvisionAdapter(HostAdapter[TorchvisionBatch]):
             losses.append(self._loss(net, image, target))
         return found, _stacked(losses)
 
-    def macs(self, shape: tuple[int, int], low: bool = False) -> float:
-        if (shape, low) not in self._macs:
-            base = self.low_detector if low and self.low_detector is not None else self.detector
-            net = with_transform(base, min_size=(min(shape),), max_size=max(shape), fixed_size=None)
-            # Noise, not zeros: a two-stage model's second stage costs by the proposals it finds.
-            noise = torch.rand(3, *shape, generator=torch.Generator().manual_seed(0))
-            self._macs[shape, low] = gmacs(net, [noise.to(next(base.parameters()).device)])  # type: ignore[arg-type]
-        return self._macs[shape, low]
+    def count_macs(self, shape: tuple[int, int], low: bool = False) -> float:
+        """GMACs at (height, width), on noise: a two-stage model's second stage costs by the proposals it finds."""
+        base = self.detector_at(low)
+        net = with_transform(base, min_size=(min(shape),), max_size=max(shape), fixed_size=None)
+        noise = torch.rand(3, *shape, generator=torch.Generator().manual_seed(0))
+        images: Any = [noise.to(next(base.parameters()).device)]  # these models take a list of tensors
+        return gmacs(net, images)
 
     # -- export ---------------------------------------------------------------------------------------------------
 
     def export_plan(self, size: int, scale: float, nms: bool = False) -> ExportPlan:
-        """The model's own NMS is always inside."""
-        return export.export_plan(self._scaled(size, 1.0), self._scaled(size, scale), scale)
+        """The graph scales the photo, `size` being its short side; the model's own NMS is always inside."""
+        return export.export_plan(self._scaled(size, scale), self._scaled(size, 1.0), scale)
 
     def export_branch(
         self, shape: tuple[int, int], low: bool = False, *, dynamic: bool = False, nms: bool = False
     ) -> nn.Module:
-        return export.ScaledDetector(self.low_detector if low and self.low_detector is not None else self.detector)
+        """The model without its resizing: (1, 3, H, W) -> (1, N, 6) rows."""
+        return export.ScaledDetector(self.detector_at(low))
 
     def _scaled(self, size: int, scale: float) -> nn.Module:
         return at_size(self.detector, None if size == self.default_size else size, scale)

@@ -26,6 +26,7 @@ class TorchvisionBatch:
     targets: list[Targets] | None = None
 
     def take(self, index: Tensor) -> TorchvisionBatch:
+        """The images `index`, (K,) int64, in that order."""
         chosen = index.tolist()
         targets = [self.targets[i] for i in chosen] if self.targets is not None else None
         return replace(self, images=[self.images[i] for i in chosen], targets=targets)

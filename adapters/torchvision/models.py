@@ -31,6 +31,15 @@ def label_names(detector: nn.Module) -> tuple[dict[int, str] | None, list[int]]:
 def build_model(name: str, weights: str | None = None, num_classes: str | None = None, **rest: str) -> nn.Module:
     """A torchvision detection model by name, with weights from a local file.
 
+    Args:
+        name: as in `torchvision.models.detection`.
+        weights: a `.pth` or `.safetensors` file, or "DEFAULT" to download torchvision's own.
+        num_classes: background included; the model's own by default.
+        **rest: anything else is refused.
+
+    Returns:
+        The model in eval.
+
     Raises:
         DualResError: If the name or an option is unknown, or the weights are missing or do not fit.
     """
@@ -45,8 +54,9 @@ def build_model(name: str, weights: str | None = None, num_classes: str | None =
         raise DualResError(f"torchvision:{name}: num_classes={num_classes} is not a number.")
     classes: dict[str, Any] = {"num_classes": int(num_classes)} if num_classes else {}
     if weights in ("DEFAULT", "default"):
-        return get_model(name, weights="DEFAULT").eval()
-    model = get_model(name, weights=None, weights_backbone=None, **classes).eval()
+        downloaded: nn.Module = get_model(name, weights="DEFAULT")
+        return downloaded.eval()
+    model: nn.Module = get_model(name, weights=None, weights_backbone=None, **classes).eval()
     if weights is None:
         raise DualResError(
             f"torchvision:{name} would have random weights. Add ',weights=FILE.pth' (or ',weights=DEFAULT' to download "

@@ -2,55 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
 from dualres_plugin.adapters.torchvision.batch import TorchvisionBatch
 from dualres_plugin.common.supervision import to_supervision
-from dualres_plugin.common.types import Decision, ImageDecision
-from dualres_plugin.hosts.contract import Decide, HostAdapter
-from dualres_plugin.hosts.routing import run_routed
+from dualres_plugin.common.types import ImageDecision
+from dualres_plugin.hosts.contract import HostAdapter
+from dualres_plugin.hosts.routing import Routing
 
 
 class RoutedDict(dict[str, Tensor]):
-    """The host's result dict, with `.dualres` beside it."""
+    """The host's result dict, with the route of the image beside it.
+
+    Attributes:
+        dualres: route, score and threshold.
+        names: label -> class name, where the adapter knows them.
+    """
 
     dualres: ImageDecision
     names: dict[int, str] | None = None
 
     def to_supervision(self) -> Any:
-        """`supervision.Detections`, with the route of the image in `data`."""
+        """`supervision.Detections`, with the route of the image in `data`.
+
+        Raises:
+            DualResError: If supervision is not installed.
+        """
         boxes, scores, labels = (self[key].detach().cpu().numpy() for key in ("boxes", "scores", "labels"))
         masks = self["masks"][:, 0].detach().cpu().numpy() > 0.5 if "masks" in self else None
         return to_supervision(boxes, scores, labels, self.dualres, self.names, masks)
 
 
 class RoutedTorchvision(nn.Module):
-    """Called like the detector: a list of (3, H, W) tensors in, a list of dicts out."""
+    """Called like the detector, whose weights it shares.
 
-    def __init__(
-        self,
-        adapter: HostAdapter[TorchvisionBatch],
-        decide: Decide,
-        scale: float,
-        on_decision: Callable[[Decision], None],
-    ):
+    Args:
+        adapter: of the detector.
+        routing: how to route.
+
+    Attributes:
+        size: the high short side in pixels; None is the detector's own.
+    """
+
+    def __init__(self, adapter: HostAdapter[TorchvisionBatch], routing: Routing):
         super().__init__()
         self.detector = adapter.detector.eval()
         self.adapter = adapter
-        self.decide = decide
-        self.scale = scale
-        self.on_decision = on_decision
+        self.routing = routing
         self.size: int | None = None
 
     def forward(self, images: Sequence[Tensor]) -> list[RoutedDict]:
-        batch = TorchvisionBatch(list(images), self.size)
-        decisions: list[Decision] = []
-        raw = run_routed(self.adapter, batch, self.decide, self.scale, decisions.append)
-        self.on_decision(decisions[0])
+        """B tensors (3, H_i, W_i), RGB in [0, 1] -> the host's B dicts, boxes in pixels of the images."""
+        raw, decision = self.routing.run(self.adapter, TorchvisionBatch(list(images), self.size))
         results = [RoutedDict(found) for found in raw]
         for i, result in enumerate(results):
-            result.dualres, result.names = decisions[0].of(i), self.adapter.class_names
+            result.dualres, result.names = decision.of(i), self.adapter.class_names
         return results

@@ -13,6 +13,7 @@ def at_size(detector: nn.Module, size: int | None, scale: float) -> nn.Module:
     """The detector with its transform at another size; every parameter is shared.
 
     Args:
+        detector: built around `GeneralizedRCNNTransform`.
         size: short side in pixels; the longest allowed side follows in proportion. None keeps the detector's own.
         scale: low / high ratio on top.
     """
@@ -29,22 +30,31 @@ def at_size(detector: nn.Module, size: int | None, scale: float) -> nn.Module:
 
 
 def with_transform(detector: nn.Module, **settings: Any) -> nn.Module:
+    """A shallow copy in eval whose transform has other settings, such as `min_size` in pixels."""
     net = copy.copy(detector)
     net._modules = dict(detector._modules)
-    transform = copy.copy(detector.transform)
+    transform: Any = copy.copy(detector.transform)
     for key, value in settings.items():
         setattr(transform, key, value)
-    net._modules["transform"] = transform  # type: ignore[assignment]
+    net._modules["transform"] = transform
     return net.eval()
 
 
 def default_size(detector: Any) -> int:
+    """The detector's own short side in pixels; of a fixed size, its width."""
     transform = detector.transform
     return int(transform.fixed_size[0] if transform.fixed_size else transform.min_size[-1])
 
 
 class RememberedBackbone(nn.Module):
-    """Computes the features of a batch once; later calls return those of one image."""
+    """Computes the features of a batch once; later calls return those of one image.
+
+    Args:
+        backbone: of the detector; shared.
+
+    Attributes:
+        image: whose features to return; None while the batch runs.
+    """
 
     def __init__(self, backbone: nn.Module):
         super().__init__()
@@ -54,6 +64,7 @@ class RememberedBackbone(nn.Module):
         self.image: int | None = None
 
     def forward(self, x: Tensor) -> Any:
+        """(B, 3, H, W) -> the backbone's features, or those of image `image` for its (1, 3, H, W)."""
         if self.image is None:
             self.features, self.shape = self.backbone(x), x.shape[-2:]
             return self.features

@@ -28,6 +28,7 @@ from dualres_plugin.common.resize import axis_ratio, low_size, resize_images, sc
 from dualres_plugin.common.types import Decision, Detections, RouterImages, Targets
 from dualres_plugin.hosts.contract import Decide, HostAdapter
 from dualres_plugin.hosts.export_plan import ExportPlan
+from dualres_plugin.hosts.routing import Routing
 
 CONF, IOU, MAX_DET = 0.001, 0.7, 300  # what `YOLO.val` and pycocotools users run with
 # Down to half size two taps an axis see every pixel, and cost less than antialiasing (YOLO11n, 320 from 640, 164 COCO
@@ -36,7 +37,15 @@ PLAIN_DOWN_TO = 0.5
 
 
 class UltralyticsAdapter(HostAdapter[YoloBatch]):
-    """Drives a `YOLO` (or its bare `DetectionModel`)."""
+    """Drives a `YOLO` (or its bare `DetectionModel`).
+
+    Args:
+        detector: of any family but RT-DETR.
+        low_detector: a second one for the low size, with the same classes and the same kind of head.
+
+    Raises:
+        DualResError: If one is no PyTorch detector, or the two do not go together.
+    """
 
     name: ClassVar[str] = "ultralytics"
     requires: ClassVar[tuple[str, ...]] = ("ultralytics>=8.4,<8.5",)
@@ -46,25 +55,29 @@ class UltralyticsAdapter(HostAdapter[YoloBatch]):
         super().__init__(detector, low_detector)
         self.net: nn.Module = network_of(detector)
         self.low_net: nn.Module = network_of(low_detector) if low_detector is not None else self.net
-        nets: tuple[Any, Any] = (self.net, self.low_net)
+        nets: tuple[Any, Any] = (self.low_net, self.net)
         self.stride = max(32, *(int(net.stride.max()) for net in nets))
         if len({bool(getattr(net, "end2end", False)) for net in nets}) == 2:
             raise DualResError("a pair must be both end-to-end (NMS-free) or neither: their outputs do not mix.")
-        names = self.net.names
-        self.class_names = dict(names) if isinstance(names, dict) else dict(enumerate(names))  # type: ignore[arg-type]
+        names: Any = self.net.names
+        self.class_names = dict(names) if isinstance(names, dict) else dict(enumerate(names))
         self._ready: dict[bool, nn.Module] = {}
         self._criteria: dict[bool, ImageLosses] = {}
-        self._macs: dict[tuple[tuple[int, int], bool], float] = {}
 
     @classmethod
     def accepts(cls, detector: Any) -> bool:
+        """Anything of Ultralytics that knows its classes."""
         return any(c.__module__.startswith("ultralytics.") for c in type(detector).__mro__) and hasattr(
             detector, "names"
         )
 
     @classmethod
     def from_spec(cls, spec: str, **options: str) -> UltralyticsAdapter:
-        """`path.pt` or `name.yaml` (random weights)."""
+        """`path.pt` or `name.yaml` (random weights).
+
+        Raises:
+            DualResError: If the file cannot be loaded, or an option is given.
+        """
         if options:
             raise DualResError(f"ultralytics detectors take no options, got {sorted(options)}: give just the .pt file.")
         return cls(load_yolo(spec))
@@ -72,17 +85,21 @@ class UltralyticsAdapter(HostAdapter[YoloBatch]):
     # -- a batch through the network ----------------------------------------------------------------------
 
     def router_images(self, batch: YoloBatch) -> RouterImages:
+        """The letterboxed images as they are, (B, 3, H, W), with the boxes inside the grey."""
         return RouterImages(batch.images, [content_box(image) for image in batch.images])
 
     def select(self, batch: YoloBatch, index: Tensor) -> YoloBatch:
+        """The images `index`, (K,) int64."""
         return batch.take(index)
 
     def resize(self, batch: YoloBatch, index: Tensor, scale: float) -> YoloBatch:
+        """The images `index`, (K,) int64, at `scale`; averaged below half size, sampled above."""
         part = batch.take(index)
         size = low_size(batch.high, scale, self.stride)
         return replace(part, images=resize_images(part.images, size, antialias=scale < PLAIN_DOWN_TO), low=True)
 
     def predict(self, batch: YoloBatch) -> Any:
+        """The network's own output: decoded boxes in input pixels, and its training part beside them."""
         net = self.low_net if batch.low else self.net
         if not len(batch.images):  # the host's head cannot reshape nothing
             return batch.images.new_zeros((0, 0, 6) if self._end2end else (0, 4 + len(self.class_names or {}), 0))
@@ -125,6 +142,7 @@ class UltralyticsAdapter(HostAdapter[YoloBatch]):
         return torch.cat((boxes, y[:, 4:]), dim=1)
 
     def losses(self, batch: YoloBatch) -> Tensor:
+        """(B,) float32 of the host's own criterion, see `loss`."""
         if not len(batch.images):
             return torch.zeros(0)
         return self._losses(self._forward_ready(batch), batch)
@@ -133,11 +151,12 @@ class UltralyticsAdapter(HostAdapter[YoloBatch]):
 
     def wrap(self, decide: Decide, scale: float, on_decision: Callable[[Decision], None]) -> Any:
         """A copy of the `YOLO` object whose network is routed; weights are shared, the original is untouched."""
-        routed = RoutedYolo(type(self), self.net, decide, scale, on_decision, self.low_detector and self.low_net)
+        low_net = self.low_net if self.low_detector is not None else None
+        routed = RoutedYolo(type(self), self.net, Routing(decide, scale, on_decision), low_net)
         yolo = self.detector
         if isinstance(yolo, nn.Module) and yolo is self.net:
             return routed
-        host = type(yolo).__new__(type(yolo))
+        host: Any = object.__new__(type(yolo))
         host.__dict__ = dict(yolo.__dict__)
         host._modules = dict(yolo._modules)
         host.callbacks = {event: list(functions) for event, functions in yolo.callbacks.items()}
@@ -148,29 +167,37 @@ class UltralyticsAdapter(HostAdapter[YoloBatch]):
         return host
 
     def predict_source(self, wrapped: Any, source: Any, **kwargs: Any) -> Any:
+        """`YOLO.predict` with its own arguments: a list of `RoutedResults`, or a generator with `stream=True`.
+
+        Raises:
+            DualResError: If a bare network was wrapped.
+        """
         if isinstance(wrapped, RoutedYolo):
             raise DualResError("a bare network has no predict: wrap the YOLO object instead of its .model.")
         return wrapped.predict(source, **kwargs)
 
     def size_options(self, size: int) -> dict[str, Any]:
+        """`imgsz` in pixels."""
         return {"imgsz": size}
 
     def for_inference(self) -> UltralyticsAdapter:
-        return UltralyticsAdapter(
-            self._ready_net(False), self._ready_net(True) if self.low_detector is not None else None
-        )
+        """Of fused copies, in the memory format that the host runs them in."""
+        low_net = self._ready_net(True) if self.low_detector is not None else None
+        return UltralyticsAdapter(self._ready_net(False), low_net)
 
     def router_backbone(self) -> tuple[list[nn.Module], dict[str, Any]]:
-        yaml: Any = self.net.yaml
-        count = len(yaml["backbone"])
-        blocks = [deepcopy(block).float() for block in list(self.net.model)[:count]]  # type: ignore[arg-type]
+        """Copies of the layers that the model's YAML lists as its backbone."""
+        net: Any = self.net
+        yaml, count = net.yaml, len(net.yaml["backbone"])
+        blocks = [deepcopy(block).float() for block in list(net.model)[:count]]
         return blocks, {"yaml": {k: yaml[k] for k in yaml if k != "yaml_file"}, "layers": count}
 
     @classmethod
     def build_backbone(cls, description: dict[str, Any]) -> list[nn.Module]:
+        """The layers of a YAML's backbone with random weights."""
         from ultralytics.nn.tasks import DetectionModel
 
-        net = DetectionModel(dict(description["yaml"]), verbose=False)
+        net: Any = DetectionModel(dict(description["yaml"]), verbose=False)
         return list(net.model)[: int(description["layers"])]
 
     # -- profiling ----------------------------------------------------------------------------------------------
@@ -181,6 +208,7 @@ class UltralyticsAdapter(HostAdapter[YoloBatch]):
         return h + (size - h) % self.stride, w + (size - w) % self.stride
 
     def collate(self, images: Sequence[np.ndarray], size: int, targets: Sequence[Targets] | None = None) -> YoloBatch:
+        """Letterboxed as `predict` does it: B images (H, W, 3) uint8 RGB of one input shape, `size` in pixels."""
         return self._letterboxed(images, size, targets, auto=True)
 
     def _letterboxed(
@@ -189,7 +217,7 @@ class UltralyticsAdapter(HostAdapter[YoloBatch]):
         from ultralytics.data.augment import LetterBox
 
         letterbox = LetterBox(size, auto=auto, stride=self.stride)
-        padded = np.stack([letterbox(image=np.ascontiguousarray(image)) for image in images])
+        padded = np.stack([np.asarray(letterbox(image=np.ascontiguousarray(image))) for image in images])
         tensor = torch.from_numpy(padded).permute(0, 3, 1, 2).contiguous().float().div_(255)
         return YoloBatch(
             tensor.to(next(self.net.parameters()).device),
@@ -199,6 +227,7 @@ class UltralyticsAdapter(HostAdapter[YoloBatch]):
         )
 
     def detections(self, raw: Any, batch: YoloBatch) -> list[Detections]:
+        """After the host's NMS at the settings of `YOLO.val`."""
         import torchvision  # noqa: F401 - the host's NMS is much faster where it finds torchvision imported
         from ultralytics.utils.nms import non_max_suppression
         from ultralytics.utils.ops import scale_boxes as to_original
@@ -209,35 +238,42 @@ class UltralyticsAdapter(HostAdapter[YoloBatch]):
         ratio = axis_ratio(batch.high, batch.images.shape[-2:])  # NMS does not depend on the scale: only survivors
         found = []
         for row, size in zip(rows, batch.sizes):
-            boxes = to_original(batch.high, scale_boxes(row[:, :4], ratio), size)
+            boxes: Any = to_original(batch.high, scale_boxes(row[:, :4], ratio), size)
             found.append(Detections.from_arrays(boxes.cpu().numpy(), row[:, 4].cpu().numpy(), row[:, 5].cpu().numpy()))
         return found
 
     def profile_pass(self, batch: YoloBatch, with_losses: bool) -> tuple[list[Detections], Tensor | None]:
+        """One forward of the fused copy serves both."""
         raw = self._forward_ready(batch)
         return self.detections(raw, batch), self._losses(raw, batch) if with_losses else None
 
-    def macs(self, shape: tuple[int, int], low: bool = False) -> float:
-        if (shape, low) not in self._macs:
-            net = self._ready_net(low)
-            blank = torch.zeros(1, 3, *shape, device=next(net.parameters()).device)
-            self._macs[shape, low] = gmacs(net, blank)
-        return self._macs[shape, low]
+    def count_macs(self, shape: tuple[int, int], low: bool = False) -> float:
+        """GMACs of the fused network for (height, width); the host prints FLOPs, twice as many."""
+        net = self._ready_net(low)
+        return gmacs(net, torch.zeros(1, 3, *shape, device=next(net.parameters()).device))
 
     # -- export -------------------------------------------------------------------------------------------------
 
     def export_plan(self, size: int, scale: float, nms: bool = False) -> ExportPlan:
+        """The host's letterbox and its boxes; any `size`."""
         return export.export_plan(self.net, scale, self.stride, scale < PLAIN_DOWN_TO, nms)
 
     def export_branch(
         self, shape: tuple[int, int], low: bool = False, *, dynamic: bool = False, nms: bool = False
     ) -> nn.Module:
+        """A fused copy in export mode: (1, 3, H, W) -> (1, 4 + classes, N), or (1, 300, 6) with NMS."""
         return export.export_branch(self.low_net if low else self.net, dynamic, nms, shape)
 
     def export_static(self, shape: tuple[int, int], low: bool, nms: bool, folder: Path) -> Path:
+        """By the host's own exporter, at one (height, width).
+
+        Raises:
+            DualResError: If that fails.
+        """
         return export.export_static(self.low_net if low else self.net, shape, nms, folder)
 
     def export_batch(self, image: np.ndarray, size: int, static: bool) -> YoloBatch:
+        """One (H, W, 3) uint8 RGB photo, letterboxed to its rectangle, or to the square that static graphs take."""
         return self._letterboxed([image], size, None, auto=not static)
 
     def _ready_net(self, low: bool) -> nn.Module:

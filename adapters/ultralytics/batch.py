@@ -31,6 +31,7 @@ class YoloBatch:
     low: bool = False
 
     def take(self, index: Tensor) -> YoloBatch:
+        """The images `index`, (K,) int64, in that order."""
         chosen = index.tolist()
         if chosen == list(range(len(self.images))):
             return self  # everything: no copy
@@ -43,21 +44,27 @@ class YoloBatch:
 
 
 def decoded(raw: Any) -> Tensor:
-    """The decoded boxes of the host's output, with or without its training part."""
+    """The decoded boxes of the host's output, with or without its training part: (B, 4 + nc, N) or (B, N, 6)."""
     y: Tensor = raw[0] if isinstance(raw, (tuple, list)) else raw
     return y
 
 
 def letterboxed(image_size: tuple[int, int], size: int) -> tuple[int, int]:
-    """(height, width) of an image scaled to fit `size`."""
+    """(height, width) of an image of (height, width) scaled to fit a square of `size` pixels."""
     gain = min(size / image_size[0], size / image_size[1])
     return max(1, round(image_size[0] * gain)), max(1, round(image_size[1] * gain))
 
 
 def content_box(image: Tensor) -> tuple[int, int, int, int]:
-    """Where the photo lies in a letterboxed (3, H, W) image: the box without the grey border.
+    """Where the photo lies in a letterboxed image: the box without the grey border.
 
     Read off the pixels, so that it holds wherever the batch comes from: predict, val, track or an exported graph.
+
+    Args:
+        image: (3, H, W) RGB in [0, 1].
+
+    Returns:
+        (x0, y0, x1, y1) in pixels.
     """
     height, width = image.shape[-2:]
     x0, x1 = _content_range(image, 2, width)

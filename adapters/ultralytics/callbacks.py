@@ -10,6 +10,7 @@ from dualres_plugin.adapters.ultralytics.routed import RoutedYolo
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.resize import check_scale
 from dualres_plugin.hosts.registry import adapt
+from dualres_plugin.hosts.routing import Routing
 from dualres_plugin.router.gate import Gate, RouteLog
 from dualres_plugin.router.network import ResolutionRouter
 
@@ -27,10 +28,16 @@ def attach(
     Args:
         yolo: an `ultralytics.YOLO`.
         router: a `ResolutionRouter` or the folder of one.
-        low, target_high_rate, threshold: see `DualResWrapper`.
+        low: the low size, as a ratio of the high one (0.5) or in pixels (320).
+        target_high_rate: wanted share of images at high; the threshold is read from the router's calibration.
+        threshold: score above which an image goes high; overrides `target_high_rate`.
 
     Returns:
         The same object.
+
+    Raises:
+        DualResError: If it is routed already, is no detector, the router does not load, or a size or rate is
+            impossible. The object is then as it was.
     """
     if getattr(yolo, "_dualres", None) is not None:
         raise DualResError("this YOLO is routed already: call detach(yolo) first.")
@@ -38,12 +45,12 @@ def attach(
     scale = check_scale(low / adapter.default_size if low > 1 else low)
     net = router if isinstance(router, ResolutionRouter) else ResolutionRouter.from_pretrained(router)
     gate = Gate(net.eval(), net.threshold_for(target_high_rate) if threshold is None else threshold)
-    log = RouteLog()
+    routing = Routing(gate, scale, RouteLog())
 
     def put_in(predictor: Any) -> None:
         backend = predictor.model.backend
         if not isinstance(backend.model, RoutedYolo):
-            backend.model = RoutedYolo(type(adapter), backend.model, gate, scale, log)
+            backend.model = RoutedYolo(type(adapter), backend.model, routing)
 
     yolo.add_callback("on_predict_start", put_in)
     yolo._dualres = {"on_predict_start": put_in, **add_result_callbacks(yolo)}
@@ -53,7 +60,11 @@ def attach(
 
 
 def detach(yolo: Any) -> Any:
-    """Restore a YOLO that `attach` routed; does nothing to one that is not routed."""
+    """Restore a YOLO that `attach` routed; does nothing to one that is not routed.
+
+    Returns:
+        The same object.
+    """
     added = getattr(yolo, "_dualres", None)
     if added is None:
         return yolo
@@ -65,17 +76,21 @@ def detach(yolo: Any) -> Any:
 
 
 def add_result_callbacks(yolo: Any) -> dict[str, Callable[[Any], None]]:
+    """Put the route on every `Results` that a `YOLO` gives from now on.
+
+    Returns:
+        Event -> the function that was added.
+    """
     # The tracker replaces the results between these two events, so both are needed.
-    events = {"on_predict_postprocess_end": _mark_results, "on_predict_batch_end": _mark_results}
-    for event, function in events.items():
-        yolo.add_callback(event, function)
-    return events
+    events = ("on_predict_postprocess_end", "on_predict_batch_end")
+    for event in events:
+        yolo.add_callback(event, _mark_results)
+    return dict.fromkeys(events, _mark_results)
 
 
 def _mark_results(predictor: Any) -> None:
     """Put `.dualres` and `.to_supervision` on each of the batch's `Results`."""
     network = predictor.model.backend.model
-    decision = getattr(network, "decision", None)
-    if isinstance(network, RoutedYolo) and decision is not None:
+    if isinstance(network, RoutedYolo) and network.routing.decision is not None:
         for i, result in enumerate(predictor.results):
-            routed(result, decision.of(i))
+            routed(result, network.routing.decision.of(i))

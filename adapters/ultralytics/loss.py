@@ -15,20 +15,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dualres_plugin.adapters.ultralytics.patches import with_loss_settings
 from dualres_plugin.common.types import Targets
 
 SPARE = 3  # candidates an object keeps beyond the assigner's top-k, against ties by rounding
 
 
 class ImageLosses:
-    """Per-image losses of one network; `net` is an Ultralytics `DetectionModel` in eval mode."""
+    """Per-image losses of one network.
+
+    Args:
+        net: an Ultralytics `DetectionModel` in eval mode; its `args` are set.
+    """
 
     def __init__(self, net: nn.Module):
-        from ultralytics.utils import DEFAULT_CFG
         from ultralytics.utils.loss import v8DetectionLoss
 
-        net.args = DEFAULT_CFG  # type: ignore[assignment]  # a checkpoint keeps them as a dict; the loss wants attributes
-        self.criterion: Any = v8DetectionLoss(net)
+        self.criterion: Any = v8DetectionLoss(with_loss_settings(net))
 
     @torch.no_grad()
     def __call__(self, raw: Any, targets: Sequence[Targets], sizes: Sequence[tuple[int, int]]) -> Tensor:
@@ -50,7 +53,8 @@ class ImageLosses:
         background = self._weighted(F.softplus(logits).sum(dim=2)).sum(dim=1)
         boxes, labels, real = (t.to(logits.device) for t in _padded(targets, sizes, shape))
         if not boxes.shape[1]:  # no objects at all: only the background term is left, over a total of 1
-            return (criterion.hyp.cls * background).float().cpu()
+            losses: Tensor = criterion.hyp.cls * background
+            return losses.float().cpu()
 
         keep = self._candidates(
             self._decoded(raw[0], distances, points, strides), logits, points * strides, boxes, labels, real
@@ -58,28 +62,37 @@ class ImageLosses:
         points, strides = points[keep], strides[keep]
         distances, logits = distances[:, :, keep].transpose(1, 2), logits[:, :, keep].transpose(1, 2)
         decoded = criterion.bbox_decode(points, distances.contiguous())
-        _, target_boxes, target_scores, assigned, _ = criterion.assigner(
-            logits.sigmoid(), decoded * strides, points * strides, labels, boxes, real
-        )
+        assigned = criterion.assigner(logits.sigmoid(), decoded * strides, points * strides, labels, boxes, real)
+        target_scores = assigned[2]
         total = target_scores.sum(dim=(1, 2)).clamp_(min=1)
         # Cross-entropy of a logit x with target t is softplus(x) - x t, and the first term is in `background`.
         classes = (background - self._weighted((logits * target_scores).sum(dim=1)).sum(dim=1)) / total
-        losses = criterion.hyp.cls * classes
-        for i in range(len(losses)):
+        boxes_off = self._box_losses(distances, decoded, points, strides, assigned, total, logits.new_tensor(shape))
+        losses = criterion.hyp.cls * classes + boxes_off
+        return losses.float().cpu()
+
+    def _box_losses(
+        self,
+        distances: Tensor,
+        decoded: Tensor,
+        points: Tensor,
+        strides: Tensor,
+        assigned: tuple[Tensor, ...],
+        total: Tensor,
+        shape: Tensor,
+    ) -> Tensor:
+        """(B,) box and distribution losses, image by image: the host sums them over a batch."""
+        criterion = self.criterion
+        _, target_boxes, target_scores, foreground, _ = assigned
+        losses = []
+        for i in range(len(total)):
             one = slice(i, i + 1)
             box, distribution = criterion.bbox_loss(
-                distances[one],
-                decoded[one],
-                points,
-                target_boxes[one] / strides,
-                target_scores[one],
-                total[i],
-                assigned[one],
-                logits.new_tensor(shape),
-                strides,
-            )
-            losses[i] += criterion.hyp.box * box + criterion.hyp.dfl * distribution
-        return losses.float().cpu()
+                distances[one], decoded[one], points, target_boxes[one] / strides, target_scores[one], total[i],
+                foreground[one], shape, strides,
+            )  # fmt: skip
+            losses.append(criterion.hyp.box * box + criterion.hyp.dfl * distribution)
+        return torch.stack(losses)
 
     def _decoded(self, y: Tensor, distances: Tensor, points: Tensor, strides: Tensor) -> Tensor:
         """(B, A, 4) xyxy in input pixels of every anchor."""
@@ -105,10 +118,11 @@ class ImageLosses:
         fit = logits.new_zeros(inside.shape)
         fit[of, at] = score**assigner.alpha * overlap**assigner.beta
         best: Tensor = fit.topk(min(max(assigner.topk, assigner.topk2) + SPARE, len(points)), dim=1).indices
-        return best.unique()
+        chosen: Tensor = best.unique()
+        return chosen
 
     def _weighted(self, per_class: Tensor) -> Tensor:
-        weights = self.criterion.class_weights
+        weights: Tensor | None = self.criterion.class_weights
         return per_class if weights is None else per_class * weights.flatten()
 
 

@@ -11,8 +11,12 @@ from dualres_plugin.common.errors import DualResError
 
 
 def load_yolo(path: str) -> Any:
-    """`YOLO(path)`, with an error that says where a missing file comes from."""
-    from ultralytics import YOLO
+    """`YOLO(path)`, with an error that says where a missing file comes from.
+
+    Raises:
+        DualResError: If the file is missing or is no detector.
+    """
+    from ultralytics.models import YOLO
 
     if Path(path).name.startswith("yolov6") and path.endswith(".pt") and not Path(path).is_file():
         raise DualResError(
@@ -29,8 +33,12 @@ def load_yolo(path: str) -> Any:
 
 
 def network_of(detector: Any) -> nn.Module:
-    """The detection network of a `YOLO`, or the network itself; raises a DualResError for any other model."""
-    net = getattr(detector, "model", detector)
+    """The detection network of a `YOLO`, or the network itself.
+
+    Raises:
+        DualResError: If it is an exported model, of another task, or an RT-DETR.
+    """
+    net: Any = getattr(detector, "model", detector)
     if isinstance(net, str):
         raise DualResError(
             f"'{net}' is an exported model. DualRes routes a PyTorch detector: load the .pt it was exported from."
@@ -45,4 +53,5 @@ def network_of(detector: Any) -> nn.Module:
             "this is an RT-DETR: it stretches photos to a square and gives its boxes as shares of it, which DualRes "
             "does not handle. Give a YOLO (v3 to v12, YOLO26), or a model of another host."
         )
-    return net
+    found: nn.Module = net
+    return found

@@ -6,11 +6,12 @@ from typing import Any
 
 from ultralytics.engine.results import Results
 
+from dualres_plugin.adapters.ultralytics.patches import turn_into
 from dualres_plugin.common.supervision import supervision, with_route
 from dualres_plugin.common.types import ImageDecision
 
 
-class RoutedResults(Results):  # type: ignore[misc]
+class RoutedResults(Results):
     """The host's `Results` with the route of the image beside it.
 
     Attributes:
@@ -24,12 +25,16 @@ class RoutedResults(Results):  # type: ignore[misc]
         return routed(super().new(), self.dualres)
 
     def to_supervision(self) -> Any:
-        """`supervision.Detections`, with the route of the image in `data`."""
+        """`supervision.Detections`, with the route of the image in `data`.
+
+        Raises:
+            DualResError: If supervision is not installed.
+        """
         return with_route(supervision().Detections.from_ultralytics(self), self.dualres)
 
 
 def routed(result: Results, route: ImageDecision) -> RoutedResults:
-    """The given `Results` itself, from now on with its route: the predictor holds it already, so no copy would do."""
-    result.__class__ = RoutedResults
-    result.dualres = route
-    return result
+    """The given `Results` itself, from now on with its route."""
+    marked = turn_into(result, RoutedResults)
+    marked.dualres = route
+    return marked

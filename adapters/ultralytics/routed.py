@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
 
 from dualres_plugin.adapters.ultralytics.batch import YoloBatch
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.types import Decision
-from dualres_plugin.hosts.contract import Decide, HostAdapter
-from dualres_plugin.hosts.routing import run_routed
+from dualres_plugin.hosts.contract import HostAdapter
+from dualres_plugin.hosts.routing import Routing, detector_attribute
 
 
 class RoutedYolo(nn.Module):
@@ -20,62 +18,63 @@ class RoutedYolo(nn.Module):
     Args:
         adapter_class: of the host. The host deep-copies and fuses this module, so each call adapts the copy's own nets.
         detector: the network at high, and at low too unless `low_detector` is given.
-        decide: gives the route of each image.
-        scale: low / high ratio.
-        on_decision: told of each decision.
+        routing: how to route; the copies that the host makes tell the same `on_decision`.
+        low_detector: the network at low, of a pair.
     """
 
     def __init__(
         self,
         adapter_class: type[HostAdapter[YoloBatch]],
         detector: nn.Module,
-        decide: Decide,
-        scale: float,
-        on_decision: Callable[[Decision], None] | None = None,
+        routing: Routing,
         low_detector: nn.Module | None = None,
     ):
         super().__init__()
         self.adapter_class = adapter_class
         self.detector = detector
         self.low_detector = low_detector
-        self.decide = decide
-        self.scale = scale
-        self.on_decision = on_decision
-        self.decision: Decision | None = None
+        self.routing = routing
 
     def forward(self, images: Tensor, augment: bool = False, embed: Any = None, **_: Any) -> Any:
+        """Called by the host in place of the detector.
+
+        Args:
+            images: (B, 3, H, W) letterboxed RGB in [0, 1].
+            augment: the host's test-time augmentation.
+            embed: the host's request for features of some layers.
+            **_: what else the host hands over.
+
+        Returns:
+            Decoded boxes in pixels of `images`: (B, 4 + classes, N), or (B, N, 6) of an end-to-end head.
+
+        Raises:
+            DualResError: If augmentation or features are asked for.
+        """
         if augment or embed:
             raise DualResError("augment and embed are not available on a routed detector: use the plain YOLO for them.")
         adapter = self.adapter_class(self.detector, self.low_detector)
-        batch = YoloBatch(images, (int(images.shape[2]), int(images.shape[3])))
-        return run_routed(adapter, batch, self.decide, self.scale, self._remember)
-
-    def _remember(self, decision: Decision) -> None:
-        self.decision = decision
-        if self.on_decision:
-            self.on_decision(decision)
+        raw, _decision = self.routing.run(adapter, YoloBatch(images, (int(images.shape[2]), int(images.shape[3]))))
+        return raw
 
     def fuse(self, verbose: bool = False) -> RoutedYolo:
-        """The host folds batch norms of its own copy before it predicts."""
-        for net in (self.detector, self.low_detector):
-            if net is not None and hasattr(net, "fuse"):
+        """Fold the batch norms of both networks, which the host does to its own copy before it predicts."""
+        for net in self._networks():
+            if hasattr(net, "fuse"):
                 net.fuse(verbose=verbose)
         return self
 
     @property
     def end2end(self) -> bool:
+        """Whether the head needs no NMS; the host sets it."""
         return bool(getattr(self.detector, "end2end", False))
 
     @end2end.setter
     def end2end(self, value: bool) -> None:
-        for net in (self.detector, self.low_detector):
-            if net is not None:
-                net.end2end = value
+        for net in self._networks():
+            net.end2end = value
 
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:  # names, stride, yaml, task, args, … are the detector's
-            if name == "detector":
-                raise
-            return getattr(super().__getattr__("detector"), name)
+    def _networks(self) -> list[Any]:
+        return [net for net in (self.low_detector, self.detector) if net is not None]
+
+    def __getattr__(self, name: str) -> Any:  # names, stride, yaml, task, args, … are the detector's
+        return detector_attribute(self, name, super().__getattr__)

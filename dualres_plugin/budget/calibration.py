@@ -15,7 +15,10 @@ POINTS = 101  # quantiles that are kept: 0, 1, ..., 100 %
 
 
 def check_rate(target_high_rate: float) -> float:
-    """A share of images at high, 0 to 1.
+    """A share of images at high, as a float.
+
+    Args:
+        target_high_rate: 0 (all low) to 1 (all high).
 
     Raises:
         DualResError: If it is no number or lies outside.
@@ -44,14 +47,25 @@ def score_quantiles(scores: Sequence[float] | np.ndarray) -> list[float]:
 
 
 def score_at(level: float | np.ndarray, quantiles: Sequence[float]) -> np.ndarray:
-    """Scores below which a share `level` of the calibration images lies, linear between the quantiles."""
+    """Scores below which a share of the calibration images lies, linear between the quantiles.
+
+    Args:
+        level: the share, 0 to 1; or (m,) shares.
+        quantiles: (n,) scores, ascending, evenly spaced from 0 to 100 %.
+
+    Returns:
+        A score for each level, in the same shape.
+    """
     return np.asarray(np.interp(level, np.linspace(0, 1, len(quantiles)), quantiles))
 
 
 def threshold_for(target_high_rate: float, quantiles: Sequence[float]) -> float:
     """The threshold that sends a share of the calibration images high.
 
-    0 and 1 are exact: plus and minus infinity, so that no image, or every image, goes high.
+    Args:
+        target_high_rate: the share, 0 to 1. Both ends are exact: plus and minus infinity, so that no image, or every
+            image, goes high.
+        quantiles: (n,) scores, as `score_quantiles` makes them; empty is "never calibrated".
 
     Raises:
         DualResError: If the rate is outside [0, 1], or there is no calibration.
@@ -68,7 +82,15 @@ def threshold_for(target_high_rate: float, quantiles: Sequence[float]) -> float:
 
 
 def rate_of(threshold: float, quantiles: Sequence[float]) -> float:
-    """The share of the calibration images whose score is above a threshold."""
+    """The share of the calibration images whose score is above a threshold.
+
+    Args:
+        threshold: a score; infinities are the exact ends of `threshold_for`.
+        quantiles: (n,) scores, as `score_quantiles` makes them.
+
+    Returns:
+        0 to 1.
+    """
     if np.isinf(threshold):
         return float(threshold < 0)
     return float(1.0 - np.interp(threshold, quantiles, np.linspace(0, 1, len(quantiles))))

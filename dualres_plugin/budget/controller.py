@@ -22,6 +22,22 @@ from dualres_plugin.common.errors import DualResError
 logger = logging.getLogger("dualres")
 
 
+def refuse_threshold(threshold: float | None) -> None:
+    """Whoever holds a rate moves the threshold: one of the user's own contradicts that.
+
+    Args:
+        threshold: what the user gave; None is nothing.
+
+    Raises:
+        DualResError: If it is not None.
+    """
+    if threshold is not None:
+        raise DualResError(
+            f"hold_rate keeps a share of images at high by moving the threshold, so threshold={threshold:g} cannot "
+            "hold too: give target_high_rate, not threshold."
+        )
+
+
 @dataclass(frozen=True)
 class ControllerState:
     """What the controller knows, for logs and dashboards.
@@ -87,7 +103,17 @@ class BudgetController:
         quantiles: Sequence[float],
         **options: Any,
     ) -> BudgetController:
-        """A controller that meets a mean time per image, from measured times."""
+        """A controller that meets a mean time per image, from measured times.
+
+        Args:
+            budget_ms: mean milliseconds per image that may be spent.
+            router_ms, low_ms, high_ms: milliseconds of the router and of the two passes.
+            quantiles: the router's calibration.
+            **options: `window` and `band`.
+
+        Raises:
+            DualResError: If even all-low exceeds the budget, or high takes no longer than low.
+        """
         return cls(rate_for_budget(budget_ms, router_ms, low_ms, high_ms, "ms"), quantiles, **options)
 
     @property
@@ -102,7 +128,14 @@ class BudgetController:
         return float(np.quantile(self._scores, 1 - rate))
 
     def route(self, score: float) -> bool:
-        """Decide one image and learn from its score: True is high."""
+        """Decide one image and learn from its score.
+
+        Args:
+            score: the router's.
+
+        Returns:
+            True where the image goes high.
+        """
         high = score > self.threshold
         self._scores.append(float(score))
         self._routes.append(high)
@@ -126,6 +159,7 @@ class BudgetController:
 
     @property
     def state(self) -> ControllerState:
+        """Counts, rates and threshold as they are now."""
         fixed = float(np.mean(self._fixed)) if self._fixed else self.target
         full = len(self._fixed) == self._fixed.maxlen
         return ControllerState(
@@ -140,6 +174,7 @@ class BudgetController:
         )
 
     def to_dict(self) -> dict[str, float | int | bool]:
+        """The state by name, for logs."""
         return asdict(self.state)
 
 

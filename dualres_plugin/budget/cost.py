@@ -1,4 +1,4 @@
-"""Operating points: threshold <-> share at high <-> GMACs <-> milliseconds."""
+"""What a user may spend: one operating point, as a share at high, a threshold, GMACs or milliseconds."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ def rate_for_budget(budget: float, router: float, low: float, high: float, unit:
     Args:
         budget: mean cost per image that may be spent, in any unit.
         router, low, high: cost of the router and of the two passes, in the same unit.
+        unit: of all of them, for messages.
 
     Returns:
         β in [0, 1]; 1 where the budget is more than all-high needs.
@@ -55,5 +56,10 @@ def rate_for_budget(budget: float, router: float, low: float, high: float, unit:
 
 
 def cost_at(rate: float, router: float, low: float, high: float) -> float:
-    """Mean cost per image at a share of images at high, router included."""
+    """Mean cost per image at a share of images at high, router included.
+
+    Args:
+        rate: share at high, 0 to 1.
+        router, low, high: cost of the router and of the two passes, in any one unit.
+    """
     return router + low + rate * (high - low)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
 
 import typer
 
@@ -23,6 +24,7 @@ app = typer.Typer(
 
 @app.callback()
 def options(quiet: bool = typer.Option(False, "--quiet", "-q", help="Warnings only.")) -> None:
+    """What every command takes."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)
     logging.getLogger("dualres").setLevel(logging.WARNING if quiet else logging.INFO)
 
@@ -33,11 +35,15 @@ deploy.register(app)
 published.register(app)
 
 
-def main() -> None:
-    """Run the command line; bad input prints one message and exits with status 2."""
+def main(command: Callable[[], object] = app) -> None:
+    """Run the command line; bad input prints one message and exits with status 2.
+
+    Args:
+        command: what runs; tests give another.
+    """
     try:
         with one_message("dualres"):
-            app()
+            command()
     except KeyboardInterrupt:
         print("dualres: stopped; run the same command again to resume a profile.", file=sys.stderr)
         sys.exit(130)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from dualres_plugin.cli.options import Detector
+from dualres_plugin.cli.options import Detector, High, Low, Rate, Threshold, sizes
 
 
 def register(app: typer.Typer) -> None:
@@ -19,8 +19,6 @@ def register(app: typer.Typer) -> None:
 
 
 Router = Annotated[str, typer.Option(help="Folder of a router.")]
-High = Annotated[int | None, typer.Option(help="High size; the detector's own by default.")]
-Low = Annotated[int | None, typer.Option(help="Low size; half of high by default, or that of a pair.")]
 Photos = Annotated[str | None, typer.Option(help="Folder or glob of real photos.")]
 
 
@@ -31,8 +29,8 @@ def export(
     form: Annotated[str, typer.Option(help="cond, resize, branches or pair (docs/deployment.md).")] = "cond",
     high: High = None,
     low: Low = None,
-    target_high_rate: Annotated[float | None, typer.Option(help="Wanted share at high, 0 to 1 (default 0.5).")] = None,
-    threshold: Annotated[float | None, typer.Option(help="Score above which an image goes high.")] = None,
+    target_high_rate: Rate = None,
+    threshold: Threshold = None,
     nms: Annotated[bool, typer.Option("--nms", help="Put the host's NMS into the graph.")] = False,
     images: Photos = None,
     photos: Annotated[int, typer.Option(help="Photos to check the file with, both routes; 0: no check.")] = 8,
@@ -57,11 +55,10 @@ def export(
     net = ResolutionRouter.from_pretrained(router)
     if threshold is None:
         threshold = net.threshold_for(0.5 if target_high_rate is None else target_high_rate)
-    size = high or adapter.default_size
+    size, scale = sizes(adapter, low, high)
     made = export_model(
-        adapter, net, out, form=form, high=size, scale=low / size if low else None, threshold=threshold, nms=nms,
-        images=images, photos=photos,
-    )  # fmt: skip
+        adapter, net, out, form=form, high=size, scale=scale, threshold=threshold, nms=nms, images=images, photos=photos
+    )
     typer.echo(f"{made}: {_megabytes(made):.2f} MB, form {form}, threshold {threshold:+.4f}")
 
 
@@ -97,9 +94,9 @@ def bench(
     from dualres_plugin.router.network import ResolutionRouter
 
     adapter = load_detector(detector)
-    size = high or adapter.default_size
+    size, scale = sizes(adapter, low, high)
     settings = BenchSettings(
-        high=size, scale=low / size if low else adapter.default_scale, forms=tuple(forms.split(",")), images=images,
+        high=size, scale=scale, forms=tuple(forms.split(",")), images=images,
         count=count, threads=threads, rounds=rounds, memory=memory, check=check,
     )  # fmt: skip
     typer.echo(run_bench(adapter, ResolutionRouter.from_pretrained(router), out, settings).table())

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dualres_plugin.cli.options import Detector, Device, Seed, on_device
+from dualres_plugin.cli.options import Detector, Device, High, Low, Rate, Seed, Threshold, on_device, sizes
 
 if TYPE_CHECKING:
+    from dualres_plugin.budget.cost import Budget
     from dualres_plugin.predict.exported import ExportedPredictor
+    from dualres_plugin.predict.predictor import Predictor
 
 
 def register(app: typer.Typer) -> None:
@@ -24,8 +27,8 @@ def predict(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="Image, folder, glob, list file (.txt) or video.")],
     out: Annotated[Path, typer.Option(help="Where drawn images, detections.json and routes.csv go.")],
     router: Annotated[str | None, typer.Option(help="Folder of a router; the shipped default if none.")] = None,
-    target_high_rate: Annotated[float | None, typer.Option(help="Wanted share at high, 0 to 1 (default 0.5).")] = None,
-    threshold: Annotated[float | None, typer.Option(help="Score above which an image goes high.")] = None,
+    target_high_rate: Rate = None,
+    threshold: Threshold = None,
     hold: Annotated[
         bool, typer.Option("--hold", help="Hold the target rate when the content drifts (streams, videos).")
     ] = False,
@@ -33,10 +36,10 @@ def predict(
     ms: Annotated[
         float | None, typer.Option(help="Mean milliseconds per image to spend; times are measured on the first images.")
     ] = None,
-    high: Annotated[int | None, typer.Option(help="High size; the detector's own by default.")] = None,
-    low: Annotated[int | None, typer.Option(help="Low size; half of high by default, or that of a pair.")] = None,
+    high: High = None,
+    low: Low = None,
     conf: Annotated[float, typer.Option(help="Draw and list detections above this score.")] = 0.25,
-    batch: Annotated[int, typer.Option(help="Images per pass.")] = 1,
+    batch: Annotated[int | None, typer.Option(help="Images per pass (default 1).")] = None,
     save: Annotated[bool, typer.Option(help="Save drawn images or video.")] = True,
     show_routes: Annotated[
         bool, typer.Option("--show-routes", help="Write contact_sheet.jpg: thumbnails with routes, sorted by score.")
@@ -63,57 +66,77 @@ def predict(
     dualres predict yolo11n.pt photos/ --show-routes --save-txt --out runs/predict
     dualres predict yolo11n_dualres.onnx photos/ --out runs/predict
     """
-    from dualres_plugin.budget.controller import BudgetController
     from dualres_plugin.budget.cost import Budget
-    from dualres_plugin.common.errors import DualResError
-    from dualres_plugin.common.resize import check_scale
-    from dualres_plugin.hosts.registry import load_detector
     from dualres_plugin.predict.exported import is_exported
-    from dualres_plugin.predict.operating_point import choose_threshold
-    from dualres_plugin.predict.predictor import Predictor
     from dualres_plugin.predict.saving import Outputs, save_predictions
-    from dualres_plugin.router.network import ResolutionRouter, load_default_router
 
     outputs = Outputs(conf, save, show_routes, save_txt or save_conf, save_conf, ids)
+    setup = _Setup(router, low, high, batch, device)
+    made: ExportedPredictor | Predictor
     if is_exported(detector):
-        given = {"--router": router, "--gmacs": gmacs, "--ms": ms, "--high": high, "--low": low}
-        given |= {"--batch": None if batch == 1 else batch, "--device": None if device == "cpu" else device}
-        exported = _exported(detector, target_high_rate, threshold, hold, conf, given)
-        typer.echo(str(save_predictions(exported, source, out, outputs)))
-        return
-    budget = Budget(target_high_rate, threshold, gmacs, ms)
-    adapter = on_device(load_detector(detector), device)
-    size = high or adapter.default_size
-    scale = check_scale(low / size if low else adapter.default_scale)
-    net = ResolutionRouter.from_pretrained(router) if router else load_default_router()
-    limit = choose_threshold(net, adapter, size, scale, source, budget)
-    controller = None
-    if hold:
-        if threshold is not None:
-            raise DualResError("--hold keeps a rate: give --target-high-rate, --gmacs or --ms, not --threshold.")
-        controller = BudgetController(net.rate_of(limit), net.quantiles)
-    predictor = Predictor(adapter, net, limit, size, scale, batch, controller)
-    typer.echo(str(save_predictions(predictor, source, out, outputs)))
+        setup.refuse_for_exported(detector, gmacs, ms)
+        made = _exported(detector, target_high_rate, threshold, hold, conf)
+    else:
+        made = _routed(detector, source, Budget(target_high_rate, threshold, gmacs, ms), hold, setup)
+    typer.echo(str(save_predictions(made, source, out, outputs)))
 
 
-def _exported(
-    model: str, rate: float | None, threshold: float | None, hold: bool, conf: float, given: dict[str, Any]
-) -> ExportedPredictor:
-    from dualres_plugin.common.errors import DualResError
+@dataclass(frozen=True)
+class _Setup:
+    """The options that say what runs, and how; an exported model has all of that inside."""
+
+    router: str | None
+    low: int | None
+    high: int | None
+    batch: int | None
+    device: str
+
+    def refuse_for_exported(self, model: str, gmacs: float | None, ms: float | None) -> None:
+        """Raises DualResError if an option is given that an exported model does not take."""
+        from dualres_plugin.common.errors import DualResError
+
+        given = {"--router": self.router, "--gmacs": gmacs, "--ms": ms, "--high": self.high, "--low": self.low}
+        given |= {"--batch": self.batch, "--device": None if self.device == "cpu" else self.device}
+        inside = [name for name, value in given.items() if value is not None]
+        if inside:
+            raise DualResError(
+                f"'{model}' has its router and sizes inside and runs image by image in onnxruntime: "
+                f"leave out {', '.join(inside)}."
+            )
+
+
+def _routed(detector: str, source: str, budget: Budget, hold: bool, setup: _Setup) -> Predictor:
+    """A detector with its router in PyTorch."""
+    from dualres_plugin.hosts.registry import load_detector
+    from dualres_plugin.predict.operating_point import choose_gate
+    from dualres_plugin.predict.predictor import Predictor
+    from dualres_plugin.router.network import ResolutionRouter, load_default_router
+
+    _check_hold(hold, budget.threshold, "--target-high-rate, --gmacs or --ms")
+    adapter = on_device(load_detector(detector), setup.device)
+    size, scale = sizes(adapter, setup.low, setup.high)
+    router = ResolutionRouter.from_pretrained(setup.router) if setup.router else load_default_router()
+    gate = choose_gate(router, adapter, size, scale, source, budget, hold)
+    return Predictor(adapter, gate, size, scale, 1 if setup.batch is None else setup.batch)
+
+
+def _exported(model: str, rate: float | None, threshold: float | None, hold: bool, conf: float) -> ExportedPredictor:
+    """An exported file or pair in onnxruntime."""
     from dualres_plugin.predict.exported import ExportedPredictor
     from dualres_plugin.runtime.session import DualResSession
 
-    inside = [name for name, value in given.items() if value is not None]
-    if inside:
-        raise DualResError(
-            f"'{model}' has its router and sizes inside and runs image by image in onnxruntime: "
-            f"leave out {', '.join(inside)}."
-        )
-    if hold and threshold is not None:
-        raise DualResError("--hold keeps a rate: give --target-high-rate, not --threshold.")
+    _check_hold(hold, threshold, "--target-high-rate")
     if hold and rate is None:
         rate = 0.5
     return ExportedPredictor(DualResSession(model, threshold=threshold, target_high_rate=rate, hold_rate=hold), conf)
+
+
+def _check_hold(hold: bool, threshold: float | None, instead: str) -> None:
+    """The budget's own refusal, in the words of the command line."""
+    from dualres_plugin.common.errors import DualResError
+
+    if hold and threshold is not None:
+        raise DualResError(f"--hold keeps a rate: give {instead}, not --threshold.")
 
 
 def demo(

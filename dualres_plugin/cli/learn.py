@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dualres_plugin.cli.options import Detector, Device, Seed, on_device, short_name
+from dualres_plugin.cli.options import Detector, Device, High, Low, Seed, on_device, short_name, sizes
+
+if TYPE_CHECKING:
+    from dualres_plugin.profile.table import Profile
+    from dualres_plugin.router.network import ResolutionRouter
 
 
 def register(app: typer.Typer) -> None:
@@ -26,10 +30,8 @@ def profile(
         str | None, typer.Option(help="COCO annotations (.json) or an Ultralytics data.yaml; none: no labels.")
     ] = None,
     images: Annotated[Path | None, typer.Option(help="Image folder (not needed with a data.yaml).")] = None,
-    high: Annotated[
-        int | None, typer.Option(help="High size in pixels, as the host counts it; the detector's own by default.")
-    ] = None,
-    low: Annotated[int | None, typer.Option(help="Low size; half of high by default, or that of a pair.")] = None,
+    high: High = None,
+    low: Low = None,
     views: Annotated[int, typer.Option(help="Views per image: 1 the image alone, more adds crops and mosaics.")] = 1,
     split: Annotated[str, typer.Option(help="Split of a data.yaml.")] = "train",
     batch: Annotated[int, typer.Option(help="Images per pass.")] = 8,
@@ -50,7 +52,6 @@ def profile(
     dualres profile yolo11n.pt --images unlabelled/ --out runs/nolabels
     """
     from dualres_plugin.common.errors import DualResError
-    from dualres_plugin.common.resize import check_scale
     from dualres_plugin.hosts.registry import load_detector
     from dualres_plugin.profile.build import ProfileSettings, build_profile
     from dualres_plugin.profile.dataset import load_dataset
@@ -59,8 +60,7 @@ def profile(
         raise DualResError(f"--low {low} must be smaller than --high {high}.")
     dataset = load_dataset(data, images, split)
     adapter = on_device(load_detector(detector), device)
-    size = high or adapter.default_size
-    scale = check_scale(low / size if low else adapter.default_scale)
+    size, scale = sizes(adapter, low, high)
     settings = ProfileSettings(size, scale, views, batch, seed, thumbnail)
     made = build_profile(adapter, dataset, out, settings, detector_name=short_name(detector), workers=workers)
     low_gmacs, high_gmacs = made.gmacs
@@ -104,7 +104,7 @@ def train(
     dualres train runs/yolo runs/frcnn --gain agreement --out runs/universal
     dualres train runs/train --config configs/paper.yaml --tensorboard runs/tb --out runs/paper
     """
-    from dualres_plugin.common.files import make_dir
+    from dualres_plugin.common.files.atomic import make_dir
     from dualres_plugin.profile.table import Profile
     from dualres_plugin.train.config import TrainConfig
     from dualres_plugin.train.log import tensorboard_log
@@ -140,9 +140,7 @@ def evaluate(
         list[Path] | None,
         typer.Option(help="Profile of the same images at other sizes: adds what one fixed size gives. Repeatable."),
     ] = None,
-    target_high_rate: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Share at high that the operating point aims at.")
-    ] = 0.5,
+    target_high_rate: Annotated[float, typer.Option(help="Share at high, 0 to 1, of the operating point.")] = 0.5,
     detector: Annotated[
         str | None, typer.Option(help="Measure milliseconds with this detector and show them in the report.")
     ] = None,
@@ -157,13 +155,15 @@ def evaluate(
     dualres evaluate runs/val runs/router --out runs/report
     dualres evaluate runs/val runs/router --sizes runs/val-512 --detector yolo11n.pt --out runs/report
     """
-    from dualres_plugin.common.files import make_dir
+    from dualres_plugin.budget.calibration import check_rate
+    from dualres_plugin.common.files.atomic import make_dir
     from dualres_plugin.evaluate.evaluation import evaluate as run
     from dualres_plugin.evaluate.evaluation import summary
     from dualres_plugin.evaluate.report.write import write_evaluation
     from dualres_plugin.profile.table import Profile
     from dualres_plugin.router.network import ResolutionRouter
 
+    check_rate(target_high_rate)
     make_dir(out)
     loaded, net = Profile.load(profile), ResolutionRouter.from_pretrained(router)
     others = [Profile.load(p) for p in sizes or []]
@@ -178,20 +178,25 @@ def evaluate(
         progress=True,
         other_sizes=others,
     )
-    described: dict[str, Any] = {
-        "command": f"dualres evaluate {profile} {router} --target-high-rate {target_high_rate:g} "
-        f"--out {out} --seed {seed}",
-        "profile": {k: loaded.meta[k] for k in ("host", "detector", "dataset", "high", "scale")},
-        "router": {"backbone": net.config.backbone, "input_size": net.config.input_size, **net.info},
-        "seed": seed,
-    }
+    command = f"dualres evaluate {profile} {router} --target-high-rate {target_high_rate:g} --out {out} --seed {seed}"
     title = f"{loaded.meta['detector']} on {loaded.meta['dataset']}"
+    described = _described(command, net, loaded, seed)
     write_evaluation(out, result, loaded, title=title, run=described, timings=timings)
     typer.echo(summary(result))
     typer.echo(f"look at {out / 'report.html'}")
 
 
-def _timings(detector: str, router: Any, profile: Any, images: int = 16) -> dict[str, float]:
+def _described(command: str, router: ResolutionRouter, profile: Profile, seed: int) -> dict[str, Any]:
+    """What was run, for the report and metrics.json."""
+    return {
+        "command": command,
+        "profile": {k: profile.meta[k] for k in ("host", "detector", "dataset", "high", "scale")},
+        "router": {"backbone": router.config.backbone, "input_size": router.config.input_size, **router.info},
+        "seed": seed,
+    }
+
+
+def _timings(detector: str, router: ResolutionRouter, profile: Profile, images: int = 16) -> dict[str, float]:
     """Milliseconds of router and passes on the first photos of a profile."""
     from dualres_plugin.common.images import read_image
     from dualres_plugin.hosts.registry import load_detector
@@ -207,8 +212,8 @@ def swap(
     detector: Annotated[str, typer.Option(help="The detector to plug it into, as HOST:NAME.")],
     images: Annotated[Path, typer.Option(help="Unlabelled images like those to come.")],
     out: Annotated[Path, typer.Option(help="Folder of the recalibrated router.")],
-    high: Annotated[int | None, typer.Option(help="High size; the detector's own by default.")] = None,
-    low: Annotated[int | None, typer.Option(help="Low size; half of high by default, or that of a pair.")] = None,
+    high: High = None,
+    low: Low = None,
     device: Device = "cpu",
 ) -> None:
     """Plug a router into another detector: same weights, thresholds read off new images. No labels, no training.
@@ -217,16 +222,14 @@ def swap(
     Example:
     dualres swap runs/router --detector ultralytics:yolo11s.pt --images calib/ --out runs/router-s
     """
-    from dualres_plugin.common.files import make_dir
-    from dualres_plugin.common.resize import check_scale
+    from dualres_plugin.common.files.atomic import make_dir
     from dualres_plugin.hosts.registry import load_detector
     from dualres_plugin.router.network import ResolutionRouter
     from dualres_plugin.router.recalibrate import recalibrate
 
     adapter = on_device(load_detector(detector), device)
-    size = high or adapter.default_size
+    size, scale = sizes(adapter, low, high)
     net = ResolutionRouter.from_pretrained(router)
-    scale = check_scale(low / size if low else adapter.default_scale)
     make_dir(out)  # an unwritable folder is found now, not after the calibration
     count, cost = recalibrate(net, adapter, images, size, scale, short_name(detector))
     net.save(out)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from dualres_plugin.evaluate.published.points_file import Points
 
 # Imports of the package sit inside the commands: `dualres --help` must not wait for numpy or matplotlib.
@@ -168,7 +170,7 @@ def tables(
     rows = table_rows(everything)
     typer.echo(format_tables(rows))
     if csv is not None:
-        from dualres_plugin.common.files import write_text
+        from dualres_plugin.common.files.atomic import write_text
 
         write_text(csv, csv_text(rows))
         typer.echo(f"\nsaved {csv}")
@@ -209,7 +211,7 @@ def pareto(
         return
     chosen = None if families is None else families.split(",")
     drawn = figures(chosen, [_pair(text) for text in mix or []], curve or [], split)
-    from dualres_plugin.common.files import make_dir, write_text
+    from dualres_plugin.common.files.atomic import make_dir, write_text
     from dualres_plugin.evaluate.published.plot import plot_pareto
 
     make_dir(out)
@@ -240,12 +242,12 @@ def _list(split: str) -> None:
         typer.echo(f"{family:14} {', '.join(names)}")
 
 
-def _save(figure: object, path: Path) -> None:
+def _save(figure: Figure, path: Path) -> None:
     from dualres_plugin.common.errors import DualResError
-    from dualres_plugin.common.files import atomic_write
+    from dualres_plugin.common.files.atomic import atomic_write
 
     if path.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise DualResError(f"cannot draw '{path}': give a name that ends in .png, .svg or .pdf.")
     with atomic_write(path) as temporary:
-        figure.savefig(temporary, dpi=150)  # type: ignore[attr-defined]
+        figure.savefig(temporary, dpi=150)
     typer.echo(f"saved {path}", err=True)

@@ -115,7 +115,11 @@ class Card:
 
     @classmethod
     def from_json(cls, text: str, where: str) -> Card:
-        """Read the metadata of `where` (a name for messages).
+        """Read what `to_json` wrote.
+
+        Args:
+            text: the JSON.
+            where: the file that it comes from, for messages.
 
         Raises:
             DualResError: If it is damaged, or of another version.

@@ -27,6 +27,8 @@ def draw(
 
     Args:
         pixels: (H, W, 3) RGB uint8.
+        found: in pixels of the photo.
+        names: label -> class name; None shows the label.
         caption: e.g. the route; none when empty.
         least_score: detections below this are left out.
         route: "high" or "low" colours the caption.
@@ -48,8 +50,16 @@ def draw(
 
 
 def tag(canvas: ImageDraw.ImageDraw, at: tuple[float, float], text: str, colour: str, font: Font, above: bool) -> None:
-    """Text on a filled box whose lower (`above`) or upper left corner is `at`; kept inside the picture on the left,
-    right and top."""
+    """Text on a filled box, kept inside the picture on the left, right and top.
+
+    Args:
+        canvas: is drawn on.
+        at: (x, y) in pixels of the box's lower (`above`) or upper left corner.
+        text: one line.
+        colour: of the box, "#RRGGBB"; the text is black or white.
+        font: of the text.
+        above: the box stands on `at` instead of hanging from it.
+    """
     x0, y0, x1, y1 = canvas.textbbox((0, 0), text, font=font)
     width, height = x1 - x0 + 6, y1 - y0 + 4
     left = max(0.0, min(at[0], canvas.im.size[0] - width))

@@ -1,9 +1,12 @@
-"""Counting compute: GMACs everywhere, GFLOPs = 2 x GMACs beside it."""
+"""What a pass costs: GMACs by counting, with GFLOPs = 2 x GMACs beside them, and milliseconds by the clock."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
+from torch.utils.benchmark import timer
 from torch.utils.flop_counter import FlopCounterMode
 
 from dualres_plugin.common.modes import in_eval
@@ -14,10 +17,28 @@ def gmacs(module: nn.Module, *inputs: Tensor) -> float:
 
     `torch.utils.flop_counter` counts convolutions and matrix products at 2 FLOPs per multiply-accumulate;
     this halves it.
+
+    Args:
+        module: left in the mode it is in.
+        inputs: what it is called with; their batch counts.
     """
     with in_eval(module), torch.no_grad(), FlopCounterMode(display=False) as counter:
         module(*inputs)
     return float(counter.get_total_flops()) / 2e9
+
+
+def milliseconds(step: Callable[[], object]) -> float:
+    """Time of one call in milliseconds.
+
+    A GPU works on while Python goes on: `timer` waits for it, before the call so that earlier work does not count, and
+    after it so that all of its own does.
+
+    Args:
+        step: is called once.
+    """
+    start = timer()
+    step()
+    return 1e3 * (timer() - start)
 
 
 def format_gmacs(value: float) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # the exported runtime reads photos without torch
     from dualres_plugin.common.types import RouterImages
 
 Item = TypeVar("Item")
+OnSkip = Callable[[str], object]  # told why an image is left out
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 VIDEO_SUFFIXES = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"}
 
@@ -44,16 +45,23 @@ class SourceImage:
         """(3, H, W) RGB in [0, 1]."""
         import torch
 
+        from dualres_plugin.common.resize import to_unit
+
         # Pixels straight from an image library may be read-only, which torch warns about.
         pixels = np.require(self.pixels, requirements=["C", "W"])
-        return torch.from_numpy(pixels).permute(2, 0, 1).float().div_(255)
+        return to_unit(torch.from_numpy(pixels).permute(2, 0, 1))
 
 
 def read_image(path: Path | str, size: tuple[int, int] | None = None) -> np.ndarray:
-    """Decode a photo to (H, W, 3) RGB uint8.
+    """Decode a photo, turned as its EXIF data say: the hosts do so too.
 
-    EXIF rotation is applied, as the hosts do; where `size` (height, width) is given and only the unrotated pixels
-    have it, the boxes were drawn on those, so they are kept.
+    Args:
+        path: the file.
+        size: (height, width) that its annotation states. Where only the unrotated pixels have it, the boxes were drawn
+            on those, so they are kept.
+
+    Returns:
+        (H, W, 3) RGB uint8.
 
     Raises:
         UnreadableImageError: If the file is missing, empty, truncated or no image, or its size is not `size`.
@@ -95,7 +103,7 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
 
 
 def image_size(path: Path | str) -> tuple[int, int]:
-    """(height, width) as displayed, from the header alone.
+    """(height, width) in pixels as displayed, from the header alone.
 
     Raises:
         UnreadableImageError: If the header cannot be read.
@@ -112,6 +120,9 @@ def image_size(path: Path | str) -> tuple[int, int]:
 def list_images(folder: Path | str) -> list[Path]:
     """All image files below a folder, sorted.
 
+    Args:
+        folder: is searched to the bottom.
+
     Raises:
         DualResError: If the folder is missing or holds none.
     """
@@ -124,15 +135,19 @@ def list_images(folder: Path | str) -> list[Path]:
     return found
 
 
-def iter_source(source: Any, on_skip: Any = None) -> Iterator[SourceImage]:
+def iter_source(source: Any, on_skip: OnSkip | None = None) -> Iterator[SourceImage]:
     """Images of what people pass as a source: path, folder, glob, list file (.txt), video, array, tensor, or many.
 
     A list or tuple holds paths, arrays, tensors or PIL images; an iterator, such as a camera's frames, is read no
     further than its images are used.
 
     Args:
+        source: arrays are (H, W, 3) RGB uint8, tensors (3, H, W) RGB in [0, 1].
         on_skip: called with the message of each unreadable file of a folder, glob or list, which is then left out;
             a single unreadable file raises.
+
+    Yields:
+        One image at a time, with its name.
 
     Raises:
         DualResError: If the source does not exist or cannot be read.
@@ -153,7 +168,12 @@ def iter_source(source: Any, on_skip: Any = None) -> Iterator[SourceImage]:
 
 
 def in_batches(items: Iterable[Item], count: int) -> Iterator[list[Item]]:
-    """The items in lists of `count`, the last one shorter, read as they are used."""
+    """The items in lists, read as they are used.
+
+    Args:
+        items: any number of them.
+        count: length of a list; the last one may be shorter.
+    """
     left = iter(items)
     while part := list(islice(left, count)):
         yield part
@@ -161,6 +181,9 @@ def in_batches(items: Iterable[Item], count: int) -> Iterator[list[Item]]:
 
 def expand_source(source: str | Path) -> list[Path]:
     """The files that a path, folder, glob or list file stands for.
+
+    Args:
+        source: a list file (.txt) has a path per line, relative to itself.
 
     Raises:
         DualResError: If there are none.
@@ -179,7 +202,7 @@ def expand_source(source: str | Path) -> list[Path]:
     return found
 
 
-def _one(item: Any, name: str, on_skip: Any) -> Iterator[SourceImage]:
+def _one(item: Any, name: str, on_skip: OnSkip | None) -> Iterator[SourceImage]:
     if isinstance(item, SourceImage):
         yield item
     elif hasattr(item, "detach"):  # a tensor
@@ -199,6 +222,9 @@ def _one(item: Any, name: str, on_skip: Any) -> Iterator[SourceImage]:
 
 def video_rate(path: Path) -> float:
     """Frames per second of a video; 25 where the file does not say.
+
+    Args:
+        path: of the video.
 
     Raises:
         DualResError: If the video cannot be opened.
@@ -239,7 +265,14 @@ def _frames(path: Path) -> Iterator[SourceImage]:
 
 
 def router_images_of(images: Sequence[np.ndarray]) -> RouterImages:
-    """RGB uint8 arrays -> the router's input; the whole picture is content."""
+    """The router's input for photos without padding.
+
+    Args:
+        images: (H, W, 3) RGB uint8 each.
+
+    Returns:
+        One (3, H, W) tensor and content box per image; the whole picture is content.
+    """
     from dualres_plugin.common.types import RouterImages
 
     tensors = [SourceImage("", image).tensor() for image in images]

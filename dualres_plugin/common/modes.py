@@ -13,6 +13,9 @@ def in_eval(module: nn.Module) -> Iterator[None]:
     """Put a module into eval mode, and every part back into its own mode afterwards.
 
     `module.train(flag)` would put parts that are frozen in eval (batch norm of a detector) into training too.
+
+    Args:
+        module: with all its parts.
     """
     modes = [(part, part.training) for part in module.modules()]
     module.eval()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -13,12 +12,12 @@ from torch import Tensor
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.types import RouterImages
 
-if TYPE_CHECKING:
-    pass
-
 
 def check_scale(scale: float) -> float:
-    """Return `scale` if it is a valid low/high ratio.
+    """Return `scale` if it is a valid low / high ratio.
+
+    Args:
+        scale: low size over high size.
 
     Raises:
         DualResError: If it is not inside (0, 1).
@@ -37,6 +36,11 @@ def low_size(size: tuple[int, int], scale: float, stride: int) -> tuple[int, int
 
     Rounding up per axis keeps every detector's stride, so the two axes may shrink by different ratios:
     480x640 at 0.5 and stride 32 is 256x320, not 240x320.
+
+    Args:
+        size: (height, width) of the high input in pixels.
+        scale: low / high ratio.
+        stride: of the detector, in pixels.
     """
     # The small subtraction keeps 640 * 0.55 = 352.00000000000006 from being rounded up a whole stride.
     h, w = (max(stride, math.ceil(side * scale / stride - 1e-9) * stride) for side in size)
@@ -47,11 +51,29 @@ def _up(side: int, stride: int) -> int:
     return math.ceil(side / stride) * stride
 
 
-def resize_images(images: Tensor, size: tuple[int, int], antialias: bool = True) -> Tensor:
-    """Bilinear resize of (B, C, H, W) to (height, width).
+def to_unit(pixels: Tensor) -> Tensor:
+    """Pixels as networks take them.
 
-    `antialias` averages over the pixels that shrink into one, as image libraries do when they make a
-    thumbnail; without it every other pixel is dropped, which is cheaper and what an ONNX `Resize` does.
+    Args:
+        pixels: uint8 of any shape, 0 to 255.
+
+    Returns:
+        float32 of the same shape, 0 to 1.
+    """
+    return torch.div(pixels, 255).float()
+
+
+def resize_images(images: Tensor, size: tuple[int, int], antialias: bool = True) -> Tensor:
+    """Bilinear resize, the one that every part of this package uses.
+
+    Args:
+        images: (B, C, H, W) float.
+        size: wanted (height, width).
+        antialias: average over the pixels that shrink into one, as image libraries do when they make a thumbnail;
+            without it every other pixel is dropped, which is cheaper and what an ONNX `Resize` does.
+
+    Returns:
+        (B, C, height, width); `images` itself where it has that size already.
     """
     if tuple(images.shape[-2:]) == tuple(size):
         return images
@@ -59,22 +81,43 @@ def resize_images(images: Tensor, size: tuple[int, int], antialias: bool = True)
 
 
 def axis_ratio(high: Sequence[int], low: Sequence[int]) -> tuple[float, float]:
-    """(x, y) factors that take low-resolution pixels to high-resolution pixels, from two (height, width)."""
+    """Factors that take low-resolution pixels to high-resolution pixels.
+
+    Args:
+        high, low: (height, width) in pixels.
+
+    Returns:
+        (x, y).
+    """
     return high[1] / low[1], high[0] / low[0]
 
 
 def scale_boxes(boxes: Tensor, ratio: tuple[float, float]) -> Tensor:
-    """Multiply (..., 4) xyxy or xywh boxes by an (x, y) ratio."""
+    """Multiply boxes by a ratio.
+
+    Args:
+        boxes: (..., 4), xyxy or xywh.
+        ratio: (x, y) factors.
+
+    Returns:
+        (..., 4), new.
+    """
     x, y = ratio
     return boxes * torch.tensor([x, y, x, y], dtype=boxes.dtype, device=boxes.device)
 
 
 def make_thumbnails(batch: RouterImages, size: int) -> Tensor:
-    """The canonical router input: content only, RGB in [0, 1], antialiased bilinear to (B, 3, size, size)."""
-    rows = []
-    for image, (x0, y0, x1, y1) in zip(batch.images, batch.content):
-        photo = image[None, :, y0:y1, x0:x1].float()
-        rows.append(
-            F.interpolate(photo, size=(size, size), mode="bilinear", align_corners=False, antialias=True).clamp(0, 1)
-        )
+    """The canonical router input: content only, RGB in [0, 1], antialiased.
+
+    Args:
+        batch: B images with their content boxes.
+        size: side of the thumbnails in pixels.
+
+    Returns:
+        (B, 3, size, size) float32.
+    """
+    rows = [
+        resize_images(image[None, :, y0:y1, x0:x1].float(), (size, size)).clamp(0, 1)
+        for image, (x0, y0, x1, y1) in zip(batch.images, batch.content)
+    ]
     return torch.cat(rows) if rows else torch.zeros(0, 3, size, size)

@@ -16,10 +16,12 @@ class Routed(Protocol):
     """An `ImageDecision`, or anything else with a route and a score (this module runs without torch)."""
 
     @property
-    def route(self) -> str: ...
+    def route(self) -> str:
+        """Either "high" or "low"."""
 
     @property
-    def score(self) -> float: ...
+    def score(self) -> float:
+        """The router's."""
 
 
 def supervision() -> Any:
@@ -66,7 +68,12 @@ def to_supervision(
 
 
 def with_names(found: Any, names: dict[int, str] | None) -> Any:
-    """The same detections with class names where supervision's annotators look for them."""
+    """The same detections with class names where supervision's annotators look for them.
+
+    Args:
+        found: `supervision.Detections`, changed in place.
+        names: label -> class name; None adds nothing.
+    """
     if names is not None:
         found.data["class_name"] = np.array([names.get(int(i), str(i)) for i in found.class_id], dtype=str)
     return found
@@ -76,6 +83,10 @@ def with_route(found: Any, route: Routed) -> Any:
     """The same detections with the route of their image: `data["route"]` and `data["route_score"]`, one per box.
 
     They are kept per box, not in `metadata`, because detections with different metadata cannot be merged.
+
+    Args:
+        found: `supervision.Detections`, changed in place.
+        route: of the image.
     """
     found.data["route"] = np.full(len(found), route.route, dtype="<U4")
     found.data["route_score"] = np.full(len(found), route.score, dtype=np.float32)

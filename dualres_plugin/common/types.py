@@ -29,7 +29,14 @@ class Detections:
 
     @classmethod
     def from_arrays(cls, boxes: object, scores: object, labels: object, limit: int | None = None) -> Detections:
-        """Sort by score (stable, highest first) and keep the first `limit`."""
+        """Sort by score, stable, highest first.
+
+        Args:
+            boxes: (N, 4) xyxy in pixels of the original image.
+            scores: (N,).
+            labels: (N,).
+            limit: keep the first so many; None keeps all.
+        """
         b = np.asarray(boxes, dtype=np.float32).reshape(-1, 4)
         s = np.asarray(scores, dtype=np.float32).reshape(-1)
         n = np.asarray(labels, dtype=np.int64).reshape(-1)
@@ -38,6 +45,7 @@ class Detections:
 
     @classmethod
     def empty(cls) -> Detections:
+        """Nothing found."""
         return cls.from_arrays([], [], [])
 
 
@@ -101,6 +109,7 @@ class Decision:
         return float(self.high.float().mean()) if len(self.high) else 0.0
 
     def of(self, i: int) -> ImageDecision:
+        """The routing of the image with number `i` of the batch."""
         return ImageDecision("high" if bool(self.high[i]) else "low", float(self.scores[i]), self.threshold)
 
 
@@ -117,5 +126,12 @@ class ImageDecision:
 
 
 def as_index(mask: Tensor) -> Tensor:
-    """(B,) bool -> indices, int64."""
+    """Where a mask is true.
+
+    Args:
+        mask: (B,) bool.
+
+    Returns:
+        (n,) int64 indices.
+    """
     return torch.nonzero(mask, as_tuple=False).flatten()

@@ -19,7 +19,11 @@ def read_state_dict(path: Path | str, what: str) -> dict[str, Tensor]:
     """The tensors of a safetensors file, or of a PyTorch file read with `weights_only=True`: no pickled code is run.
 
     Args:
+        path: of the file.
         what: names the file in messages, such as "detector weights".
+
+    Returns:
+        Name -> tensor; averaged weights where the file holds some.
 
     Raises:
         DualResError: If the file is missing or unreadable, or holds no state dict.

@@ -13,7 +13,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.fcos import FCOSClassificationHead, FCOSHead, FCOSRegressionHead
 
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.files import atomic_write
+from dualres_plugin.common.files.atomic import atomic_write
 from dualres_plugin.demo.scenes import CLASSES
 from dualres_plugin.router.blocks import PYRAMID, DemoBackbone
 
@@ -47,7 +47,10 @@ def build_demo_detector(pretrained: bool = True) -> FCOS:
     scales the long side of every picture to `HIGH_SIZE`. Labels are 1-based: `CLASSES[label - 1]`.
 
     Args:
-        pretrained: Load the weights that come with the package; otherwise they are random.
+        pretrained: load the weights that come with the package; otherwise they are random.
+
+    Returns:
+        The detector.
 
     Raises:
         DualResError: If the weights are missing or do not fit.
@@ -74,6 +77,10 @@ def build_demo_detector(pretrained: bool = True) -> FCOS:
 def load_weights(model: nn.Module, path: Path | str) -> None:
     """Load a safetensors file into the model, in place; half precision becomes the model's own.
 
+    Args:
+        model: changed in place.
+        path: of the file.
+
     Raises:
         DualResError: If the file is missing, is not safetensors, or its tensors are not the model's.
     """
@@ -91,7 +98,12 @@ def load_weights(model: nn.Module, path: Path | str) -> None:
 
 
 def save_weights(model: nn.Module, path: Path | str) -> None:
-    """Write the model's weights as half-precision safetensors, atomically."""
+    """Write the model's weights as half-precision safetensors, atomically.
+
+    Args:
+        model: stays as it is.
+        path: of the file.
+    """
     state = {
         name: (value.half() if value.is_floating_point() else value).detach().cpu().contiguous()
         for name, value in model.state_dict().items()
@@ -101,5 +113,12 @@ def save_weights(model: nn.Module, path: Path | str) -> None:
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Number of trainable values."""
+    """Number of trainable values.
+
+    Args:
+        model: any network.
+
+    Returns:
+        Of all its parameters.
+    """
     return sum(value.numel() for value in model.parameters())

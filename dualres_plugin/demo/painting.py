@@ -28,8 +28,8 @@ class Outline:
     Attributes:
         points: (P, 2) corners, x y.
         hole: (P, 2) corners of the hole, or None.
-        width: Width of the box.
-        height: Height of the box.
+        width: width of the box.
+        height: height of the box.
     """
 
     points: Array
@@ -73,7 +73,16 @@ _POLYGONS: dict[str, Callable[[Rng], Array]] = {
 
 
 def make_outline(rng: Rng, name: str, size: float) -> Outline:
-    """The named shape, turned, squeezed a little, and scaled: the longer side of its box is `size` pixels."""
+    """The named shape, turned, squeezed a little, and scaled: the longer side of its box is `size` pixels.
+
+    Args:
+        rng: source of turn and squeeze.
+        name: one of the classes or distractors.
+        size: longer side of the box in pixels.
+
+    Returns:
+        The outline at the origin.
+    """
     points = _POLYGONS[name](rng)
     angle, squeeze = rng.uniform(0, 2 * math.pi), rng.uniform(0.8, 1.0)
     turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
@@ -88,7 +97,18 @@ def make_outline(rng: Rng, name: str, size: float) -> Outline:
 
 
 def find_place(rng: Rng, outline: Outline, width: int, height: int, taken: Sequence[Box]) -> Box | None:
-    """A box inside the picture that hides little of the boxes already taken; None if there is no room."""
+    """A box inside the picture that hides little of the boxes already taken.
+
+    Args:
+        rng: source of the tries.
+        outline: what to place.
+        width: of the picture in pixels.
+        height: of the picture in pixels.
+        taken: boxes of other objects.
+
+    Returns:
+        x1 y1 x2 y2 in pixels; None if there is no room.
+    """
     for _ in range(30):
         x = float(rng.uniform(1, width - outline.width - 1))
         y = float(rng.uniform(1, height - outline.height - 1))
@@ -138,7 +158,16 @@ def _clouds(rng: Rng, height: int, width: int, cells: int) -> Array:
 
 
 def make_background(rng: Rng, height: int, width: int) -> Array:
-    """A ground of two colours mixed by clouds, grain and often a pattern."""
+    """A ground of two colours mixed by clouds, grain and often a pattern.
+
+    Args:
+        rng: source of everything.
+        height: in pixels.
+        width: in pixels.
+
+    Returns:
+        (height, width, 3) float32, 0 to 255.
+    """
     first, second = _colours(rng, 2, vivid=0.6)
     mix = 0.5 + 0.3 * _clouds(rng, height, width, int(rng.integers(2, 6)))
     strength = np.float32(rng.uniform(0.0, 0.5))
@@ -165,7 +194,15 @@ def _cover(outline: Outline, box: Box, shape: tuple[int, ...], origin: tuple[int
 
 
 def paint(rng: Rng, canvas: Array, outline: Outline, box: Box, contrast: float) -> None:
-    """Paint a shape and its shadow onto the canvas, in place, in a colour `contrast` away from the ground."""
+    """Paint a shape and its shadow onto the canvas, in place, in a colour `contrast` away from the ground.
+
+    Args:
+        rng: source of colour, texture and shadow.
+        canvas: (H, W, 3) float32, 0 to 255.
+        outline: what to paint.
+        box: where, see `find_place`.
+        contrast: least distance of the colour from the ground in RGB, where one of eight tries has it.
+    """
     x1, y1 = math.floor(box[0]), math.floor(box[1])
     patch = canvas[y1 : math.ceil(box[3]), x1 : math.ceil(box[2])]
     cover = _cover(outline, box, patch.shape, (x1, y1))
@@ -188,7 +225,15 @@ def paint(rng: Rng, canvas: Array, outline: Outline, box: Box, contrast: float) 
 
 
 def photograph(rng: Rng, canvas: Array) -> npt.NDArray[np.uint8]:
-    """Light, blur and noise, as a camera adds them; overwrites the canvas."""
+    """Light, blur and noise, as a camera adds them; overwrites the canvas.
+
+    Args:
+        rng: source of everything.
+        canvas: (H, W, 3) float32, 0 to 255.
+
+    Returns:
+        (H, W, 3) uint8.
+    """
     height, width = canvas.shape[:2]
     angle, slope = rng.uniform(0, 2 * math.pi), rng.uniform(0.0, 0.3)
     y = np.linspace(-1, 1, height, dtype=np.float32)[:, None] * (slope * math.sin(angle))

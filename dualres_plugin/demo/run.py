@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torchvision.models.detection import FCOS
 
-from dualres_plugin.common.files import make_dir
+from dualres_plugin.common.files.atomic import make_dir
 from dualres_plugin.demo.detector import HIGH_SIZE, LOW_SIZE, build_demo_detector
 from dualres_plugin.demo.scenes import write_coco
 from dualres_plugin.evaluate.evaluation import Evaluation, evaluate, summary
@@ -20,6 +20,7 @@ from dualres_plugin.profile.build import ProfileSettings, build_profile
 from dualres_plugin.profile.dataset import load_dataset
 from dualres_plugin.profile.table import Profile
 from dualres_plugin.router.config import RouterConfig
+from dualres_plugin.router.gate import Gate
 from dualres_plugin.router.network import ResolutionRouter
 from dualres_plugin.train.config import TrainConfig
 from dualres_plugin.train.train import train_router
@@ -35,6 +36,13 @@ def run_demo(out: Path, images: int, seed: int, echo: Callable[[str], None]) -> 
         out: gets `scenes/`, `profile-train/`, `profile-val/`, `router/`, `predict/` and the report.
         images: scenes to learn from; two thirds as many are evaluated on.
         seed: other scenes and another training.
+        echo: called with lines of text for people.
+
+    Returns:
+        The evaluation of the router.
+
+    Raises:
+        DualResError: If `out` cannot be written.
     """
     start = time.perf_counter()
     make_dir(out)
@@ -68,7 +76,7 @@ def run_demo(out: Path, images: int, seed: int, echo: Callable[[str], None]) -> 
             "router": router.info,
         },
     )
-    predictor = Predictor(detector, router, router.threshold_for(0.5), HIGH_SIZE, LOW_SIZE / HIGH_SIZE)
+    predictor = Predictor(detector, Gate(router, router.threshold_for(0.5)), HIGH_SIZE, LOW_SIZE / HIGH_SIZE)
     save_some(predictor, folders["val"], out / "predict", 12)
     echo(summary(result))
     echo(f"done in {time.perf_counter() - start:.0f} s; look at {out / 'report.html'} and {out / 'predict'}")
@@ -76,7 +84,14 @@ def run_demo(out: Path, images: int, seed: int, echo: Callable[[str], None]) -> 
 
 
 def demo_router(detector: FCOS) -> ResolutionRouter:
-    """A router that looks through the detector's own body at thumbnail size; its head is still to be fitted."""
+    """A router that looks through the detector's own body at thumbnail size; its head is still to be fitted.
+
+    Args:
+        detector: the demo's.
+
+    Returns:
+        The router.
+    """
     transform = detector.transform
     config = RouterConfig("demo", ROUTER_SIZE, [1, 2, 3, 4], 0, tuple(transform.image_mean), tuple(transform.image_std))
     router = ResolutionRouter(config)
@@ -86,7 +101,14 @@ def demo_router(detector: FCOS) -> ResolutionRouter:
 
 
 def save_some(predictor: Predictor, folder: Path, out: Path, count: int) -> None:
-    """Draw the detections of the first few images of a folder."""
+    """Draw the detections of the first few images of a folder.
+
+    Args:
+        predictor: draws and routes.
+        folder: of the images.
+        out: gets the pictures; made if it is missing.
+        count: how many images.
+    """
     listed = make_dir(out) / "images.txt"
     chosen = sorted(folder.iterdir())[:count]
     listed.write_text("\n".join(str(p.resolve()) for p in chosen))

@@ -27,7 +27,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.files import atomic_dir, make_dir, write_json
+from dualres_plugin.common.files.atomic import atomic_dir, make_dir, write_json
 from dualres_plugin.demo.painting import Box, Rng, find_place, make_background, make_outline, paint, photograph
 
 CLASSES: tuple[str, ...] = ("disc", "ring", "square", "triangle", "star", "cross")
@@ -81,8 +81,8 @@ def generate_scene(seed: int, index: int) -> Scene:
     """Draw scene number `index` of the stream `seed`.
 
     Args:
-        seed: Stream of scenes, 0 or more.
-        index: Position in the stream, 0 or more.
+        seed: stream of scenes, 0 or more.
+        index: position in the stream, 0 or more.
 
     Returns:
         The scene; the same arguments give the same pixels.
@@ -133,10 +133,10 @@ def generate_scenes(seed: int, split: str, n: int, workers: int = 0) -> Iterator
     Splits of different name hold different scenes, also with the same seed.
 
     Args:
-        seed: Stream of scenes.
-        split: Name of the split.
-        n: Number of scenes.
-        workers: Processes that draw; 0 draws in this one. The scenes do not depend on it.
+        seed: stream of scenes.
+        split: name of the split.
+        n: number of scenes.
+        workers: processes that draw; 0 draws in this one. The scenes do not depend on it.
 
     Yields:
         The scenes, in order.
@@ -152,7 +152,11 @@ def generate_scenes(seed: int, split: str, n: int, workers: int = 0) -> Iterator
 
 
 def split_start(split: str) -> int:
-    """The first scene index of a named split: splits of one seed share no scene."""
+    """The first scene index of a named split: splits of one seed share no scene.
+
+    Returns:
+        An index.
+    """
     return zlib.crc32(split.encode()) << 20
 
 
@@ -163,11 +167,11 @@ def write_coco(out: Path | str, split: str, n: int, seed: int, workers: int = 0)
     different scenes, also with the same seed. Both results appear only once they are complete.
 
     Args:
-        out: Folder to write to.
-        split: Name of the split, such as `train`.
-        n: Number of scenes, from 1 to 2**20.
-        seed: Stream of scenes.
-        workers: Processes that draw; 0 draws in this one.
+        out: folder to write to.
+        split: name of the split, such as `train`.
+        n: number of scenes, from 1 to 2**20.
+        seed: stream of scenes.
+        workers: processes that draw; 0 draws in this one.
 
     Returns:
         The annotation file and the image folder.
@@ -193,7 +197,14 @@ def write_coco(out: Path | str, split: str, n: int, seed: int, workers: int = 0)
 
 
 def coco_dataset(scenes: Iterable[Scene]) -> dict[str, Any]:
-    """The scenes' labels in COCO's format; ids count from 1."""
+    """The scenes' labels in COCO's format; ids count from 1.
+
+    Args:
+        scenes: in the order of their ids.
+
+    Returns:
+        What the annotation file holds.
+    """
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for image_id, scene in enumerate(scenes, 1):

@@ -9,26 +9,22 @@ draws the scenes, trains at mixed resolutions, measures AP at both sizes on unse
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
 import math
 import os
 import time
-from collections.abc import Iterator, Sequence
-from copy import deepcopy
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchvision.models.detection import FCOS
 from tqdm import tqdm
 
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.files import make_dir, write_json
+from dualres_plugin.common.files.atomic import make_dir, write_json
 from dualres_plugin.demo.detector import (
     HIGH_SIZE,
     LOW_SIZE,
@@ -38,7 +34,8 @@ from dualres_plugin.demo.detector import (
     load_weights,
     save_weights,
 )
-from dualres_plugin.demo.scenes import CLASSES, Scene, coco_dataset, generate_scenes
+from dualres_plugin.demo.measure import average_precision, set_size, to_tensor
+from dualres_plugin.demo.scenes import CLASSES, Scene, generate_scenes
 
 BATCH = 8
 SIZES = {128: 0.25, 160: 0.1, 192: 0.15, 256: 0.5}
@@ -48,25 +45,23 @@ WEIGHT_DECAY = 0.02
 EMA_DECAY = 0.998
 TEST_SCENES = 200
 
+Tensors = tuple[Tensor, ...] | list[Tensor]
 Batch = tuple[list[Tensor], list[dict[str, Tensor]]]
-
-
-def set_size(model: FCOS, size: int) -> None:
-    """Make the model scale the long side of its pictures to `size` pixels."""
-    model.transform.min_size = (size,)
-    model.transform.max_size = size
-
-
-def to_tensor(image: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:
-    """(H, W, 3) uint8 to (3, H, W) float in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 255
 
 
 # --- batches ----------------------------------------------------------------------------------------------
 
 
 def batches(scenes: Sequence[Scene], rng: np.random.Generator) -> Iterator[Batch]:
-    """One epoch of augmented batches; pictures of a batch have one shape, so that padding costs little."""
+    """One epoch of augmented batches; pictures of a batch have one shape, so that padding costs little.
+
+    Args:
+        scenes: what to draw from; each is used at most once.
+        rng: source of the order and the augmentation.
+
+    Yields:
+        `BATCH` pictures, (3, H, W) in [0, 1], and torchvision's targets for them.
+    """
     shapes = [tuple(sorted(scene.image.shape[:2])) for scene in scenes]
     groups = []
     for shape in sorted(set(shapes)):
@@ -79,7 +74,14 @@ def batches(scenes: Sequence[Scene], rng: np.random.Generator) -> Iterator[Batch
 
 
 def count_batches(scenes: Sequence[Scene]) -> int:
-    """How many batches `batches` gives."""
+    """How many batches `batches` gives.
+
+    Args:
+        scenes: as there.
+
+    Returns:
+        Batches of an epoch.
+    """
     shapes = [tuple(sorted(scene.image.shape[:2])) for scene in scenes]
     return sum(shapes.count(shape) // BATCH for shape in set(shapes))
 
@@ -88,9 +90,9 @@ def augment(scene: Scene, upright: bool, rng: np.random.Generator) -> tuple[Tens
     """Turn, mirror and recolour a scene; what makes a class survives all of it.
 
     Args:
-        scene: The scene.
-        upright: Return a picture at least as high as wide; otherwise at least as wide as high.
-        rng: Source of the random choices.
+        scene: the scene.
+        upright: return a picture at least as high as wide; otherwise at least as wide as high.
+        rng: source of the random choices.
 
     Returns:
         The (3, H, W) picture in [0, 1] and torchvision's target for it.
@@ -113,14 +115,24 @@ def augment(scene: Scene, upright: bool, rng: np.random.Generator) -> tuple[Tens
 # --- training ---------------------------------------------------------------------------------------------
 
 
-def train(model: FCOS, scenes: Sequence[Scene], epochs: int, seed: int) -> FCOS:
-    """Train in place and return the running average of the weights, in evaluation mode.
+def train(model: FCOS, scenes: Sequence[Scene], epochs: int, seed: int, sizes: Mapping[int, float] = SIZES) -> FCOS:
+    """Train at mixed resolutions, in place.
+
+    Args:
+        model: the detector to train.
+        scenes: what to learn from; at least one batch of one shape.
+        epochs: passes over the scenes.
+        seed: of the order, the augmentation and the sizes.
+        sizes: long sides in pixels, each with its share of the batches; the shares sum to 1.
+
+    Returns:
+        The running average of the weights, in evaluation mode.
 
     Raises:
         DualResError: If the loss stops being a number.
     """
     rng = np.random.default_rng(seed)
-    average = deepcopy(model).requires_grad_(False).eval()
+    average = AveragedModel(model, multi_avg_fn=_follow, use_buffers=True)
     steps = epochs * count_batches(scenes)
     optimizer = torch.optim.AdamW(_decay_groups(model), lr=LEARNING_RATE)
     warm_up = min(100, steps // 5 + 1)
@@ -134,7 +146,7 @@ def train(model: FCOS, scenes: Sequence[Scene], epochs: int, seed: int) -> FCOS:
     with tqdm(total=steps, desc="training", unit="batch", mininterval=2) as bar:
         for _ in range(epochs):
             for images, targets in batches(scenes, rng):
-                set_size(model, int(rng.choice(list(SIZES), p=list(SIZES.values()))))
+                set_size(model, int(rng.choice(list(sizes), p=list(sizes.values()))))
                 losses: dict[str, Tensor] = model(images, targets)
                 loss = torch.stack(list(losses.values())).sum()
                 if not torch.isfinite(loss):
@@ -145,11 +157,12 @@ def train(model: FCOS, scenes: Sequence[Scene], epochs: int, seed: int) -> FCOS:
                 optimizer.step()
                 schedule.step()
                 step += 1
-                _follow(average, model, min(EMA_DECAY, step / (step + 10)))
+                average.update_parameters(model)
                 bar.set_postfix({k[:7]: f"{v.item():.2f}" for k, v in losses.items()}, refresh=False)
                 bar.update()
-    set_size(average, HIGH_SIZE)
-    return average
+    trained: FCOS = average.module.requires_grad_(False).eval()
+    set_size(trained, HIGH_SIZE)
+    return trained
 
 
 def _decay_groups(model: nn.Module) -> list[dict[str, Any]]:
@@ -159,88 +172,81 @@ def _decay_groups(model: nn.Module) -> list[dict[str, Any]]:
     return [{"params": kernels, "weight_decay": WEIGHT_DECAY}, {"params": others, "weight_decay": 0.0}]
 
 
-@torch.no_grad()
-def _follow(average: nn.Module, model: nn.Module, decay: float) -> None:
-    """Move the average towards the model."""
-    for mine, theirs in zip(average.state_dict().values(), model.state_dict().values()):
-        if mine.is_floating_point():
-            mine.lerp_(theirs, 1 - decay)
-        else:
-            mine.copy_(theirs)
+def _follow(average: Tensors, model: Tensors, count: Tensor | int) -> None:
+    """Move the average towards the model; its memory grows with the steps, so that the first are soon forgotten."""
+    step = int(count) + 1
+    get_ema_multi_avg_fn(min(EMA_DECAY, step / (step + 10)))(average, model, count)
 
 
-# --- measuring --------------------------------------------------------------------------------------------
+def make_detector(
+    out: Path,
+    epochs: int,
+    images: int,
+    seed: int,
+    *,
+    sizes: Mapping[int, float] = SIZES,
+    test_scenes: int = TEST_SCENES,
+) -> dict[str, Any]:
+    """Train, measure and write `detector.safetensors` and `detector.json`.
 
+    Args:
+        out: folder for the two files.
+        epochs: passes over the training scenes.
+        images: training scenes to draw.
+        seed: of everything random.
+        sizes: long sides in pixels to train at, each with its share of the batches.
+        test_scenes: unseen scenes to measure AP on.
 
-@torch.inference_mode()
-def detect(model: FCOS, scenes: Sequence[Scene], size: int, batch: int = 8) -> list[dict[str, Tensor]]:
-    """Run the detector at one size; torchvision's dicts, boxes in the scenes' own pixels."""
-    set_size(model, size)
-    found: list[dict[str, Tensor]] = []
-    for start in tqdm(range(0, len(scenes), batch), desc=f"testing at {size}", leave=False):
-        found += model([to_tensor(scene.image) for scene in scenes[start : start + batch]])
-    set_size(model, HIGH_SIZE)
-    return found
+    Returns:
+        What `detector.json` holds.
 
-
-def coco_eval(scenes: Sequence[Scene], found: Sequence[dict[str, Tensor]]) -> COCOeval:
-    """COCO's box evaluation, accumulated and summarised: `.stats[0]` is AP, `.evalImgs` are per image."""
-    rows = []
-    for image_id, result in enumerate(found, 1):
-        boxes = result["boxes"].clone()
-        boxes[:, 2:] -= boxes[:, :2]
-        numbers = torch.cat([boxes, result["scores"][:, None], result["labels"][:, None].float()], 1)
-        rows.append(torch.cat([torch.full((len(numbers), 1), float(image_id)), numbers], 1))
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco = COCO()
-        coco.dataset = coco_dataset(scenes)
-        coco.createIndex()
-        run = COCOeval(coco, coco.loadRes(torch.cat(rows).double().numpy()), "bbox")
-        run.evaluate()
-        run.accumulate()
-        run.summarize()
-    return run
-
-
-def average_precision(model: FCOS, scenes: Sequence[Scene], size: int) -> float:
-    """COCO AP (IoU 0.50 to 0.95) of the detector at one size."""
-    return float(coco_eval(scenes, detect(model, scenes, size)).stats[0])
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Train, measure and write the weights."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--epochs", type=int, default=24)
-    parser.add_argument("--images", type=int, default=1600, help="training scenes to draw")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=WEIGHTS_PATH.parent, help="folder for the two files")
-    options = parser.parse_args(arguments)
-    out = make_dir(options.out)
-    if options.epochs < 1 or options.images < 2 * BATCH:
+    Raises:
+        DualResError: If there is too little to train on, the training diverges, or `out` cannot be written.
+    """
+    out = make_dir(out)
+    if epochs < 1 or images < 2 * BATCH:
         raise DualResError(f"training needs at least 1 epoch and {2 * BATCH} images.")
     began = time.perf_counter()
-    torch.manual_seed(options.seed)
-    scenes = list(generate_scenes(options.seed, "detector-train", options.images, os.cpu_count() or 1))
-    model = train(build_demo_detector(pretrained=False), scenes, options.epochs, options.seed)
+    torch.manual_seed(seed)
+    scenes = list(generate_scenes(seed, "detector-train", images, os.cpu_count() or 1))
+    model = train(build_demo_detector(pretrained=False), scenes, epochs, seed, sizes)
     minutes = (time.perf_counter() - began) / 60
     save_weights(model, out / WEIGHTS_PATH.name)
     load_weights(model, out / WEIGHTS_PATH.name)  # measure what was written, in half precision
-    unseen = list(generate_scenes(options.seed, "detector-test", TEST_SCENES, os.cpu_count() or 1))
+    unseen = list(generate_scenes(seed, "detector-test", test_scenes, os.cpu_count() or 1))
     report = {
-        "trained_by": "python -m dualres_plugin.demo.train_detector"
-        f" --epochs {options.epochs} --images {options.images} --seed {options.seed}",
+        "trained_by": f"python -m dualres_plugin.demo.train_detector --epochs {epochs} --images {images} --seed {seed}",
         "minutes": round(minutes, 1),
         "torch": torch.__version__,
         "parameters": count_parameters(model),
         "classes": list(CLASSES),
         "high_size": HIGH_SIZE,
         "low_size": LOW_SIZE,
-        "test_scenes": TEST_SCENES,
+        "test_scenes": test_scenes,
         "ap_high": round(average_precision(model, unseen, HIGH_SIZE), 4),
         "ap_low": round(average_precision(model, unseen, LOW_SIZE), 4),
     }
     write_json(out / WEIGHTS_PATH.with_suffix(".json").name, report)
-    print(f"AP {report['ap_high']:.3f} at {HIGH_SIZE}, {report['ap_low']:.3f} at {LOW_SIZE} px: {out}")
+    return report
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line of `make_detector`.
+
+    Args:
+        arguments: those after the program's name; `sys.argv` by default.
+
+    Raises:
+        DualResError: As `make_detector`.
+    """
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--epochs", type=int, default=24)
+    parser.add_argument("--images", type=int, default=1600, help="training scenes to draw")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=WEIGHTS_PATH.parent, help="folder for the two files")
+    options = parser.parse_args(arguments)
+    report = make_detector(options.out, options.epochs, options.images, options.seed)
+    print(f"AP {report['ap_high']:.3f} at {HIGH_SIZE}, {report['ap_low']:.3f} at {LOW_SIZE} px: {options.out}")
 
 
 if __name__ == "__main__":

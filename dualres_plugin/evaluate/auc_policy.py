@@ -40,11 +40,11 @@ class AUCPolicyResult:
 
     Attributes:
         value: AUC-Policy; 0.5 is a random mix of the two ends.
-        n_points: How many operating points were given.
+        n_points: how many operating points were given.
         metric_span: M1 - M0, in the metric's own unit.
         compute_low: F0, the compute of the cheapest point, in its own unit.
         compute_high: F1, the compute of the dearest point.
-        notes: Reasons to read the value with care; empty if there are none.
+        notes: reasons to read the value with care; empty if there are none.
     """
 
     value: float
@@ -56,6 +56,18 @@ class AUCPolicyResult:
 
 
 def as_values(values: Any, what: str) -> Array:
+    """Numbers of any kind as an array.
+
+    Args:
+        values: a number, a sequence, an array or a tensor on any device.
+        what: name of them in errors.
+
+    Returns:
+        (N,) float64.
+
+    Raises:
+        DualResError: If one is no finite number.
+    """
     if hasattr(values, "detach"):  # a tensor, perhaps on a GPU or with a gradient
         values = values.detach().cpu()
     try:
@@ -76,7 +88,18 @@ def _pairs(compute: Any, metric: Any) -> tuple[Array, Array]:
 
 
 def sorted_points(compute: Any, metric: Any) -> tuple[Array, Array]:
-    """Checked points in order of compute; equal compute in order of the metric, whatever the input order."""
+    """Checked points in order of compute; equal compute in order of the metric, whatever the input order.
+
+    Args:
+        compute: (N,) cost of each point.
+        metric: (N,) quality of each point.
+
+    Returns:
+        (N,) compute and (N,) metric.
+
+    Raises:
+        DualResError: Fewer than two points, lengths that differ, NaN, or one compute for all.
+    """
     f, m = _pairs(compute, metric)
     if len(f) < 2:
         raise DualResError(f"AUC-Policy needs at least 2 operating points, got {len(f)}.")
@@ -88,6 +111,15 @@ def sorted_points(compute: Any, metric: Any) -> tuple[Array, Array]:
 
 
 def area_under(f: Array, m: Array) -> float:
+    """The trapezoid area of Eq. 10.
+
+    Args:
+        f: (N,) compute, ascending.
+        m: (N,) metric in the same order; its ends differ.
+
+    Returns:
+        The area.
+    """
     x = (f - f[0]) / (f[-1] - f[0])
     y = (m - m[0]) / (m[-1] - m[0])
     return float(np.sum(np.diff(x) * (y[1:] + y[:-1])) / 2)
@@ -97,8 +129,8 @@ def auc_policy(compute: Any, metric: Any) -> float:
     """AUC-Policy of a list of operating points (Eq. 10).
 
     Args:
-        compute: Cost of each point, (N,), in any unit (GMACs, FLOPs, milliseconds); any order.
-        metric: Quality of each point, (N,), higher is better (AP, accuracy), in any unit.
+        compute: cost of each point, (N,), in any unit (GMACs, FLOPs, milliseconds); any order.
+        metric: quality of each point, (N,), higher is better (AP, accuracy), in any unit.
 
     Returns:
         The area, 0.5 for a random mix. It exceeds 1 where a middle point beats the dearest one by enough.
@@ -123,9 +155,12 @@ def evaluate_points(compute: Any, metric: Any, beta: Any = None) -> AUCPolicyRes
     """AUC-Policy together with notes on how far to trust it.
 
     Args:
-        compute: As in `auc_policy`, (N,).
-        metric: As in `auc_policy`, (N,).
-        beta: Share of images at high for each point, (N,), if known: the ends should be 0 and 1.
+        compute: as in `auc_policy`, (N,).
+        metric: as in `auc_policy`, (N,).
+        beta: share of images at high for each point, (N,), if known: the ends should be 0 and 1.
+
+    Returns:
+        The value, with what is needed to judge it.
 
     Raises:
         DualResError: As `auc_policy`; also if `beta` has another length.
@@ -178,6 +213,10 @@ class AUCPolicy:
     def update(self, compute: Any, metric: Any) -> None:
         """Add one operating point (two numbers) or several (two sequences or tensors of equal length).
 
+        Args:
+            compute: cost of the points, a number or (N,).
+            metric: their quality, a number or (N,).
+
         Raises:
             DualResError: If the lengths differ or a value is not a finite number.
         """
@@ -186,18 +225,32 @@ class AUCPolicy:
         self._metric.extend(m.tolist())
 
     def compute(self) -> float:
-        """AUC-Policy of the points so far; raises as `auc_policy` does."""
+        """AUC-Policy of the points so far.
+
+        Returns:
+            The area, 0.5 for a random mix.
+
+        Raises:
+            DualResError: As `auc_policy`.
+        """
         return auc_policy(self._compute, self._metric)
 
     def result(self) -> AUCPolicyResult:
-        """`compute` with the number of points, M1 - M0 and notes."""
+        """`compute` with the number of points, M1 - M0 and notes.
+
+        Returns:
+            As `evaluate_points`.
+
+        Raises:
+            DualResError: As `auc_policy`.
+        """
         return evaluate_points(self._compute, self._metric)
 
     def plot(self, ax: Axes | None = None) -> tuple[Figure, Axes]:
         """Draw the normalised curve over the diagonal of the random mix.
 
         Args:
-            ax: Where to draw; a new figure by default.
+            ax: where to draw; a new figure by default.
 
         Returns:
             The figure and the axes.
@@ -208,7 +261,14 @@ class AUCPolicy:
 def plot_curves(
     curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], ax: Axes | None = None
 ) -> tuple[Figure, Axes]:
-    """Draw normalised curves, {name: (compute, metric)}, over the diagonal; the legend states AUC-Policy.
+    """Draw normalised curves over the diagonal; the legend states AUC-Policy.
+
+    Args:
+        curves: (compute, metric) of each curve by its name, (N,) and (N,).
+        ax: where to draw; a new figure by default.
+
+    Returns:
+        The figure and the axes.
 
     Raises:
         DualResError: As `auc_policy`.

@@ -39,24 +39,40 @@ class Curve:
         return auc_policy(self.gmacs, self.ap)
 
     def points(self) -> list[dict[str, float]]:
+        """The curve as metrics.json holds it.
+
+        Returns:
+            A dict of "beta", "gmacs" and "ap" for each of the P points.
+        """
         return [
             {"beta": float(b), "gmacs": float(g), "ap": float(a)} for b, g, a in zip(self.beta, self.gmacs, self.ap)
         ]
 
     def ap_at(self, gmacs: float) -> float:
-        """AP at a compute budget, by linear interpolation."""
+        """AP at a compute budget, by linear interpolation.
+
+        Args:
+            gmacs: mean compute per image in GMACs.
+
+        Returns:
+            AP in [0, 1]; that of the nearest end outside the curve.
+        """
         return float(np.interp(gmacs, self.gmacs, self.ap))
 
 
 def sweep(
     mixed: MixedAP, order: np.ndarray, points: int = POINTS, weights: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(β, AP) when the images go high in the given order, most wanted first.
+    """AP at every β when the images go high in the given order, most wanted first.
 
     Args:
+        mixed: the images.
         order: (n,) image numbers.
         points: operating points between β = 0 and β = 1.
         weights: (n,) how often each image counts; β is then the weighted share.
+
+    Returns:
+        (P,) β and (P,) AP in [0, 1]; P is less than `points` where there are fewer images.
     """
     w = np.ones(mixed.n) if weights is None else weights
     total = w.sum()
@@ -73,6 +89,13 @@ def sweep(
 
 
 def descending(scores: np.ndarray) -> np.ndarray:
-    """Image numbers by score, highest first; NaN last."""
+    """Image numbers by score, highest first; NaN last.
+
+    Args:
+        scores: (n,), may hold NaN.
+
+    Returns:
+        (n,) image numbers.
+    """
     order: np.ndarray = np.argsort(-np.nan_to_num(scores, nan=-np.inf), kind="stable")
     return order

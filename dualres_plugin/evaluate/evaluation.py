@@ -7,11 +7,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.evaluate.auc_policy import auc_policy
-from dualres_plugin.evaluate.curve import COARSE, Curve, descending, sweep
+from dualres_plugin.evaluate.baselines import (
+    bootstrap_auc,
+    cascade_curve,
+    fixed_size_curve,
+    random_curve,
+    routed_curve,
+)
+from dualres_plugin.evaluate.curve import Curve
 from dualres_plugin.evaluate.scoring import score_profile
 from dualres_plugin.profile.coco_ap import MixedAP
 from dualres_plugin.profile.gains import compute_gain
@@ -21,7 +26,28 @@ from dualres_plugin.router.network import ResolutionRouter
 
 @dataclass
 class Evaluation:
-    """Everything that an evaluation says; `metrics()` is what goes into metrics.json."""
+    """Everything that an evaluation says; `metrics()` is what goes into metrics.json.
+
+    Attributes:
+        n: how many images.
+        router: the curve of the router's order.
+        oracle: that of the true AP gain.
+        random: the mean of random orders.
+        random_auc: mean AUC-Policy of random orders.
+        random_sd: its standard deviation.
+        ci95: 95 % interval of the router's AUC-Policy; NaNs where it was not asked for.
+        ap_low: AP@[.5:.95] with all images at low, in [0, 1].
+        ap_high: the same at high.
+        router_gmacs: what deciding costs per image, in GMACs.
+        low_gmacs: mean GMACs per image at low, without the router.
+        high_gmacs: the same at high.
+        routed: the operating point: "beta", "ap" and "gmacs", and of a calibrated router also "target_high_rate" and
+            "threshold".
+        scores: (n,) the scores, in the order of the profile's original images.
+        others: further curves.
+        notes: what to know before believing the numbers.
+        extra: further entries for metrics.json.
+    """
 
     n: int
     router: Curve
@@ -42,7 +68,11 @@ class Evaluation:
     extra: dict[str, Any] = field(default_factory=dict)
 
     def metrics(self) -> dict[str, Any]:
-        """The documented content of metrics.json."""
+        """The documented content of metrics.json.
+
+        Returns:
+            Plain JSON types, but for NaN.
+        """
         return {
             "auc_policy": self.router.auc_policy,
             "auc_policy_ci95": list(self.ci95),
@@ -81,11 +111,18 @@ def evaluate(
     """Evaluate a router on a labelled profile of images that trained, selected and calibrated nothing.
 
     Args:
+        profile: a labelled profile.
+        router: the router to judge.
         target_high_rate: share at high that the calibrated threshold of the operating point aims at, 0 to 1.
-        bootstrap: resamples of the images for the 95 % interval.
+        bootstrap: resamples of the images for the 95 % interval; 0 for none.
         permutations: random orders for the random baseline.
-        other_sizes: profiles of the same detector on the same images at sizes in between: what one fixed size gives
-            for the same compute.
+        seed: of the random orders and the resamples.
+        progress: show progress bars.
+        other_sizes: profiles of the same detector on the same images at sizes in between: what one fixed size gives for
+            the same compute.
+
+    Returns:
+        Curves, baselines, intervals and the operating point.
 
     Raises:
         DualResError: If the profile has no labels, high and low have the same AP, or another profile does not belong.
@@ -96,7 +133,7 @@ def evaluate(
         profile, scores, router.gmacs(), bootstrap=bootstrap, permutations=permutations, seed=seed, progress=progress
     )
     if other_sizes:
-        result.others.append(fixed_size_curve(profile, other_sizes, result))
+        result.others.append(fixed_size_curve(profile, other_sizes))
     if router.quantiles:
         result.routed = _operating_point(profile, scores, router, result, target_high_rate)
     return result
@@ -112,8 +149,23 @@ def evaluate_scores(
     seed: int = 0,
     progress: bool = False,
 ) -> Evaluation:
-    """Evaluate any scores, one per original image of the profile."""
-    rows = profile.originals
+    """Evaluate any scores.
+
+    Args:
+        profile: a labelled profile.
+        scores: (n,) one per original image of the profile; higher goes high first.
+        router_gmacs: what scoring costs per image, in GMACs.
+        bootstrap: resamples of the images for the 95 % interval; 0 for none.
+        permutations: random orders for the random baseline.
+        seed: of the random orders and the resamples.
+        progress: show progress bars.
+
+    Returns:
+        Curves, baselines and intervals; its operating point is β = 0.5.
+
+    Raises:
+        DualResError: If the profile has no labels, or AP is 0 or the same at both sizes.
+    """
     mixed = MixedAP(profile)
     low, high = profile.gmacs
     rng = np.random.default_rng(seed)
@@ -123,73 +175,34 @@ def evaluate_scores(
             f"AP is 0 at both sizes: not one detection in '{profile.path}' fits a label. Do the classes of the labels "
             "belong to this detector, and is it trained?"
         )
-
-    def curve(name: str, order: np.ndarray, extra: float) -> Curve:
-        beta, ap = sweep(mixed, order)
-        return Curve(name, beta, extra + low + beta * (high - low), ap, extra)
-
-    router = curve("router", descending(scores), router_gmacs)
-    gain = compute_gain("ap", profile, rows)
-    oracle = curve("oracle", descending(gain), 0.0)
-    cascade = curve("cascade", descending(cascade_uncertainty(profile, rows)), 0.0)
-    # Every image runs low first; those that escalate run high on top.
-    cascade = Curve("cascade", cascade.beta, low + cascade.beta * high, cascade.ap, 0.0)
-    sweeps = [
-        sweep(mixed, rng.permutation(mixed.n), COARSE)
-        for _ in tqdm(range(max(1, permutations)), desc="random", disable=not progress, leave=False)
-    ]
-    share, aps = sweeps[0][0], np.mean([ap for _, ap in sweeps], axis=0)
-    random = Curve("random", share, low + share * (high - low), aps)
-    randoms = [_auc(*points) for points in sweeps]
-    interval = bootstrap_auc(mixed, scores, bootstrap, rng, progress)
-    at_half = int(np.argmin(np.abs(router.beta - 0.5)))
+    router = routed_curve("router", mixed, profile, scores, router_gmacs)
+    random, random_areas = random_curve(mixed, profile, permutations, rng, progress)
     return Evaluation(
         n=mixed.n,
         router=router,
-        oracle=oracle,
+        oracle=routed_curve("oracle", mixed, profile, compute_gain("ap", profile, profile.originals)),
         random=random,
-        random_auc=float(np.mean(randoms)),
-        random_sd=float(np.std(randoms)),
-        ci95=interval,
+        random_auc=float(np.mean(random_areas)),
+        random_sd=float(np.std(random_areas)),
+        ci95=bootstrap_auc(mixed, scores, bootstrap, rng, progress),
         ap_low=ap_low,
         ap_high=ap_high,
         router_gmacs=router_gmacs,
         low_gmacs=low,
         high_gmacs=high,
-        routed={
-            "beta": float(router.beta[at_half]),
-            "ap": float(router.ap[at_half]),
-            "gmacs": float(router.gmacs[at_half]),
-        },
+        routed=_middle(router),
         scores=scores,
-        others=[cascade],
+        others=[cascade_curve(mixed, profile)],
         notes=_notes(mixed.n, ap_low, ap_high),
     )
 
 
-def fixed_size_curve(profile: Profile, others: Sequence[Profile], result: Evaluation) -> Curve:
-    """All images at one size, for each size that was profiled; `beta` is its compute between low's and high's.
-
-    Raises:
-        DualResError: If a profile is of another detector or other images.
-    """
-    points = {result.low_gmacs: result.ap_low, result.high_gmacs: result.ap_high}
-    images = profile.column("image_id")[profile.originals].tolist()
-    for other in others:
-        theirs = other.column("image_id")[other.originals].tolist()
-        if other.meta["detector"] != profile.meta["detector"] or theirs != images:
-            raise DualResError(
-                f"'{other.path}' is a profile of {other.meta['detector']} on {len(theirs)} images, not of "
-                f"{profile.meta['detector']} on the {len(images)} images of '{profile.path}'."
-            )
-        points.update(zip(other.gmacs, MixedAP(other).ends()))
-    gmacs = np.array(sorted(g for g in points if result.low_gmacs <= g <= result.high_gmacs))
-    beta = (gmacs - result.low_gmacs) / (result.high_gmacs - result.low_gmacs)
-    return Curve("fixed size", beta, gmacs, np.array([points[g] for g in gmacs]))
-
-
-def _auc(beta: np.ndarray, ap: np.ndarray) -> float:
-    return auc_policy(beta, ap)
+def _middle(curve: Curve) -> dict[str, float]:
+    """The point nearest to β = 0.5, for routers without a calibration."""
+    at_half = int(np.argmin(np.abs(curve.beta - 0.5)))
+    return {
+        key: float(values[at_half]) for key, values in (("beta", curve.beta), ("ap", curve.ap), ("gmacs", curve.gmacs))
+    }
 
 
 def _notes(n: int, ap_low: float, ap_high: float) -> list[str]:
@@ -218,32 +231,15 @@ def _operating_point(
     return {"target_high_rate": rate, "threshold": threshold, "beta": beta, "ap": ap, "gmacs": gmacs}
 
 
-def cascade_uncertainty(profile: Profile, rows: Sequence[int] | np.ndarray) -> np.ndarray:
-    """(n,) how unsure low's detections are: the number of objects it half sees, each counting p(1-p)."""
-    return np.array([float((s * (1 - s)).sum()) for s in (profile.detections("low", int(r)).scores for r in rows)])
-
-
-def bootstrap_auc(
-    mixed: MixedAP, scores: np.ndarray, resamples: int, rng: np.random.Generator, progress: bool = False
-) -> tuple[float, float]:
-    """95 % interval of AUC-Policy over resampled images (percentile bootstrap); NaNs without resamples."""
-    order = descending(scores)
-    values = []
-    for _ in tqdm(range(resamples), desc="bootstrap", disable=not progress, leave=False):
-        weights = rng.multinomial(mixed.n, np.full(mixed.n, 1 / mixed.n)).astype(float)
-        beta, ap = sweep(mixed, order, COARSE, weights)
-        try:
-            values.append(_auc(beta, ap))
-        except DualResError:  # a resample in which high and low have the same AP
-            continue
-    if not values:
-        return float("nan"), float("nan")
-    lower, upper = np.percentile(values, [2.5, 97.5])
-    return float(lower), float(upper)
-
-
 def summary(result: Evaluation) -> str:
-    """The result in a few lines, for people."""
+    """The result in a few lines, for people.
+
+    Args:
+        result: the evaluation.
+
+    Returns:
+        Lines of text.
+    """
     low, high, routed = result.ap_low, result.ap_high, result.routed
     saved = 1 - routed["gmacs"] / result.high_gmacs
     lower, upper = result.ci95

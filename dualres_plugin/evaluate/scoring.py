@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.profile.table import Profile
@@ -13,7 +12,16 @@ from dualres_plugin.router.network import ResolutionRouter
 def score_profile(
     router: ResolutionRouter, profile: Profile, rows: np.ndarray | None = None, batch: int = 64
 ) -> np.ndarray:
-    """(n,) router scores from a profile's stored thumbnails.
+    """Router scores from a profile's stored thumbnails.
+
+    Args:
+        router: put into evaluation mode.
+        profile: its thumbnails are used.
+        rows: (n,) row numbers; all by default.
+        batch: thumbnails per pass.
+
+    Returns:
+        (n,) scores, logits.
 
     Raises:
         DualResError: If the router looks at larger thumbnails than the profile stores.
@@ -26,19 +34,7 @@ def score_profile(
         )
     chosen = np.arange(len(profile)) if rows is None else rows
     scores = []
-    router.eval()
     for start in range(0, len(chosen), batch):
         thumbs = profile.thumbnails(chosen[start : start + batch])
-        scores.append(score_thumbnails(router, thumbs))
+        scores.append(router.score_thumbnails(thumbs).cpu().double().numpy())
     return np.concatenate(scores) if scores else np.zeros(0)
-
-
-@torch.no_grad()
-def score_thumbnails(router: ResolutionRouter, thumbs: torch.Tensor) -> np.ndarray:
-    """(n, 3, T, T) uint8 -> (n,) scores; shrinks to the router's input with antialiasing if it is smaller."""
-    x = thumbs.float() / 255
-    size = router.config.input_size
-    if x.shape[-1] != size:
-        x = torch.nn.functional.interpolate(x, size=(size, size), mode="bilinear", align_corners=False, antialias=True)
-    scores: np.ndarray = router(x.to(router.mean.device)).double().cpu().numpy()
-    return scores

@@ -39,7 +39,14 @@ class Parts:
 
 
 def cond(parts: Parts) -> Any:
-    """One `If` that picks the resolution, then one detector with dynamic height and width (weights once)."""
+    """One `If` that picks the resolution, then one detector with dynamic height and width (weights once).
+
+    Args:
+        parts: `high` is dynamic, `low` is None.
+
+    Returns:
+        A ModelProto.
+    """
     nodes, inputs = _start(parts)
     plan = parts.plan
     high, low = Nodes("high"), Nodes("low")
@@ -57,7 +64,14 @@ def cond(parts: Parts) -> Any:
 
 
 def resize(parts: Parts) -> Any:
-    """The same without `If`: the route picks a size, and one `Resize` makes the frame."""
+    """The same without `If`: the route picks a size, and one `Resize` makes the frame.
+
+    Args:
+        parts: as of `cond`.
+
+    Returns:
+        A ModelProto.
+    """
     nodes, inputs = _start(parts)
     plan = parts.plan
     if plan.scales_photos:
@@ -71,7 +85,14 @@ def resize(parts: Parts) -> Any:
 
 
 def branches(parts: Parts) -> Any:
-    """The detector in both branches of an `If`, each fixed to its size; equal weights are kept once."""
+    """The detector in both branches of an `If`, each fixed to its size; equal weights are kept once.
+
+    Args:
+        parts: `high` and `low` are fixed.
+
+    Returns:
+        A ModelProto.
+    """
     nodes, inputs = _start(parts)
     made = []
     for name in ("high", "low"):
@@ -87,7 +108,14 @@ def branches(parts: Parts) -> Any:
 
 
 def pair(parts: Parts) -> dict[str, Any]:
-    """Three graphs with fixed shapes: `router` (images -> score, route), `high` and `low` (images -> detections)."""
+    """Three graphs with fixed shapes.
+
+    Args:
+        parts: as of `branches`.
+
+    Returns:
+        ModelProtos: `router` (images -> score, route), `high` and `low` (images -> detections).
+    """
     nodes, inputs = _start(parts)
     models = {"router": make_model("router", nodes.nodes, nodes.weights, inputs, _outputs(nodes)[1:])}
     for name in ("high", "low"):
@@ -101,8 +129,13 @@ def plain(graph: Any, shape: Shape | None, plan: ExportPlan | None = None, low: 
     """The detector alone, for comparison: `images` -> `detections`.
 
     Args:
+        graph: GraphProto of the detector.
+        shape: (height, width) that it is fixed to; None where any size will do.
         plan: of a detector whose graph scales the photos itself.
         low: it scales them to the low size.
+
+    Returns:
+        A ModelProto.
     """
     nodes = Nodes("plain")
     frame = "images"

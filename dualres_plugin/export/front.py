@@ -18,7 +18,15 @@ ROUND_UP_SLACK = 1e-4
 
 
 def router_inputs(nodes: Nodes, threshold: float) -> tuple[list[Any], list[Any]]:
-    """The optional inputs `threshold` and `content`, and the weights that hold their defaults."""
+    """The optional inputs `threshold` and `content`.
+
+    Args:
+        nodes: of the graph.
+        threshold: default of the one; the other's is the whole frame.
+
+    Returns:
+        Their descriptions, and the weights that hold their defaults.
+    """
     h, t = nodes.onnx.helper, nodes.onnx.TensorProto
     inputs = [h.make_tensor_value_info("threshold", t.FLOAT, []), h.make_tensor_value_info("content", t.INT64, [4])]
     defaults = [h.make_tensor("threshold", t.FLOAT, [], [threshold]), h.make_tensor("content", t.INT64, [4], WHOLE)]
@@ -31,8 +39,9 @@ def add_router(nodes: Nodes, router: Any, size: int) -> None:
     The thumbnail is the router's own: content only, antialiased bilinear.
 
     Args:
+        nodes: of the graph, which gains these.
         router: the router's GraphProto, (1, 3, size, size) -> (1,).
-        size: side of the thumbnail.
+        size: side of the thumbnail in pixels.
     """
     starts = nodes.op("Gather", "content", nodes.const([1, 0], np.int64))
     ends = nodes.op("Gather", "content", nodes.const([3, 2], np.int64))
@@ -46,7 +55,18 @@ def add_router(nodes: Nodes, router: Any, size: int) -> None:
 
 
 def resize(nodes: Nodes, image: str, sizes: str, antialias: bool, out: str | None = None) -> str:
-    """Bilinear `Resize` to NCHW `sizes`, as torch's `interpolate(align_corners=False)`."""
+    """Bilinear `Resize`, as torch's `interpolate(align_corners=False)`.
+
+    Args:
+        nodes: of the graph.
+        image: name of (1, 3, H, W).
+        sizes: name of the wanted NCHW, int64.
+        antialias: average over the pixels that shrink into one.
+        out: name of the result; None makes one.
+
+    Returns:
+        The name of the result.
+    """
     return nodes.op(
         "Resize", image, "", "", sizes, out=out, mode="linear", antialias=int(antialias),
         coordinate_transformation_mode="half_pixel", exclude_outside=int(antialias),
@@ -54,14 +74,25 @@ def resize(nodes: Nodes, image: str, sizes: str, antialias: bool, out: str | Non
 
 
 def side_lengths(nodes: Nodes, image: str) -> str:
-    """(height, width) of an image, int64."""
+    """Name of the (height, width) of an image, int64.
+
+    Args:
+        nodes: of the graph.
+        image: name of (1, 3, H, W).
+    """
     return nodes.op("Shape", image, start=2, end=4)
 
 
 def low_sides(nodes: Nodes, high: str, plan: ExportPlan) -> str:
     """`resize.low_size` in the graph: `ceil(size * scale / stride) * stride` per axis.
 
-    `high` are multiples of the stride, as every host pads to.
+    Args:
+        nodes: of the graph.
+        high: name of the (height, width) at high, multiples of the stride, as every host pads to.
+        plan: scale and stride.
+
+    Returns:
+        The name of the (height, width) at low.
     """
     stride = nodes.const([plan.stride, plan.stride], np.int64)
     steps = nodes.op("Cast", nodes.op("Div", high, stride), to=nodes.onnx.TensorProto.FLOAT)
@@ -72,7 +103,16 @@ def low_sides(nodes: Nodes, high: str, plan: ExportPlan) -> str:
 
 
 def fitted_sides(nodes: Nodes, sides: str, shortest: int, longest: int) -> str:
-    """Torchvision's rule: `floor(side * min(shortest / min(sides), longest / max(sides)))`, in double precision."""
+    """Torchvision's rule: `floor(side * min(shortest / min(sides), longest / max(sides)))`, in double precision.
+
+    Args:
+        nodes: of the graph.
+        sides: name of the photo's (height, width).
+        shortest, longest: that the sides are scaled to, in pixels.
+
+    Returns:
+        The name of the scaled (height, width), int64.
+    """
     t = nodes.onnx.TensorProto
     exact = nodes.op("Cast", sides, to=t.DOUBLE)
     smaller = nodes.op("ReduceMin", exact, keepdims=1)
@@ -84,7 +124,16 @@ def fitted_sides(nodes: Nodes, sides: str, shortest: int, longest: int) -> str:
 
 
 def photo_sides(nodes: Nodes, image: str, plan: ExportPlan) -> tuple[str, str]:
-    """(high, low) sides that a graph which scales photos itself gives them."""
+    """Sides that a graph which scales photos itself gives them.
+
+    Args:
+        nodes: of the graph.
+        image: name of the photo, (1, 3, H, W).
+        plan: has `fit` or `stretch`.
+
+    Returns:
+        Names of the (height, width) at high and at low.
+    """
     if plan.stretch:
         high, low = (nodes.const(sides, np.int64) for sides in plan.stretch)
         return high, low
@@ -95,22 +144,46 @@ def photo_sides(nodes: Nodes, image: str, plan: ExportPlan) -> tuple[str, str]:
 
 
 def nchw(nodes: Nodes, sides: str) -> str:
-    """(height, width) -> (1, 3, height, width)."""
+    """(height, width) -> (1, 3, height, width).
+
+    Args:
+        nodes: of the graph.
+        sides: name of the former.
+
+    Returns:
+        The name of the latter.
+    """
     return nodes.op("Concat", nodes.const([1, 3], np.int64), sides, axis=0)
 
 
 def box_ratio(nodes: Nodes, frame: str, used: str) -> str:
-    """(4,) float factors [x, y, x, y] that take boxes in pixels of `used` sides to pixels of `frame` sides."""
+    """Factors that take boxes from one frame to another.
+
+    Args:
+        nodes: of the graph.
+        frame: name of the (height, width) that they go to.
+        used: name of the (height, width) that they come from.
+
+    Returns:
+        The name of (4,) float [x, y, x, y].
+    """
     t = nodes.onnx.TensorProto
     ratio = nodes.op("Div", nodes.op("Cast", frame, to=t.FLOAT), nodes.op("Cast", used, to=t.FLOAT))
     return nodes.op("Gather", ratio, nodes.const([1, 0, 1, 0], np.int64))
 
 
 def scale_boxes(nodes: Nodes, found: str, ratio: str, layout: str, out: str) -> str:
-    """Multiply the boxes of a detector's output by (4,) factors.
+    """Multiply the boxes of a detector's output.
 
     Args:
+        nodes: of the graph.
+        found: name of the output.
+        ratio: name of the (4,) factors.
         layout: "anchors" (1, 4 + classes, N) or "rows" (1, N, 6).
+        out: name of the result.
+
+    Returns:
+        The name of the result.
     """
     axis, shape = (1, [1, 4, 1]) if layout == "anchors" else (2, [1, 1, 4])
     factors = nodes.op("Reshape", ratio, nodes.const(shape, np.int64))

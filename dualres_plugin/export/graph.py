@@ -42,13 +42,31 @@ class Nodes:
         self._count = 0
 
     def op(self, kind: str, *inputs: str, out: str | None = None, **attributes: Any) -> str:
-        """Append a node."""
+        """Append a node.
+
+        Args:
+            kind: operator.
+            *inputs: names; "" leaves an optional one out.
+            out: name of what it computes; None makes one.
+            **attributes: of the operator.
+
+        Returns:
+            The name of what it computes.
+        """
         name = out or self._name(kind)
         self.nodes.append(self.onnx.helper.make_node(kind, list(inputs), [name], name=name, **attributes))
         return name
 
     def const(self, value: Any, dtype: Any) -> str:
-        """Add a constant."""
+        """Add a constant.
+
+        Args:
+            value: anything that numpy makes an array of.
+            dtype: numpy's.
+
+        Returns:
+            Its name.
+        """
         name = self._name("const")
         self.weights.append(self.onnx.numpy_helper.from_array(np.asarray(value, dtype=dtype), name))
         return name
@@ -89,6 +107,7 @@ class Renamed:
         return self.mapping.get(name, f"{self.prefix}/{name}") if name else ""
 
     def node(self, node: Any) -> Any:
+        """A renamed copy of a NodeProto."""
         copy = type(node)()
         copy.CopyFrom(node)
         copy.name = self(node.name)
@@ -108,13 +127,26 @@ class Renamed:
 
 
 def attribute(node: Any, name: str, default: Any) -> Any:
-    """The value of a node's attribute, or what it is where none is given."""
+    """The value of a node's attribute.
+
+    Args:
+        node: a NodeProto.
+        name: of the attribute.
+        default: what it is where none is given.
+    """
     found = next((a for a in node.attribute if a.name == name), None)
     return default if found is None else require_onnx().helper.get_attribute_value(found)
 
 
 def walk(graph: Any) -> Iterator[Any]:
-    """Every node of a graph and of its subgraphs."""
+    """Every node of a graph and of its subgraphs.
+
+    Args:
+        graph: a GraphProto.
+
+    Yields:
+        Each before those of its own subgraphs.
+    """
     for node in graph.node:
         yield node
         for attribute in node.attribute:
@@ -123,7 +155,11 @@ def walk(graph: Any) -> Iterator[Any]:
 
 
 def share_weights(graph: Any) -> None:
-    """Keep one of every set of equal weights, and none that no node reads."""
+    """Keep one of every set of equal weights, and none that no node reads.
+
+    Args:
+        graph: a GraphProto, changed in place.
+    """
     kept: dict[bytes, str] = {}
     same: dict[str, str] = {}
     weights = []
@@ -149,7 +185,11 @@ def share_weights(graph: Any) -> None:
 
 
 def tidy(graph: Any) -> None:
-    """Drop what exporters leave behind and no runtime needs: traces of Python source, inferred shapes."""
+    """Drop what exporters leave behind and no runtime needs: traces of Python source, inferred shapes.
+
+    Args:
+        graph: a GraphProto, changed in place.
+    """
     del graph.value_info[:]
     del graph.metadata_props[:]
     graph.doc_string = ""
@@ -165,7 +205,11 @@ def tidy(graph: Any) -> None:
 
 
 def as_weights(graph: Any) -> None:
-    """Turn `Constant` nodes into weights, so that equal ones are shared and nothing hides in a subgraph."""
+    """Turn `Constant` nodes into weights, so that equal ones are shared and nothing hides in a subgraph.
+
+    Args:
+        graph: a GraphProto, changed in place.
+    """
     onnx = require_onnx()
     rest = []
     for node in graph.node:
@@ -184,7 +228,17 @@ def as_weights(graph: Any) -> None:
 def make_model(
     name: str, nodes: Sequence[Any], weights: Sequence[Any], inputs: Sequence[Any], outputs: Sequence[Any]
 ) -> Any:
-    """A checked, tidied ModelProto."""
+    """A checked, tidied ModelProto.
+
+    Args:
+        name: of the graph.
+        nodes: NodeProtos in the order they run.
+        weights: TensorProtos; equal ones are kept once.
+        inputs, outputs: ValueInfoProtos.
+
+    Raises:
+        onnx.checker.ValidationError: If they make no graph.
+    """
     onnx = require_onnx()
     graph = onnx.helper.make_graph(list(nodes), name, list(inputs), list(outputs), list(weights))
     tidy(graph)

@@ -4,23 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from dualres_plugin.budget.calibration import POINTS, score_at
 from dualres_plugin.common.errors import DualResError
+from dualres_plugin.common.images import iter_source, read_image
 from dualres_plugin.common.types import Decision, Detections, RouterImages
 from dualres_plugin.hosts.contract import HostAdapter
 from dualres_plugin.hosts.routing import run_routed
 from dualres_plugin.router.network import ResolutionRouter
 from dualres_plugin.runtime.photo import make_frame
-from dualres_plugin.runtime.session import DualResSession
+from dualres_plugin.runtime.session import DualResSession, SessionResult
 
-BOX_LIMIT, SCORE_LIMIT = 0.5, 1e-3  # network pixels; detection score
-ROUTER_LIMIT = 1e-2  # of the spread of a router's scores, which are logits of any scale
-FLOOR = 0.05  # weaker detections are noise, and NMS may flip among them
+
+@dataclass(frozen=True)
+class Limits:
+    """How far a file may be from PyTorch.
+
+    Attributes:
+        box: network pixels.
+        score: of a detection.
+        router: of the router's score, as a share of the spread of its scores, which are logits of any scale.
+        route: a route may differ where PyTorch's score is this close to the threshold, in the same unit.
+        floor: weaker detections are noise, and NMS may flip among them.
+    """
+
+    box: float = 0.5
+    score: float = 1e-3
+    router: float = 1e-2
+    route: float = 1e-3
+    floor: float = 0.05
 
 
 @dataclass
@@ -44,10 +62,12 @@ class Parity:
     detections: int = 0
 
     def to_dict(self) -> dict[str, float]:
+        """By name, for an exported file's metadata."""
         return {k: float(v) for k, v in vars(self).items()}
 
     @classmethod
     def from_dict(cls, values: dict[str, float]) -> Parity:
+        """What `to_dict` gave."""
         images, routes, detections = (int(values[name]) for name in ("images", "routes", "detections"))
         return cls(images, values["box"], values["score"], values["router"], routes, detections)
 
@@ -63,47 +83,106 @@ class ParityError(DualResError):
 
 
 def check_parity(
-    session: DualResSession, adapter: HostAdapter[Any], router: ResolutionRouter, photos: Sequence[np.ndarray]
+    session: DualResSession,
+    adapter: HostAdapter[Any],
+    router: ResolutionRouter,
+    photos: Sequence[np.ndarray],
+    limits: Limits | None = None,
 ) -> Parity:
-    """Compare on real photos.
+    """Compare on real photos, with both routes forced and with the file's own threshold.
+
+    Args:
+        session: of the exported file.
+        adapter, router: what it was exported from.
+        photos: (H, W, 3) RGB uint8 each.
+        limits: None is the default of `Limits`.
+
+    Returns:
+        The largest differences.
 
     Raises:
-        ParityError: If any detection, score or route differs by more than the limits above.
+        ParityError: If any detection, score or route differs by more than the limits.
     """
-    report = Parity()
+    check = _Check(session, adapter, router, limits or Limits())
     for number, photo in enumerate(photos):
-        where = f"photo {number}"
-        batch = adapter.export_batch(photo, session.card.high, session.card.static is not None)
-        score = float(router.score(_on_device(adapter.router_images(batch), router))[0])
+        check.photo(photo, f"photo {number}")
+    return check.report
+
+
+class _Check:
+    """One comparison; `report` grows with every photo."""
+
+    def __init__(
+        self, session: DualResSession, adapter: HostAdapter[Any], router: ResolutionRouter, limits: Limits
+    ) -> None:
+        self.session = session
+        self.adapter = adapter
+        self.router = router
+        self.limits = limits
+        self.report = Parity()
+
+    def photo(self, photo: np.ndarray, where: str) -> None:
+        card = self.session.card
+        batch = self.adapter.export_batch(photo, card.high, card.static is not None)
+        score = float(self.router.score(_on_device(self.adapter.router_images(batch), self.router))[0])
         for high in (True, False):
-            limit = float("-inf") if high else float("inf")
-            conf = max(FLOOR, session.card.postprocess.floor)
-            expected = _eager(adapter, batch, session.card.scale, high)
-            result = session.predict(photo, threshold=limit, conf=conf / 2)[0]
-            gain = max(make_frame(photo, session.card).gain)
-            found = Detections(result.boxes, result.scores, result.labels)
-            # Where the host stops counting, the last ones may change places.
-            cut = session.card.postprocess.max_det
-            weakest = max((float(d.scores[cut - 1]) for d in (expected, found) if len(d) >= cut), default=0.0)
-            _compare(
-                report, expected, found, gain, max(conf, weakest + SCORE_LIMIT), f"{where}, {'high' if high else 'low'}"
-            )
-            report.router = max(report.router, abs(result.score - score))
-        spread = _spread(session)
-        if report.router > ROUTER_LIMIT * spread:
-            raise ParityError(f"{where}: the router scores {score:.4f} in PyTorch and {result.score:.4f} in the file.")
-        near = abs(score - session.threshold) <= 1e-3 * spread
-        if (score > session.threshold) != (result.score > session.threshold):
-            report.routes += 1
-            if not near:
+            found = self._detections(photo, batch, high, f"{where}, {'high' if high else 'low'}")
+            self.report.router = max(self.report.router, abs(found.score - score))
+        self._routing(score, found.score, where)
+        self.report.images += 1
+
+    def _detections(self, photo: np.ndarray, batch: Any, high: bool, where: str) -> SessionResult:
+        """Run a photo both ways at one resolution and compare what was found; returns the file's result."""
+        post = self.session.card.postprocess
+        conf = max(self.limits.floor, post.floor)
+        expected = _eager(self.adapter, batch, self.session.card.scale, high)
+        result = self.session.predict(photo, threshold=float("-inf") if high else float("inf"), conf=conf / 2)[0]
+        found = Detections(result.boxes, result.scores, result.labels)
+        gain = max(make_frame(photo, self.session.card).gain)
+        # Where the host stops counting, the last ones may change places.
+        full = [float(d.scores[post.max_det - 1]) for d in (expected, found) if len(d) >= post.max_det]
+        least = max(conf, max(full, default=0.0) + self.limits.score)
+        self._match(expected, found, gain, least, where, "file")
+        self._match(found, expected, gain, least, where, "PyTorch")
+        return result
+
+    def _match(self, one: Detections, other: Detections, gain: float, least: float, where: str, side: str) -> None:
+        """Find every detection of `one` in `other`, which is the `side`'s; `gain` is network pixels per photo pixel."""
+        limits, report = self.limits, self.report
+        for box, score, label in zip(one.boxes, one.scores, one.labels):
+            if score < least + limits.score:
+                continue
+            same = (other.labels == label) & (np.abs(other.scores - score) <= limits.score)
+            apart = np.abs(other.boxes[same] - box).max(axis=1) * gain if same.any() else np.array([np.inf])
+            if apart.min() > limits.box:
+                raise ParityError(
+                    f"{where}: a detection (label {label}, score {score:.3f}, box {np.round(box, 1).tolist()}) has no "
+                    f"match from the {side} within {limits.box} px and {limits.score} of score."
+                )
+            nearest = np.abs(other.scores[same] - score)[apart.argmin()]
+            report.box = max(report.box, float(apart.min()))
+            report.score = max(report.score, float(nearest))
+            report.detections += side == "file"
+
+    def _routing(self, eager: float, exported: float, where: str) -> None:
+        """Compare the router's scores, and the routes at the file's threshold."""
+        spread = _spread(self.session)
+        if self.report.router > self.limits.router * spread:
+            raise ParityError(f"{where}: the router scores {eager:.4f} in PyTorch and {exported:.4f} in the file.")
+        threshold = self.session.threshold
+        if (eager > threshold) != (exported > threshold):
+            self.report.routes += 1
+            if abs(eager - threshold) > self.limits.route * spread:
                 raise ParityError(f"{where}: PyTorch and the file choose different routes.")
-        report.images += 1
-    return report
 
 
 def _spread(session: DualResSession) -> float:
-    q = session.card.quantiles
-    return max(q[90] - q[10], 1e-3) if len(q) == 101 else 1.0
+    """Distance of the 10 % and 90 % quantiles of the router's scores; 1 without calibration."""
+    quantiles = session.card.quantiles
+    if len(quantiles) != POINTS:
+        return 1.0
+    low, high = score_at(np.array([0.1, 0.9]), quantiles)
+    return max(float(high - low), 1e-3)
 
 
 def _on_device(images: RouterImages, router: ResolutionRouter) -> RouterImages:
@@ -121,38 +200,21 @@ def _eager(adapter: HostAdapter[Any], batch: Any, scale: float, high: bool) -> D
     return adapter.detections(run_routed(adapter, batch, decide, scale), batch)[0]
 
 
-def _compare(report: Parity, expected: Detections, found: Detections, gain: float, conf: float, where: str) -> None:
-    for one, other, side in ((expected, found, "file"), (found, expected, "PyTorch")):
-        for box, score, label in zip(one.boxes, one.scores, one.labels):
-            if score < conf + SCORE_LIMIT:
-                continue
-            same = (other.labels == label) & (np.abs(other.scores - score) <= SCORE_LIMIT)
-            apart = np.abs(other.boxes[same] - box).max(axis=1) * gain if same.any() else np.array([np.inf])
-            if apart.min() > BOX_LIMIT:
-                raise ParityError(
-                    f"{where}: a detection (label {label}, score {score:.3f}, box {np.round(box, 1).tolist()}) has no "
-                    f"match from the {side} within {BOX_LIMIT} px and {SCORE_LIMIT} of score."
-                )
-            report.box = max(report.box, float(apart.min()))
-            nearest = np.abs(other.scores[same] - score)[apart.argmin()]
-            report.score = max(report.score, float(nearest))
-            report.detections += side == "file"
-
-
 def sample_photos(images: Path | str | None, limit: int) -> list[np.ndarray]:
     """Photos to check with: the first of a folder or glob, or a real one that comes with matplotlib, in several crops.
+
+    Args:
+        images: folder or glob; None is matplotlib's.
+        limit: take so many at most.
+
+    Returns:
+        (H, W, 3) RGB uint8 each.
 
     Raises:
         DualResError: If the folder holds no image.
     """
-    from dualres_plugin.common.images import iter_source, read_image
-
     if images is not None:
-        photos = []
-        for image in iter_source(str(images), on_skip=lambda message: None):
-            photos.append(image.pixels)
-            if len(photos) == limit:
-                break
+        photos = [image.pixels for image in islice(iter_source(str(images), on_skip=lambda message: None), limit)]
         if not photos:
             raise DualResError(f"'{images}' holds no readable image to check the export with.")
         return photos

@@ -12,7 +12,11 @@ SPATIAL = [2, 3]  # axes of height and width in (B, C, H, W)
 
 
 def simplify_router(graph: Any) -> None:
-    """Rewrite a router's GraphProto in place; it computes the same up to rounding."""
+    """Write a router with fewer steps; it computes the same up to rounding.
+
+    Args:
+        graph: GraphProto of a traced router, changed in place.
+    """
     fold_scale(graph)
     pool_globally(graph)
 
@@ -22,6 +26,9 @@ def fold_scale(graph: Any) -> None:
 
     The mean stays a step of its own: a convolution pads with zeros, which are the mean only after it was subtracted.
     A mean of zeros and a deviation of ones go altogether.
+
+    Args:
+        graph: GraphProto, changed in place.
     """
     weights = _weights(graph)
     for node in list(graph.node):
@@ -44,6 +51,9 @@ def pool_globally(graph: Any) -> None:
 
     ONNX Runtime pools in the layout of its fast convolutions, but would bring whole feature maps back into the plain
     one for a `ReduceMean`.
+
+    Args:
+        graph: GraphProto, changed in place.
     """
     weights = _weights(graph)
     means = {n.output[0] for n in graph.node if _is_spatial_mean(n, weights)}

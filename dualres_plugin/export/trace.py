@@ -54,7 +54,11 @@ def trace(module: nn.Module, shape: tuple[int, int], dynamic: bool, what: str) -
 
 
 def read_graph(path: Path | str) -> Any:
-    """The GraphProto of an ONNX file that a host's own exporter wrote, its output named `found`."""
+    """The GraphProto of an ONNX file that a host's own exporter wrote.
+
+    Args:
+        path: the file.
+    """
     model = require_onnx().load(str(path))
     as_weights(model.graph)
     return model.graph

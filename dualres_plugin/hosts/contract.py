@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dualres_plugin.hosts.export_plan import ExportPlan
 
 Batch = TypeVar("Batch")
+Shape = tuple[int, int]  # height, width
 # Chooses the resolution of a batch: the router with its threshold, or a test that forces one.
 Decide = Callable[[RouterImages], Decision]
 
@@ -47,6 +48,7 @@ class HostAdapter(ABC, Generic[Batch]):
     def __init__(self, detector: Any, low_detector: Any | None = None):
         self.detector = detector
         self.low_detector = low_detector
+        self._macs: dict[tuple[Shape, bool], float] = {}
 
     @classmethod
     @abstractmethod
@@ -55,18 +57,36 @@ class HostAdapter(ABC, Generic[Batch]):
 
     @classmethod
     def from_spec(cls, spec: str, **options: str) -> HostAdapter[Any]:
-        """Build from the command line's `name:spec,key=value,…`; `spec` is the part before the first comma."""
+        """Build from the command line's `name:spec,key=value,…`.
+
+        Args:
+            spec: the part before the first `key=value`.
+            **options: the rest, as text.
+
+        Raises:
+            DualResError: If the detector cannot be built, or this host cannot be named on the command line.
+        """
         raise DualResError(f"the {cls.name} adapter cannot be named on the command line; use it from Python.")
 
     # -- the five that every host must give --------------------------------------------------------------
 
     @abstractmethod
     def router_images(self, batch: Batch) -> RouterImages:
-        """RGB in [0, 1] and each image's content box: padding never reaches the router."""
+        """What the router sees of a batch; padding lies outside the content boxes and never reaches it.
+
+        Returns:
+            (B, 3, H, W) or B of (3, H_i, W_i), RGB in [0, 1], and one (x0, y0, x1, y1) in pixels each.
+        """
 
     @abstractmethod
     def resize(self, batch: Batch, index: Tensor, scale: float) -> Batch:
-        """The images `index` of a high batch at `low_size(…, scale)`, metadata updated, nothing mutated."""
+        """The images `index` of a high batch at the low size, metadata updated, nothing mutated.
+
+        Args:
+            batch: at the high size.
+            index: (K,) int64, which images.
+            scale: low / high ratio; the low input is `low_size(…, scale)`.
+        """
 
     @abstractmethod
     def predict(self, batch: Batch) -> Any:
@@ -74,35 +94,73 @@ class HostAdapter(ABC, Generic[Batch]):
 
     @abstractmethod
     def losses(self, batch: Batch) -> Tensor:
-        """(B,) the detector's own training loss of each image, detached."""
+        """The detector's own training loss of each image.
+
+        Args:
+            batch: one with targets, at either size.
+
+        Returns:
+            (B,) float32, detached.
+        """
 
     @abstractmethod
     def select(self, batch: Batch, index: Tensor) -> Batch:
-        """The images `index` of a batch, at the size they have."""
+        """The images `index`, (K,) int64, of a batch, at the size they have."""
 
     # -- routing -------------------------------------------------------------------------------------------
+
+    def detector_at(self, low: bool) -> Any:
+        """The detector that runs at the low or at the high size: of a pair, the one built for it."""
+        return self.low_detector if low and self.low_detector is not None else self.detector
 
     def merge(self, parts: Sequence[tuple[Tensor, Any, Batch]], batch: Batch) -> Any:
         """Put partial outputs back in order, coordinates as if all images had run at high.
 
         Args:
-            parts: (indices into `batch`, raw output, the sub-batch it came from) per resolution.
+            parts: ((K,) indices into `batch`, raw output, the sub-batch it came from) per resolution.
             batch: the whole high batch.
+
+        Returns:
+            The raw output, as the host gives it for the whole batch.
+
+        Raises:
+            DualResError: If this host cannot merge.
         """
         raise DualResError(f"the {self.name} adapter cannot merge batches with mixed routes: use batch size 1.")
 
     def wrap(self, decide: Decide, scale: float, on_decision: Callable[[Decision], None]) -> Any:
-        """The host's own object with routing inside; the given detector stays as it is."""
+        """The host's own object with routing inside; the given detector stays as it is.
+
+        Args:
+            decide: gives the route of each image.
+            scale: low / high ratio.
+            on_decision: told of each decision.
+
+        Raises:
+            DualResError: If this host has no such object.
+        """
         raise DualResError(f"the {self.name} adapter has no wrapped host object; use profile and predict.")
 
     def predict_source(self, wrapped: Any, source: Any, **kwargs: Any) -> Any:
-        """Run the wrapped host on what its own users pass as a source; results in the host's own types."""
+        """Run the wrapped host on what its own users pass as a source.
+
+        Args:
+            wrapped: what `wrap` returned.
+            source: image, folder, glob, video, array, or a list; what else the host takes.
+            **kwargs: of the host's own predict.
+
+        Returns:
+            Results in the host's own types, each with `.dualres` where the type allows it.
+
+        Raises:
+            DualResError: If this host has no predict, or an argument is unknown.
+        """
         raise DualResError(f"the {self.name} adapter has no predict of its own: call the wrapper on a batch.")
 
     sized_methods: ClassVar[tuple[str, ...]] = ()  # methods of the wrapped host that take `size_options`
 
     def size_options(self, size: int) -> dict[str, Any]:
-        """Keyword arguments that make the host's own methods run at the high size."""
+        """Keyword arguments that make the host's own methods run at the high `size`, in pixels."""
         return {}
 
     def for_inference(self) -> HostAdapter[Batch]:
@@ -110,7 +168,7 @@ class HostAdapter(ABC, Generic[Batch]):
         return self
 
     def to(self, device: str) -> HostAdapter[Batch]:
-        """Move the detector to a device."""
+        """Move the detectors to a device, such as "cuda:0", and return this adapter."""
         for detector in (self.detector, self.low_detector):
             if detector is not None:
                 detector.to(device)
@@ -119,46 +177,91 @@ class HostAdapter(ABC, Generic[Batch]):
     # -- the detector's own features as a router --------------------------------------------------------------
 
     def router_backbone(self) -> tuple[list[nn.Module], dict[str, Any]]:
-        """Copies of the detector's first blocks, in forward order, and a JSON description that rebuilds them.
+        """The detector's first blocks, for a router whose frozen features are the detector's own, at thumbnail size.
 
-        The router's frozen features may then be the detector's own, at thumbnail size.
+        Returns:
+            Copies of the blocks in forward order, and a JSON description from which `build_backbone` makes them.
+
+        Raises:
+            DualResError: If the host or this detector does not offer them.
         """
         raise DualResError(f"the {self.name} adapter does not offer the detector's backbone: name another backbone.")
 
     @classmethod
     def build_backbone(cls, description: dict[str, Any]) -> list[nn.Module]:
-        """The blocks of `router_backbone` with random weights."""
+        """The blocks of `router_backbone` with random weights.
+
+        Raises:
+            DualResError: If the host does not offer them.
+        """
         raise DualResError(f"the {cls.name} adapter does not offer the detector's backbone.")
 
     # -- profiling -----------------------------------------------------------------------------------------
 
-    def input_shape(self, image_size: tuple[int, int], size: int) -> tuple[int, int]:
-        """(height, width) of the network input for an image of (height, width): images that agree share a batch."""
+    def input_shape(self, image_size: Shape, size: int) -> Shape:
+        """(height, width) of the network input: images that agree share a batch.
+
+        Args:
+            image_size: (height, width) of the original image.
+            size: the high size in pixels.
+        """
         return size, size
 
-    def low_shape(self, shape: tuple[int, int], scale: float) -> tuple[int, int]:
-        """(height, width) of the low network input that belongs to a high one."""
+    def low_shape(self, shape: Shape, scale: float) -> Shape:
+        """(height, width) of the low network input that belongs to a high one, at a low / high ratio."""
         return low_size(shape, scale, self.stride)
 
     def collate(self, images: Sequence[np.ndarray], size: int, targets: Sequence[Targets] | None = None) -> Batch:
-        """The host's own preprocessing of RGB uint8 (H, W, 3) images into one high batch.
+        """The host's own preprocessing of images into one high batch.
 
         Args:
+            images: B of (H, W, 3) uint8 RGB.
+            size: the high size in pixels.
             targets: ground truth in original pixels; None when there are no labels.
+
+        Raises:
+            DualResError: If this host cannot preprocess.
         """
         raise DualResError(f"the {self.name} adapter cannot preprocess images, so it cannot be profiled.")
 
     def detections(self, raw: Any, batch: Batch) -> list[Detections]:
-        """Raw output to boxes in pixels of the original images, after the host's own post-processing."""
+        """Boxes in pixels of the original images, after the host's own post-processing.
+
+        Args:
+            raw: what `predict` or `merge` returned.
+            batch: the batch it belongs to, made by `collate`.
+
+        Raises:
+            DualResError: If this host gives none.
+        """
         raise DualResError(f"the {self.name} adapter gives no detections, so it cannot be profiled.")
 
     def profile_pass(self, batch: Batch, with_losses: bool) -> tuple[list[Detections], Tensor | None]:
-        """Detections and, if asked, per-image losses. Hosts that get both from one forward override this."""
+        """Detections and, if asked, the (B,) per-image losses. Hosts that get both from one forward override this."""
         found = self.detections(self.predict(batch), batch)
         return found, self.losses(batch) if with_losses else None
 
-    def macs(self, shape: tuple[int, int], low: bool = False) -> float:
-        """GMACs of one image whose network input is (height, width)."""
+    def macs(self, shape: Shape, low: bool = False) -> float:
+        """GMACs of one image, counted once for each shape.
+
+        Args:
+            shape: (height, width) of the network input.
+            low: of the low network, where there are two.
+
+        Raises:
+            DualResError: If this host cannot count compute.
+        """
+        key = (shape, low)
+        if key not in self._macs:
+            self._macs[key] = self.count_macs(shape, low)
+        return self._macs[key]
+
+    def count_macs(self, shape: Shape, low: bool = False) -> float:
+        """The count that `macs` remembers, by one forward pass. Hosts override this; arguments as there.
+
+        Raises:
+            DualResError: If this host cannot count compute.
+        """
         raise DualResError(f"the {self.name} adapter cannot count compute.")
 
     # -- export --------------------------------------------------------------------------------------------
@@ -167,29 +270,39 @@ class HostAdapter(ABC, Generic[Batch]):
         """How the detector goes into an ONNX graph: what the runtime does before and after it.
 
         Args:
+            size: the high size in pixels.
+            scale: low / high ratio.
             nms: the host's NMS is wanted inside the graph.
+
+        Raises:
+            DualResError: If this host or this detector cannot be exported.
         """
         raise DualResError(f"the {self.name} adapter cannot export yet.")
 
-    def export_branch(
-        self, shape: tuple[int, int], low: bool = False, *, dynamic: bool = False, nms: bool = False
-    ) -> nn.Module:
-        """A traceable module (1, 3, H, W) RGB in [0, 1] -> decoded boxes, in a layout of `runtime_format.Postprocess`.
+    def export_branch(self, shape: Shape, low: bool = False, *, dynamic: bool = False, nms: bool = False) -> nn.Module:
+        """A traceable module (1, 3, H, W) RGB in [0, 1] -> decoded boxes, in a layout of `common.card.Postprocess`.
 
         Args:
             shape: (height, width) that it will be traced with.
+            low: of the low network, where there are two.
             dynamic: the trace must hold for other sizes too.
+            nms: with the host's NMS inside.
+
+        Raises:
+            DualResError: If this host or this detector cannot be exported.
         """
         raise DualResError(f"the {self.name} adapter cannot export yet.")
 
-    def export_static(self, shape: tuple[int, int], low: bool, nms: bool, folder: Path) -> Path | None:
-        """The same at one fixed shape as an ONNX file in `folder`, where the host has an exporter of its own."""
+    def export_static(self, shape: Shape, low: bool, nms: bool, folder: Path) -> Path | None:
+        """The same at one fixed shape as an ONNX file in `folder`; None where the host has no exporter of its own."""
         return None
 
     def export_batch(self, image: np.ndarray, size: int, static: bool) -> Batch:
         """What an exported graph gets for a photo, as a batch of the host's, to compare them.
 
         Args:
+            image: (H, W, 3) uint8 RGB.
+            size: the high size in pixels.
             static: padded to the full (size, size), which fixed graphs take.
         """
         return self.collate([image], size)

@@ -12,9 +12,10 @@ class ExportPlan:
     """How a detector becomes a graph.
 
     Attributes:
-        preprocess, postprocess: what the runtime does before and after.
+        preprocess: what the runtime does before.
+        postprocess: what it does after.
         scale: low / high ratio.
-        stride: sizes are multiples of it.
+        stride: sizes are multiples of it, in pixels.
         dynamic: one traced network serves any input size, which `cond` and `resize` need.
         antialias: the low input is averaged, not sampled.
         fit: ((shortest, longest) side at high, the same at low) where the graph itself scales the photo, by

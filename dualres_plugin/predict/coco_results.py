@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.files import atomic_write, read_json
+from dualres_plugin.common.files.atomic import atomic_write, read_json
 from dualres_plugin.predict.predictor import Prediction
 from dualres_plugin.profile.dataset import match_categories
 
@@ -21,9 +21,12 @@ class Classes(Protocol):
     """What is asked of a detector here."""
 
     @property
-    def class_names(self) -> dict[int, str] | None: ...
+    def class_names(self) -> dict[int, str] | None:
+        """Label -> name, where it is known."""
+
     @property
-    def label_ids(self) -> list[int] | None: ...
+    def label_ids(self) -> list[int] | None:
+        """Labels in class order, where names are unknown."""
 
 
 class Ids:
@@ -32,9 +35,11 @@ class Ids:
     images = 0  # images so far
 
     def image(self, name: str) -> int | None:
+        """The id of an image by file name; None leaves its detections out."""
         return self.images
 
     def category(self, label: int) -> int | None:
+        """The id of a class by the detector's label; None leaves the detection out."""
         return label
 
     def tell(self) -> None:
@@ -45,6 +50,7 @@ class NumberedIds(Ids):
     """COCO names its files by image id."""
 
     def image(self, name: str) -> int | None:
+        """The number that the file is named by."""
         return int(Path(name).stem)
 
 
@@ -64,16 +70,19 @@ class IdsOf(Ids):
         self.unknown_labels: set[int] = set()
 
     def image(self, name: str) -> int | None:
+        """As the annotations have it."""
         number = self.of_image.get(name)
         self.unknown_images += number is None
         return number
 
     def category(self, label: int) -> int | None:
+        """As the annotations have it."""
         if label not in self.of_label:
             self.unknown_labels.add(label)
         return self.of_label.get(label)
 
     def tell(self) -> None:
+        """Warn of images and classes that the annotations do not list."""
         left_out = [f"{self.unknown_images} images"] if self.unknown_images else []
         left_out += [f"{len(self.unknown_labels)} classes"] if self.unknown_labels else []
         if left_out:
@@ -82,7 +91,16 @@ class IdsOf(Ids):
 
 
 def choose_ids(paths: list[Path], adapter: Classes, annotations: Path | None) -> Ids:
-    """Those of the annotations; else the numbers in the file names, if each file has its own; else 1, 2, 3 …"""
+    """Those of the annotations; else the numbers in the file names, if each file has its own; else 1, 2, 3 …
+
+    Args:
+        paths: the files of the source.
+        adapter: knows the classes.
+        annotations: a COCO file, or None.
+
+    Raises:
+        DualResError: If the annotations cannot be read, or share no class with the detector.
+    """
     if annotations is not None:
         return IdsOf(annotations, adapter)
     numbered = len({int(p.stem) for p in paths if p.stem.isdigit()}) == len(paths)
@@ -90,7 +108,17 @@ def choose_ids(paths: list[Path], adapter: Classes, annotations: Path | None) ->
 
 
 def coco_rows(p: Prediction, ids: Ids, conf: float, names: dict[int, str] | None) -> Iterator[dict[str, Any]]:
-    """The detections of one image above `conf` as COCO results, with file and class names beside the ids."""
+    """The detections of one image as COCO results, with file and class names beside the ids.
+
+    Args:
+        p: the image and what was found.
+        ids: give the image's and the classes' ids.
+        conf: detections below this score are left out.
+        names: label -> class name.
+
+    Yields:
+        One row per detection; `bbox` is x, y, width, height in pixels.
+    """
     image_id = ids.image(p.image.name)
     if image_id is None:
         return
@@ -106,7 +134,14 @@ def coco_rows(p: Prediction, ids: Ids, conf: float, names: dict[int, str] | None
 
 @contextmanager
 def json_rows(path: Path) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """Writes a JSON list row by row, so that the rows of a long stream need not be kept."""
+    """Write a JSON list row by row, so that the rows of a long stream need not be kept.
+
+    Args:
+        path: of the file, which appears when the block ends well.
+
+    Yields:
+        A function that writes one row.
+    """
     with atomic_write(path) as temporary, temporary.open("w") as file:
         file.write("[")
         yield _row_writer(file)

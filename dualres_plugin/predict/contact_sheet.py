@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from dualres_plugin.common.drawing import COLOURS, ROUTE_COLOURS, Font
-from dualres_plugin.common.files import atomic_write
+from dualres_plugin.common.files.atomic import atomic_write
 from dualres_plugin.common.types import Detections, ImageDecision
 
 MOST = 200  # thumbnails on a sheet: still told apart, and at most 40 MB in memory
@@ -50,7 +50,10 @@ class ContactSheet:
         """Note one image.
 
         Args:
+            name: of the file.
             pixels: (H, W, 3) RGB uint8.
+            found: in pixels of the image.
+            route: that it took.
         """
         number, self.seen = self.seen, self.seen + 1
         self.high += route.route == "high"
@@ -104,7 +107,11 @@ class ContactSheet:
         canvas.text((x, 37), text, fill=SOFT, font=font)
 
     def save(self, path: Path) -> None:
-        """Write the sheet as JPEG or PNG, by the suffix of `path`."""
+        """Write the sheet.
+
+        Args:
+            path: JPEG or PNG, by its suffix.
+        """
         with atomic_write(path) as temporary:
             self.draw().save(temporary, quality=88)
 

@@ -57,6 +57,10 @@ class ExportedPredictor:
 
 
 def is_exported(detector: str) -> bool:
-    """Is this the file of `dualres export`, or the folder or manifest of a pair?"""
+    """Is this the file of `dualres export`, or the folder or manifest of a pair?
+
+    Args:
+        detector: what stands in the detector's place on the command line.
+    """
     path = Path(detector)
     return path.suffix == ".onnx" or path.name == MANIFEST or (path / MANIFEST).is_file()

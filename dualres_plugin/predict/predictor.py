@@ -7,21 +7,25 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from dualres_plugin.budget.controller import BudgetController
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.images import SourceImage
 from dualres_plugin.common.types import Decision, Detections, ImageDecision
 from dualres_plugin.hosts.contract import HostAdapter
 from dualres_plugin.hosts.routing import run_routed
 from dualres_plugin.router.gate import Gate
-from dualres_plugin.router.network import ResolutionRouter
 
 logger = logging.getLogger("dualres")
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """One image, what was found, and the route it took."""
+    """One image, what was found, and the route it took.
+
+    Attributes:
+        image: with its name.
+        found: in pixels of the image.
+        route: "high" or "low", with the router's score and the threshold that it met.
+    """
 
     image: SourceImage
     found: Detections
@@ -33,24 +37,15 @@ class Predictor:
 
     Args:
         adapter: of the frozen detector.
-        router, threshold: decide each route.
-        size, scale: high size and low / high ratio.
+        gate: decides each route: a router with a threshold, or with a controller that holds a rate.
+        size: high size in pixels.
+        scale: low / high ratio.
         batch: images per pass; images of one shape share a pass.
-        controller: holds the rate on a drifting stream.
     """
 
-    def __init__(
-        self,
-        adapter: HostAdapter[Any],
-        router: ResolutionRouter,
-        threshold: float,
-        size: int,
-        scale: float,
-        batch: int = 1,
-        controller: BudgetController | None = None,
-    ):
+    def __init__(self, adapter: HostAdapter[Any], gate: Gate, size: int, scale: float, batch: int = 1):
         self.adapter = adapter.for_inference()
-        self.gate = Gate(router, threshold, controller)
+        self.gate = gate
         self.size = size
         self.scale = scale
         self.batch = batch
@@ -61,6 +56,7 @@ class Predictor:
         """Predictions in the order of the images; memory does not grow with their number.
 
         Args:
+            images: read as they are used.
             on_skip: told of each image that the host rejects, which is then left out; without it the error is raised.
         """
         pending: list[SourceImage] = []

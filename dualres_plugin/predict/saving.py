@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from dualres_plugin.common.drawing import draw
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.files import atomic_write, make_dir
+from dualres_plugin.common.files.atomic import atomic_write, make_dir
 from dualres_plugin.common.images import VIDEO_SUFFIXES, expand_source, iter_source, video_rate
 from dualres_plugin.predict.coco_results import Ids, choose_ids, coco_rows, json_rows
 from dualres_plugin.predict.contact_sheet import ContactSheet
@@ -75,8 +75,13 @@ def save_predictions(
     """Run over a source and write what `outputs` asks for.
 
     Args:
+        predictor: a detector with its router, or an exported model.
         source: path, folder, glob, list file (.txt) or video.
         out: folder of the results.
+        outputs: what is written besides `detections.json` and `routes.csv`; None is the drawings.
+
+    Returns:
+        Counts of images and routes.
 
     Raises:
         DualResError: If the source or the output folder cannot be used.

@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from dualres_plugin.budget.controller import BudgetController
+from dualres_plugin.budget.controller import BudgetController, refuse_threshold
 from dualres_plugin.common.errors import DualResError
+from dualres_plugin.common.images import router_images_of
 from dualres_plugin.common.resize import check_scale
 from dualres_plugin.common.types import Decision
 from dualres_plugin.hosts.contract import HostAdapter
 from dualres_plugin.hosts.registry import adapt, load_detector
 from dualres_plugin.hosts.routing import run_routed
 from dualres_plugin.router.gate import Gate, RouteLog
-from dualres_plugin.router.network import ResolutionRouter
+from dualres_plugin.router.network import ResolutionRouter, load_default_router
 
 logger = logging.getLogger("dualres")
 
@@ -35,11 +36,12 @@ class DualResWrapper:
         target_high_rate: wanted share of images at high; the threshold is read from the router's calibration.
         threshold: score above which an image goes high; overrides `target_high_rate`.
         hold_rate: keep the share at high on target when the content drifts, by moving the threshold
-            (`controller.BudgetController`; its state is `wrapper.controller.state`).
+            (`controller.BudgetController`; its state is `wrapper.controller.state`). A threshold beside it is refused.
         low_detector: a second network for the low size (pair mode).
 
     Raises:
-        DualResError: If the detector has no adapter, the router does not load, or a size or rate is impossible.
+        DualResError: If the detector has no adapter, the router does not load, a size or rate is impossible, or a
+            threshold is given beside `hold_rate`.
 
     Examples:
         >>> model = DualResWrapper(YOLO("yolov6n.pt"), router="runs/router", low=0.5)  # doctest: +SKIP
@@ -72,49 +74,76 @@ class DualResWrapper:
         self._target_high_rate = target_high_rate
         self._threshold = threshold
         self._hold_rate = hold_rate
-        self.controller: BudgetController | None = None
         self._gate: Gate | None = None
-        self._router: ResolutionRouter | None = None
         self._wrapped: Any | None = None
+        if hold_rate:
+            refuse_threshold(threshold)
         if router is not None:
             self.set_router(router)
 
     # -- the router and its operating point --------------------------------------------------------------
 
     @property
-    def router(self) -> ResolutionRouter:
-        """The router; the shipped default, with a message, where none was given or fitted."""
-        if self._router is None:
-            from dualres_plugin.router.network import load_default_router
-
+    def gate(self) -> Gate:
+        """The router at its operating point; the shipped router, with a message, where none was given or fitted."""
+        if self._gate is None:
             self.set_router(load_default_router())
-        assert self._router is not None
-        return self._router
+        assert self._gate is not None
+        return self._gate
 
-    def set_router(self, router: ResolutionRouter | Path | str) -> None:
-        """Plug a router in; one trained on another detector serves too."""
-        loaded = router if isinstance(router, ResolutionRouter) else ResolutionRouter.from_pretrained(router)
-        if self._threshold is None:
-            loaded.threshold_for(self._target_high_rate)  # fails here, not at the first image
-        self._router = loaded.eval()
-        self._wrapped = self._gate = None
+    @property
+    def router(self) -> ResolutionRouter:
+        """The router in use."""
+        return self.gate.router
 
     @property
     def threshold(self) -> float:
-        """The score above which an image goes high."""
-        if self._threshold is not None:
-            return self._threshold
-        return self.router.threshold_for(self._target_high_rate)
+        """The score above which an image goes high; with `hold_rate` what the calibration gives, where it starts."""
+        gate = self.gate
+        return gate.threshold if gate.controller is None else gate.router.threshold_for(self._target_high_rate)
+
+    @property
+    def controller(self) -> BudgetController | None:
+        """What holds the rate, with `hold_rate`; it begins anew with another router or operating point."""
+        return None if self._gate is None else self._gate.controller
+
+    def set_router(self, router: ResolutionRouter | Path | str) -> None:
+        """Plug a router in; one trained on another detector serves too.
+
+        Args:
+            router: a `ResolutionRouter`, the folder of one, or "default".
+
+        Raises:
+            DualResError: If it does not load, or has no calibration where a rate is wanted.
+        """
+        loaded = router if isinstance(router, ResolutionRouter) else ResolutionRouter.from_pretrained(router)
+        self._set_gate(loaded.eval(), self._target_high_rate, self._threshold)
 
     def set_operating_point(self, *, target_high_rate: float | None = None, threshold: float | None = None) -> None:
-        """Change the budget; takes effect with the next image."""
+        """Change the budget; takes effect with the next image.
+
+        Args:
+            target_high_rate: wanted share of images at high, 0 to 1.
+            threshold: instead: score above which an image goes high.
+
+        Raises:
+            DualResError: If not exactly one is given, the rate is impossible, or a threshold comes with `hold_rate`.
+        """
         if (target_high_rate is None) == (threshold is None):
             raise DualResError("give either target_high_rate or threshold.")
-        if target_high_rate is not None:
-            self.router.threshold_for(target_high_rate)
-            self._target_high_rate = target_high_rate
-        self._threshold = threshold
-        self._wrapped = self._gate = None
+        if self._hold_rate:
+            refuse_threshold(threshold)
+        rate = self._target_high_rate if target_high_rate is None else target_high_rate
+        self._set_gate(self.router, rate, threshold)
+
+    def _set_gate(self, router: ResolutionRouter, rate: float, threshold: float | None) -> None:
+        """Build the gate first, so that what is impossible fails here, not at the first image, and changes nothing."""
+        if self._hold_rate:
+            gate = Gate(router, controller=BudgetController(rate, router.quantiles))
+        else:
+            gate = Gate(router, router.threshold_for(rate) if threshold is None else threshold)
+        self._gate, self._target_high_rate, self._threshold = gate, rate, threshold
+        self._wrapped = None
 
     # -- running ---------------------------------------------------------------------------------------------
 
@@ -124,15 +153,6 @@ class DualResWrapper:
         if self._wrapped is None:
             self._wrapped = self.adapter.wrap(self.gate, self.scale, self.log)
         return self._wrapped
-
-    @property
-    def gate(self) -> Gate:
-        """The router at its operating point."""
-        if self._gate is None:
-            if self._hold_rate:
-                self.controller = BudgetController(self._target_high_rate, self.router.quantiles)
-            self._gate = Gate(self.router, self.threshold, self.controller)
-        return self._gate
 
     def predict(self, source: Any, **kwargs: Any) -> Any:
         """Detect on whatever the host's users pass as a source; results in the host's own types.
@@ -149,14 +169,24 @@ class DualResWrapper:
     __call__ = predict
 
     def forward(self, batch: Any) -> Any:
-        """Run one of the host's own batches and return the host's raw output."""
+        """Run one of the host's own batches.
+
+        Args:
+            batch: at the high size, as the host's own pipeline makes it.
+
+        Returns:
+            The host's raw output, in the batch's order and in high-resolution coordinates.
+        """
         return run_routed(self.adapter, batch, self.gate, self.scale, self.log)
 
     def decide(self, images: Sequence[np.ndarray]) -> Decision:
-        """Routes of RGB uint8 (H, W, 3) images, without running the detector."""
-        from dualres_plugin.common.images import router_images_of
+        """Route images without running the detector. With `hold_rate` they count as images of the stream.
 
-        return self.router.decide(router_images_of(images), self.threshold)
+        Args:
+            images: (H, W, 3) RGB uint8 each.
+        """
+        decision: Decision = self.gate(router_images_of(images))
+        return decision
 
     def _with_size(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         return {**self.adapter.size_options(self.high), **kwargs}
@@ -182,6 +212,9 @@ class DualResWrapper:
 
         Returns:
             What was written.
+
+        Raises:
+            DualResError: If the form does not suit the detector, or the file computes anything else than PyTorch.
         """
         from dualres_plugin.export.build import export_model
 
@@ -200,6 +233,9 @@ class DualResWrapper:
 
         Returns:
             This wrapper.
+
+        Raises:
+            DualResError: If data is missing or unusable.
         """
         from dualres_plugin.train.fit import fit_router
 

@@ -10,14 +10,14 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.files import make_dir
+from dualres_plugin.common.files.atomic import make_dir
 from dualres_plugin.common.images import UnreadableImageError, router_images_of
 from dualres_plugin.common.resize import check_scale, make_thumbnails
 from dualres_plugin.common.types import Detections, Targets
@@ -35,8 +35,19 @@ from dualres_plugin.profile.table import (
 from dualres_plugin.profile.views import View, ViewPlan, make_view, plan_view
 
 logger = logging.getLogger("dualres")
-Job = tuple[int, int]  # record index, view number
 GIVE_UP = 64  # images that a detector may reject before it is known to work at all
+
+
+class Job(NamedTuple):
+    """One view to run the detector on.
+
+    Attributes:
+        record: its index in the data set.
+        view: its number, 0 for the image itself.
+    """
+
+    record: int
+    view: int
 
 
 @dataclass(frozen=True)
@@ -75,16 +86,20 @@ def build_profile(
     detector_name: str = "",
     workers: int = 1,
     progress: bool = True,
+    give_up: int = GIVE_UP,
 ) -> Profile:
     """Run the detector at both sizes over a dataset and store everything that routing needs.
 
     Args:
         adapter: of the frozen detector.
         dataset: images, with or without labels. Without labels there are no losses.
-        out: the profile's folder. A started one with the same settings is resumed; finished batches are kept.
+        out: the profile's folder, made if it is missing. A started one with the same settings is resumed; finished
+            batches are kept.
+        settings: sizes, views, batch and the like.
         detector_name: for the description.
         workers: threads that read and augment images ahead of the detector.
         progress: show a progress bar.
+        give_up: images that the detector may reject before one has worked; then the run ends with an error.
 
     Returns:
         The finished profile.
@@ -104,7 +119,7 @@ def build_profile(
         logger.warning("the detector does not know %d of the categories: %s", len(unknown), ", ".join(unknown[:8]))
     builder = _Builder(adapter, dataset, settings, labels)
     batches = builder.plan()
-    _run(builder, batches, out / PARTS, workers, progress)
+    _run(builder, batches, out / PARTS, workers, progress, give_up)
     return finish(out, meta, dataset, len(batches))
 
 
@@ -162,15 +177,16 @@ class _Builder:
         self.label_of = {category: label for label, category in labels.items()}
 
     def plan_of(self, job: Job) -> ViewPlan:
-        return plan_view(self.records, job[0], job[1], self.settings.seed)
+        return plan_view(self.records, job.record, job.view, self.settings.seed)
 
     def plan(self) -> list[list[Job]]:
         """All jobs in batches of equal input shape. Fixed by the settings, so that a resumed run has the same."""
         shapes: dict[tuple[int, int], list[Job]] = {}
         for view in range(self.settings.views):
             for index in range(len(self.records)):
-                shape = self.adapter.input_shape(self.plan_of((index, view)).size, self.settings.high)
-                shapes.setdefault(shape, []).append((index, view))
+                job = Job(index, view)
+                shape = self.adapter.input_shape(self.plan_of(job).size, self.settings.high)
+                shapes.setdefault(shape, []).append(job)
         size = self.settings.batch
         return [jobs[i : i + size] for jobs in shapes.values() for i in range(0, len(jobs), size)]
 
@@ -194,7 +210,7 @@ class _Builder:
             raise
         except Exception as error:
             if len(items) == 1:
-                name = self.records[items[0][0][0]].path.name
+                name = self.records[items[0][0].record].path.name
                 return [], [f"'{name}': the {self.adapter.name} host rejects it ({error})"]
             parts = [self.rows([item]) for item in items]
             return [row for part, _ in parts for row in part], [message for _, part in parts for message in part]
@@ -209,18 +225,18 @@ class _Builder:
         low, loss_low = adapter.profile_pass(low_batch, self.dataset.labelled)
         shape = adapter.input_shape(images[0].shape[:2], settings.high)
         low_shape = adapter.low_shape(shape, settings.scale)
-        gmacs = adapter.macs(shape), adapter.macs(low_shape, low=True)
+        gmacs = adapter.macs(low_shape, low=True), adapter.macs(shape)
         thumbs = make_thumbnails(router_images_of(images), settings.thumbnail_size)
         pixels = (thumbs * 255).round().byte().numpy()
         return [
             row_of(
-                self.records[job[0]].id,
-                job[1],
-                str(self.records[job[0]].path.resolve()),
+                self.records[job.record].id,
+                job.view,
+                str(self.records[job.record].path.resolve()),
                 (view.pixels.shape[0], view.pixels.shape[1]),
                 view,
-                (self._to_categories(high[i]), self._to_categories(low[i])),
-                (_item(loss_high, i), _item(loss_low, i)),
+                (self._to_categories(low[i]), self._to_categories(high[i])),
+                (_item(loss_low, i), _item(loss_high, i)),
                 gmacs,
                 pixels[i],
             )
@@ -242,7 +258,7 @@ def _item(losses: torch.Tensor | None, i: int) -> float | None:
     return None if losses is None else float(losses[i])
 
 
-def _run(builder: _Builder, batches: list[list[Job]], parts: Path, workers: int, progress: bool) -> None:
+def _run(builder: _Builder, batches: list[list[Job]], parts: Path, workers: int, progress: bool, give_up: int) -> None:
     todo = [i for i in range(len(batches)) if not part_file(parts, i).is_file()]
     done = sum(map(len, batches)) - sum(len(batches[i]) for i in todo)
     total = sum(map(len, batches))
@@ -253,7 +269,7 @@ def _run(builder: _Builder, batches: list[list[Job]], parts: Path, workers: int,
             rows, rejected = builder.rows(items)
             useful = useful or bool(rows)
             refused += len(rejected)
-            if not useful and refused >= GIVE_UP:
+            if not useful and refused >= give_up:
                 shutil.rmtree(parts)  # so that the next try starts with these images again
                 raise DualResError(f"not one image could be used so far; the last problem: {rejected[-1]}")
             write_part(part_file(parts, i), rows, unreadable + rejected)

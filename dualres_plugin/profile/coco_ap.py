@@ -20,7 +20,7 @@ from dualres_plugin.profile.table import Profile
 
 RECALLS = np.linspace(0, 1, 101)  # COCO's
 AREAS = {"all": (0.0, 1e10), "small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
-HIGH, LOW = 1, 0
+LOW, HIGH = 0, 1
 
 
 @dataclass(frozen=True)
@@ -61,23 +61,33 @@ class MixedAP:
         self.rows = profile.originals if rows is None else np.asarray(rows)
         self.n = len(self.rows)
         matches = {
-            source: _match(profile, self.rows, name, AREAS[area]) for source, name in ((HIGH, "high"), (LOW, "low"))
+            source: _match(profile, self.rows, name, AREAS[area]) for source, name in ((LOW, "low"), (HIGH, "high"))
         }
         self.matches = _join(matches, self.n)
         if not len(self.matches.objects):
             raise DualResError(f"profile '{profile.path}' has no labelled objects: AP cannot be measured.")
 
     def ap(self, high: np.ndarray, weights: np.ndarray | None = None) -> float:
-        """AP@[.5:.95] in [0, 1] when the images marked `high` use their high detections.
+        """AP@[.5:.95] when the images marked `high` use their high detections.
 
         Args:
             high: (n,) bool, one per image.
             weights: (n,) how often each image counts (bootstrap); once by default.
+
+        Returns:
+            AP in [0, 1]; NaN where no weighted image shows an object.
         """
         return _mixed_ap(self.matches, np.asarray(high, dtype=bool), np.ones(self.n) if weights is None else weights)
 
     def ends(self, weights: np.ndarray | None = None) -> tuple[float, float]:
-        """(AP all low, AP all high)."""
+        """AP of the two ends of every curve.
+
+        Args:
+            weights: (n,) how often each image counts; once by default.
+
+        Returns:
+            AP with all images at low, and with all at high, in [0, 1].
+        """
         return self.ap(np.zeros(self.n, bool), weights), self.ap(np.ones(self.n, bool), weights)
 
 
@@ -132,7 +142,15 @@ def _interpolated_ap(tp: np.ndarray, fp: np.ndarray, objects: float) -> np.ndarr
 
 
 def coco_of(profile: Profile, rows: np.ndarray) -> COCO:
-    """The ground truth of some rows as a pycocotools object; image ids are 1 to n."""
+    """The ground truth of some rows as a pycocotools object; image ids are 1 to n.
+
+    Args:
+        profile: a labelled profile.
+        rows: (n,) row numbers.
+
+    Returns:
+        The ground truth, indexed.
+    """
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for number, row in enumerate(rows, 1):
@@ -162,7 +180,16 @@ def coco_of(profile: Profile, rows: np.ndarray) -> COCO:
 
 
 def coco_results(profile: Profile, rows: np.ndarray, which: str) -> list[dict[str, Any]]:
-    """The detections of some rows in COCO's result format; image ids are 1 to n."""
+    """The detections of some rows in COCO's result format; image ids are 1 to n.
+
+    Args:
+        profile: the detector's results.
+        rows: (n,) row numbers.
+        which: "low" or "high".
+
+    Returns:
+        One entry per detection; boxes are x, y, width, height in pixels.
+    """
     results = []
     for number, row in enumerate(rows, 1):
         found = profile.detections(which, int(row))
@@ -180,7 +207,17 @@ def coco_results(profile: Profile, rows: np.ndarray, which: str) -> list[dict[st
 
 
 def evaluate_coco(profile: Profile, rows: np.ndarray, which: str, area: tuple[float, float] | None = None) -> COCOeval:
-    """pycocotools' own evaluation of one resolution, matched but not accumulated."""
+    """pycocotools' own evaluation of one resolution, matched but not accumulated.
+
+    Args:
+        profile: a labelled profile.
+        rows: (n,) row numbers.
+        which: "low" or "high".
+        area: least and most area of the objects that count, in square pixels; COCO's four ranges by default.
+
+    Returns:
+        The evaluation; its `evalImgs` are per image, category and area.
+    """
     truth = coco_of(profile, rows)
     results = coco_results(profile, rows, which)
     with contextlib.redirect_stdout(io.StringIO()):
@@ -219,7 +256,7 @@ def _match_now(
 def _join(matches: dict[int, dict[int, list[tuple[int, dict[str, Any]]]]], n: int) -> _Matches:
     parts: list[tuple[np.ndarray, ...]] = []
     objects: list[np.ndarray] = []
-    for category in sorted(set(matches[HIGH]) | set(matches[LOW])):
+    for category in sorted(set(matches[LOW]) | set(matches[HIGH])):
         count, found = _of_category(matches, category, n)
         if count.sum():
             objects.append(count)
@@ -241,7 +278,7 @@ def _of_category(
     score = np.zeros(0)
     hit, miss = np.zeros((10, 0), dtype=bool), np.zeros((10, 0), dtype=bool)
     columns: list[list[np.ndarray]] = [[image], [source], [score], [hit], [miss]]
-    for which in (HIGH, LOW):
+    for which in (LOW, HIGH):
         for number, record in matches[which].get(category, []):
             objects[number] = np.sum(np.asarray(record["gtIgnore"]) == 0)
             scores = np.asarray(record["dtScores"], dtype=np.float64)
@@ -264,8 +301,17 @@ def _of_category(
     return objects, (image[order], source[order], hit[:, order], miss[:, order])
 
 
-def per_image_ap(profile: Profile, rows: np.ndarray, which: str, truth: dict[int, Any] | None = None) -> np.ndarray:
-    """(n,) AP@[.5:.95] of each image alone, averaged over the categories that it shows; NaN without objects."""
+def per_image_ap(profile: Profile, rows: np.ndarray, which: str) -> np.ndarray:
+    """AP@[.5:.95] of each image alone, averaged over the categories that it shows.
+
+    Args:
+        profile: a labelled profile.
+        rows: (n,) row numbers.
+        which: "low" or "high".
+
+    Returns:
+        (n,) AP in [0, 1]; NaN without objects.
+    """
     values = np.full(len(rows), np.nan)
     sums, counts = np.zeros(len(rows)), np.zeros(len(rows))
     for records in _match(profile, np.asarray(rows), which, AREAS["all"]).values():

@@ -5,14 +5,36 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
 
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.files import read_json
+from dualres_plugin.common.files.atomic import read_json
 from dualres_plugin.common.images import IMAGE_SUFFIXES, UnreadableImageError, image_size, list_images
+
+
+class LabelledBox(NamedTuple):
+    """One object of an image as it was read.
+
+    Attributes:
+        x0: left edge in pixels.
+        y0: upper edge.
+        x1: right edge.
+        y1: lower edge.
+        category: the dataset's category id.
+        ignore: COCO's `iscrowd`.
+        area: of the object in square pixels.
+    """
+
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+    category: int
+    ignore: bool
+    area: float
 
 
 @dataclass(frozen=True)
@@ -43,9 +65,12 @@ class Dataset:
     """Records plus what was left out while reading them.
 
     Attributes:
+        name: for people.
+        records: the usable images.
         categories: name by category id; empty without labels.
         labelled: False for a plain folder.
-        dropped: how often each kind of bad entry was left out, with an example.
+        dropped: how often each kind of bad entry was left out.
+        examples: the first of each kind.
     """
 
     name: str
@@ -56,10 +81,21 @@ class Dataset:
     examples: dict[str, str] = field(default_factory=dict)
 
     def drop(self, kind: str, example: str) -> None:
+        """Count something that is left out.
+
+        Args:
+            kind: of entry, in words.
+            example: where this one stands.
+        """
         self.dropped[kind] += 1
         self.examples.setdefault(kind, example)
 
     def warnings(self) -> list[str]:
+        """What was left out.
+
+        Returns:
+            A line for each kind of entry.
+        """
         return [f"{n} {kind} left out (first: {self.examples[kind]})" for kind, n in self.dropped.items()]
 
 
@@ -70,6 +106,9 @@ def load_dataset(data: Path | str | None, images: Path | str | None = None, spli
         data: COCO annotations (.json), an Ultralytics `data.yaml`, or None for unlabelled images.
         images: the image folder; not used with a `data.yaml`.
         split: which split of a `data.yaml`.
+
+    Returns:
+        At least one image; labelled unless `data` is None.
 
     Raises:
         DualResError: If something is missing or malformed, or no image is left.
@@ -113,11 +152,11 @@ def _from_coco(annotations: Path, folder: Path) -> Dataset:
                 dataset.drop("images with an id that was used before", im["file_name"])
             else:
                 entries[int(im["id"])] = im
-        by_image: dict[int, list[tuple[Any, ...]]] = {i: [] for i in entries}
+        by_image: dict[int, list[LabelledBox]] = {i: [] for i in entries}
         for a in coco["annotations"]:
-            row = _coco_row(dataset, a, entries)
-            if row is not None:
-                by_image[int(a["image_id"])].append(row)
+            box = _coco_box(dataset, a, entries)
+            if box is not None:
+                by_image[int(a["image_id"])].append(box)
         for i, im in sorted(entries.items()):
             size = (int(im["height"]), int(im["width"])) if "height" in im and "width" in im else None
             _add(dataset, i, folder / im["file_name"], size, by_image[i])
@@ -128,7 +167,7 @@ def _from_coco(annotations: Path, folder: Path) -> Dataset:
     return dataset
 
 
-def _coco_row(dataset: Dataset, a: dict[str, Any], entries: dict[int, Any]) -> tuple[Any, ...] | None:
+def _coco_box(dataset: Dataset, a: dict[str, Any], entries: dict[int, Any]) -> LabelledBox | None:
     where = f"annotation {a.get('id', '?')}"
     if int(a["image_id"]) not in entries:
         dataset.drop("annotations of images that the file does not list", where)
@@ -138,7 +177,8 @@ def _coco_row(dataset: Dataset, a: dict[str, Any], entries: dict[int, Any]) -> t
         dataset.drop("boxes with zero or negative size", where)
     else:
         x, y, w, h = map(float, a["bbox"])
-        return x, y, x + w, y + h, int(a["category_id"]), bool(a.get("iscrowd", 0)), float(a.get("area", w * h))
+        crowd, area = bool(a.get("iscrowd", 0)), float(a.get("area", w * h))
+        return LabelledBox(x, y, x + w, y + h, int(a["category_id"]), crowd, area)
     return None
 
 
@@ -166,7 +206,7 @@ def _from_yolo(path: Path, split: str) -> Dataset:
         except UnreadableImageError as error:
             dataset.drop("unreadable images", str(error))
             continue
-        _add(dataset, i + 1, image, size, _yolo_rows(dataset, image, size))
+        _add(dataset, i + 1, image, size, _yolo_boxes(dataset, image, size))
     return dataset
 
 
@@ -183,45 +223,42 @@ def _yolo_images(root: Path, entry: str | list[str]) -> list[Path]:
     return found
 
 
-def _yolo_rows(dataset: Dataset, image: Path, size: tuple[int, int]) -> list[tuple[Any, ...]]:
+def _yolo_boxes(dataset: Dataset, image: Path, size: tuple[int, int]) -> list[LabelledBox]:
     # The host's own rule: the last `/images/` of the path becomes `/labels/`.
     head, sep, tail = str(image).rpartition("/images/")
     label = Path(f"{head}/labels/{tail}" if sep else image).with_suffix(".txt")
     if not label.is_file():
         return []
-    rows = []
-    for number, line in enumerate(label.read_text().splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            values = [float(v) for v in line.split()]
-            category, (cx, cy, w, h) = int(values[0]), values[1:5]
-            if not np.isfinite(values).all():
-                raise ValueError("not finite")
-        except (ValueError, OverflowError):
-            dataset.drop("label lines that cannot be read", f"{label}:{number}")
-            continue
-        if len(values) > 5:  # a polygon: its bounding box
-            xs, ys = values[1::2], values[2::2]
-            cx, cy, w, h = (max(xs) + min(xs)) / 2, (max(ys) + min(ys)) / 2, max(xs) - min(xs), max(ys) - min(ys)
-        if category not in dataset.categories:
-            dataset.drop("annotations of unknown categories", f"{label}:{number}")
-        elif w <= 0 or h <= 0:
-            dataset.drop("boxes with zero or negative size", f"{label}:{number}")
-        else:
-            x0, y0, x1, y1 = (
-                (cx - w / 2) * size[1],
-                (cy - h / 2) * size[0],
-                (cx + w / 2) * size[1],
-                (cy + h / 2) * size[0],
-            )
-            rows.append((x0, y0, x1, y1, category, False, (x1 - x0) * (y1 - y0)))
-    return rows
+    lines = enumerate(label.read_text().splitlines(), 1)
+    boxes = [_yolo_box(dataset, line, f"{label}:{number}", size) for number, line in lines if line.strip()]
+    return [box for box in boxes if box is not None]
 
 
-def _add(
-    dataset: Dataset, image_id: int, path: Path, size: tuple[int, int] | None, rows: list[tuple[Any, ...]]
-) -> None:
+def _yolo_box(dataset: Dataset, line: str, where: str, size: tuple[int, int]) -> LabelledBox | None:
+    """A line "class cx cy w h", or "class x y x y …" for a polygon, in shares of the image's sides."""
+    try:
+        values = [float(v) for v in line.split()]
+        category, (cx, cy, w, h) = int(values[0]), values[1:5]
+        if not np.isfinite(values).all():
+            raise ValueError("not finite")
+    except (ValueError, OverflowError):
+        dataset.drop("label lines that cannot be read", where)
+        return None
+    if len(values) > 5:  # a polygon: its bounding box
+        xs, ys = values[1::2], values[2::2]
+        cx, cy, w, h = (max(xs) + min(xs)) / 2, (max(ys) + min(ys)) / 2, max(xs) - min(xs), max(ys) - min(ys)
+    if category not in dataset.categories:
+        dataset.drop("annotations of unknown categories", where)
+    elif w <= 0 or h <= 0:
+        dataset.drop("boxes with zero or negative size", where)
+    else:
+        x0, x1 = (cx - w / 2) * size[1], (cx + w / 2) * size[1]
+        y0, y1 = (cy - h / 2) * size[0], (cy + h / 2) * size[0]
+        return LabelledBox(x0, y0, x1, y1, category, False, (x1 - x0) * (y1 - y0))
+    return None
+
+
+def _add(dataset: Dataset, image_id: int, path: Path, size: tuple[int, int] | None, objects: list[LabelledBox]) -> None:
     if not path.is_file():
         dataset.drop("images that are not in the folder", path.name)
         return
@@ -231,16 +268,15 @@ def _add(
         except UnreadableImageError as error:
             dataset.drop("unreadable images", str(error))
             return
-    boxes = np.array([r[:4] for r in rows], dtype=np.float32).reshape(-1, 4)
     dataset.records.append(
         ImageRecord(
             image_id,
             path,
             size,
-            boxes,
-            np.array([r[4] for r in rows], dtype=np.int64),
-            np.array([r[5] for r in rows], dtype=bool),
-            np.array([r[6] for r in rows], dtype=np.float32),
+            boxes=np.array([o[:4] for o in objects], dtype=np.float32).reshape(-1, 4),
+            categories=np.array([o.category for o in objects], dtype=np.int64),
+            ignore=np.array([o.ignore for o in objects], dtype=bool),
+            area=np.array([o.area for o in objects], dtype=np.float32),
         )
     )
 
@@ -251,6 +287,11 @@ def match_categories(
     """Which detector label means which dataset category.
 
     By name where the host knows names; otherwise in order, if the numbers of classes agree.
+
+    Args:
+        categories: the dataset's names by category id.
+        class_names: the detector's names by label, or None where its host knows none.
+        label_ids: the detector's labels, where it has no names.
 
     Returns:
         {label: category id}, and the names of categories that the detector does not know.

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import torch
+from torchvision.ops import box_iou
 
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.types import Detections
@@ -22,7 +24,14 @@ SURE = 0.25  # detections above this stand in for objects where there are no lab
 
 
 def gain(name: str) -> Callable[[Gain], Gain]:
-    """Register a gain under a name."""
+    """Register a gain under a name.
+
+    Args:
+        name: what the setting `gain` calls it.
+
+    Returns:
+        The decorator of a function (profile, (n,) row numbers) -> (n,) gains.
+    """
 
     def register(function: Gain) -> Gain:
         GAINS[name] = function
@@ -32,7 +41,15 @@ def gain(name: str) -> Callable[[Gain], Gain]:
 
 
 def compute_gain(name: str, profile: Profile, rows: np.ndarray | None = None) -> np.ndarray:
-    """(n,) gain of each row.
+    """Gain of each row.
+
+    Args:
+        name: one of `GAINS`.
+        profile: the detector's results.
+        rows: (n,) row numbers; all by default.
+
+    Returns:
+        (n,) what high buys, in the gain's own unit; NaN where it says nothing.
 
     Raises:
         DualResError: If the name is unknown, or the profile lacks the labels that this gain needs.
@@ -46,21 +63,45 @@ def compute_gain(name: str, profile: Profile, rows: np.ndarray | None = None) ->
 
 @gain("loss")
 def loss_gain(profile: Profile, rows: np.ndarray) -> np.ndarray:
-    """L_low - L_high: the paper's signal (Eq. 5)."""
+    """L_low - L_high: the paper's signal (Eq. 5).
+
+    Args:
+        profile: a labelled profile.
+        rows: (n,) row numbers.
+
+    Returns:
+        (n,) in the unit of the host's loss.
+    """
     difference: np.ndarray = profile.column("loss_low") - profile.column("loss_high")
     return np.asarray(difference[rows], dtype=np.float64)
 
 
 @gain("ap")
 def ap_gain(profile: Profile, rows: np.ndarray) -> np.ndarray:
-    """AP_high - AP_low of the image alone."""
+    """AP_high - AP_low of the image alone.
+
+    Args:
+        profile: a labelled profile.
+        rows: (n,) row numbers.
+
+    Returns:
+        (n,) -1 to 1; NaN for images without objects.
+    """
     difference: np.ndarray = per_image_ap(profile, rows, "high") - per_image_ap(profile, rows, "low")
     return difference
 
 
 @gain("ap_objects")
 def ap_objects_gain(profile: Profile, rows: np.ndarray) -> np.ndarray:
-    """AP gain times the square root of the number of objects: crowded images weigh more in a data set's AP."""
+    """AP gain times the square root of the number of objects: crowded images weigh more in a data set's AP.
+
+    Args:
+        profile: a labelled profile.
+        rows: (n,) row numbers.
+
+    Returns:
+        (n,); NaN for images without objects.
+    """
     objects = np.array([np.sum(~profile.targets(int(r)).ignore) for r in rows])
     weighted: np.ndarray = ap_gain(profile, rows) * np.sqrt(objects)
     return weighted
@@ -68,7 +109,15 @@ def ap_objects_gain(profile: Profile, rows: np.ndarray) -> np.ndarray:
 
 @gain("matched")
 def matched_gain(profile: Profile, rows: np.ndarray) -> np.ndarray:
-    """Loss difference over matched foreground only (AdaScale): -log(score) + (1 - IoU) of each object's best match."""
+    """Loss difference over matched foreground only (AdaScale): -log(score) + (1 - IoU) of each object's best match.
+
+    Args:
+        profile: a labelled profile.
+        rows: (n,) row numbers.
+
+    Returns:
+        (n,); 0 for images without objects.
+    """
     return np.array([_matched_loss(profile, r, "low") - _matched_loss(profile, r, "high") for r in map(int, rows)])
 
 
@@ -93,13 +142,20 @@ def agreement_gain(profile: Profile, rows: np.ndarray) -> np.ndarray:
 
     Each high detection is a pseudo-object weighted by its score; the gain is the weight that low does not find again
     with the same class, graded by IoU as AP is, times how sure low is of it.
+
+    Args:
+        profile: the detector's results.
+        rows: (n,) row numbers.
+
+    Returns:
+        (n,) at least 0; 0 where high finds nothing for sure.
     """
     return np.array(
-        [_disagreement(profile.detections("high", r), profile.detections("low", r)) for r in map(int, rows)]
+        [_disagreement(profile.detections("low", r), profile.detections("high", r)) for r in map(int, rows)]
     )
 
 
-def _disagreement(high: Detections, low: Detections) -> float:
+def _disagreement(low: Detections, high: Detections) -> float:
     sure = high.scores >= SURE
     if not sure.any():
         return 0.0
@@ -115,7 +171,15 @@ def _disagreement(high: Detections, low: Detections) -> float:
 
 @gain("score_mass")
 def score_mass_gain(profile: Profile, rows: np.ndarray) -> np.ndarray:
-    """Difference of the summed detection scores. Needs no labels."""
+    """Difference of the summed detection scores. Needs no labels.
+
+    Args:
+        profile: the detector's results.
+        rows: (n,) row numbers.
+
+    Returns:
+        (n,) score of high minus score of low.
+    """
     return np.array(
         [
             float(profile.detections("high", r).scores.sum() - profile.detections("low", r).scores.sum())
@@ -125,11 +189,15 @@ def score_mass_gain(profile: Profile, rows: np.ndarray) -> np.ndarray:
 
 
 def iou_matrix(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(N, M) IoU of xyxy boxes."""
-    top_left = np.maximum(a[:, None, :2], b[None, :, :2])
-    bottom_right = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    inter = np.prod(np.clip(bottom_right - top_left, 0, None), axis=2)
-    area_a, area_b = (np.prod(x[:, 2:] - x[:, :2], axis=1) for x in (a, b))
-    union = area_a[:, None] + area_b[None] - inter
-    overlap: np.ndarray = inter / np.maximum(union, 1e-9)
-    return overlap
+    """IoU of every pair of boxes.
+
+    Args:
+        a: (N, 4) xyxy.
+        b: (M, 4) xyxy.
+
+    Returns:
+        (N, M) in [0, 1]; 0 where neither box has an area.
+    """
+    overlap = box_iou(torch.tensor(a), torch.tensor(b))  # copies: profiles hold arrays that nobody may write to
+    matrix: np.ndarray = overlap.nan_to_num(0.0).numpy()
+    return matrix

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.files import atomic_write, make_dir, read_json, write_json
+from dualres_plugin.common.files.atomic import atomic_write, make_dir, read_json, write_json
 from dualres_plugin.profile.dataset import Dataset
 from dualres_plugin.profile.table import META, PARTS, ROWS, SCHEMA, Profile, to_table
 
@@ -20,7 +20,18 @@ logger = logging.getLogger("dualres")
 
 
 def check_folder(out: Path, meta: dict[str, Any]) -> bool:
-    """Start, resume, or recognise a finished profile; True if it is finished."""
+    """Start a profile's folder, or resume it.
+
+    Args:
+        out: the folder, which exists.
+        meta: settings of the profile.
+
+    Returns:
+        True if the folder holds the finished profile already.
+
+    Raises:
+        DualResError: If it holds a profile made with other settings, or something else.
+    """
     if (out / META).is_file():
         old = read_json(out / META, "profile description")
         changed = [k for k in meta if old.get(k) != meta[k]]
@@ -43,17 +54,46 @@ def check_folder(out: Path, meta: dict[str, Any]) -> bool:
 
 
 def part_file(parts: Path, i: int) -> Path:
+    """Where a finished batch is kept.
+
+    Args:
+        parts: the folder of all of them.
+        i: number of the batch.
+
+    Returns:
+        Its file.
+    """
     return parts / f"batch-{i:06d}.parquet"
 
 
 def write_part(path: Path, rows: list[dict[str, Any]], skipped: list[str]) -> None:
+    """Keep a finished batch; the file appears when it is complete.
+
+    Args:
+        path: see `part_file`.
+        rows: made by `row_of`.
+        skipped: images of the batch that could not be used, in words.
+    """
     table = to_table(rows).replace_schema_metadata({"skipped": json.dumps(skipped)})
     with atomic_write(path) as temporary:
         pq.write_table(table, temporary, compression="none")  # short-lived, and photos hardly shrink
 
 
 def finish(out: Path, meta: dict[str, Any], dataset: Dataset, count: int) -> Profile:
-    """Join the parts into one sorted file; only then do the parts go."""
+    """Join the parts into one sorted file; only then do the parts go.
+
+    Args:
+        out: the profile's folder.
+        meta: settings of the profile.
+        dataset: what was left out of it is written down.
+        count: how many parts there are.
+
+    Returns:
+        The profile, read back.
+
+    Raises:
+        DualResError: If not one image could be used.
+    """
     tables = [pq.read_table(part_file(out / PARTS, i)) for i in range(count)]
     skipped: list[str] = []
     for table in tables:

@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.files import read_json
+from dualres_plugin.common.files.atomic import read_json
 from dualres_plugin.common.types import Detections, Targets
+from dualres_plugin.profile.views import View
 
 FORMAT_VERSION = 1
 META, ROWS, PARTS = "profile.json", "profile.parquet", "parts"
@@ -74,6 +75,12 @@ class Profile:
     def load(cls, path: Path | str) -> Profile:
         """Read a finished profile.
 
+        Args:
+            path: its folder.
+
+        Returns:
+            The profile; its lists are read when they are asked for.
+
         Raises:
             DualResError: If it is missing, unfinished, damaged or of another version.
         """
@@ -110,24 +117,34 @@ class Profile:
 
     @property
     def labelled(self) -> bool:
+        """Whether it was made with annotations, so that it has losses, objects and AP."""
         return bool(self.meta["labelled"])
 
     @property
     def scale(self) -> float:
+        """Low size / high size."""
         return float(self.meta["scale"])
 
     def column(self, name: str) -> np.ndarray:
-        """One scalar column as an array of length `len(self)`."""
+        """One scalar column.
+
+        Args:
+            name: of a column of `SCHEMA` that holds no list.
+
+        Returns:
+            (n,) values, NaN where there is none.
+        """
         values: np.ndarray = self.table.column(name).to_numpy()
         return values
 
     @cached_property
     def views(self) -> np.ndarray:
+        """(n,) view number of each row, 0 for the image itself."""
         return self.column("view")
 
     @property
     def originals(self) -> np.ndarray:
-        """Row numbers of the images themselves, without augmented views: what AP is measured on."""
+        """(m,) row numbers of the images themselves, without augmented views: what AP is measured on."""
         return np.flatnonzero(self.views == 0)
 
     @cached_property
@@ -136,7 +153,14 @@ class Profile:
         return np.unique(self.column("image_id"), return_inverse=True)[1]
 
     def thumbnails(self, rows: np.ndarray | None = None) -> Tensor:
-        """(n, 3, S, S) uint8 thumbnails of the given rows (all by default)."""
+        """RGB thumbnails.
+
+        Args:
+            rows: (m,) row numbers; all by default.
+
+        Returns:
+            (m, 3, S, S) uint8, S the profile's thumbnail size.
+        """
         side = int(self.meta["thumbnail_size"])
         column = self.table.column("thumbnail")
         chosen = range(len(self)) if rows is None else rows
@@ -163,7 +187,15 @@ class Profile:
         return values[offsets[row] : offsets[row + 1]]
 
     def detections(self, which: str, row: int) -> Detections:
-        """Detections of one row at "high" or "low"; labels are category ids."""
+        """What the detector found in one row.
+
+        Args:
+            which: "low" or "high".
+            row: its number.
+
+        Returns:
+            Boxes in the original image's pixels; labels are category ids.
+        """
         return Detections(
             self._list(f"{which}_boxes", row).reshape(-1, 4),
             self._list(f"{which}_scores", row),
@@ -171,7 +203,14 @@ class Profile:
         )
 
     def targets(self, row: int) -> Targets:
-        """Ground truth of one row; labels are category ids."""
+        """Ground truth of one row.
+
+        Args:
+            row: its number.
+
+        Returns:
+            Boxes in the original image's pixels; labels are category ids.
+        """
         return Targets(
             self._list("gt_boxes", row).reshape(-1, 4),
             self._list("gt_categories", row).astype(np.int64),
@@ -179,11 +218,25 @@ class Profile:
         )
 
     def image_path(self, row: int) -> Path:
-        """The photo that a row came from; it may have moved since."""
+        """The photo that a row came from; it may have moved since.
+
+        Args:
+            row: its number.
+
+        Returns:
+            The absolute path at the time.
+        """
         return Path(self.table.column("path")[row].as_py())
 
     def area(self, row: int) -> np.ndarray:
-        """Object areas of one row, as the annotations state them."""
+        """Object areas of one row, as the annotations state them.
+
+        Args:
+            row: its number.
+
+        Returns:
+            (N,) float32 square pixels, in the order of `targets`.
+        """
         return self._list("gt_area", row)
 
     # -- compute ---------------------------------------------------------------------------------------------
@@ -200,30 +253,45 @@ def row_of(
     view: int,
     path: str,
     size: tuple[int, int],
-    truth: Any,
+    truth: View,
     found: tuple[Detections, Detections],
     losses: tuple[float | None, float | None],
     gmacs: tuple[float, float],
     thumbnail: np.ndarray,
 ) -> dict[str, Any]:
-    """One row of the table. Pairs are (high, low)."""
+    """One row of the table. Pairs are (low, high).
+
+    Args:
+        image_id: the dataset's own.
+        view: 0 for the image itself.
+        path: of the photo.
+        size: (height, width) in pixels.
+        truth: objects of this view; empty without labels.
+        found: detections, labels being category ids.
+        losses: the detector's; None without labels.
+        gmacs: compute in GMACs.
+        thumbnail: (3, S, S) uint8 RGB.
+
+    Returns:
+        Values by column of `SCHEMA`.
+    """
     row: dict[str, Any] = {
         "image_id": image_id,
         "view": view,
         "path": path,
         "height": size[0],
         "width": size[1],
-        "loss_high": losses[0],
-        "loss_low": losses[1],
-        "gmacs_high": gmacs[0],
-        "gmacs_low": gmacs[1],
+        "loss_low": losses[0],
+        "loss_high": losses[1],
+        "gmacs_low": gmacs[0],
+        "gmacs_high": gmacs[1],
         "gt_boxes": truth.boxes.reshape(-1),
         "gt_categories": truth.categories,
         "gt_ignore": truth.ignore,
         "gt_area": truth.area,
         "thumbnail": thumbnail.tobytes(),
     }
-    for name, detections in zip(("high", "low"), found):
+    for name, detections in zip(("low", "high"), found):
         row[f"{name}_boxes"] = detections.boxes.reshape(-1)
         row[f"{name}_scores"] = detections.scores
         row[f"{name}_categories"] = detections.labels
@@ -231,5 +299,12 @@ def row_of(
 
 
 def to_table(rows: Sequence[dict[str, Any]]) -> pa.Table:
-    """Rows -> an Arrow table of the profile's schema."""
+    """Rows as an Arrow table.
+
+    Args:
+        rows: made by `row_of`.
+
+    Returns:
+        A table with the columns of `SCHEMA`.
+    """
     return pa.Table.from_pylist(list(rows), schema=SCHEMA)

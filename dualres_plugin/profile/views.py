@@ -55,7 +55,17 @@ class ViewPlan:
 
 
 def plan_view(records: Sequence[ImageRecord], index: int, view: int, seed: int) -> ViewPlan:
-    """Decide view number `view` of record `index`; the same seed gives the same view, always."""
+    """Decide view number `view` of record `index`; the same seed gives the same view, always.
+
+    Args:
+        records: of the data set.
+        index: which of them.
+        view: its number; 0 is the image itself.
+        seed: of all views.
+
+    Returns:
+        What the view shows, and how large it will be.
+    """
     h, w = records[index].size
     if view == 0:
         return ViewPlan((index,), (0, 0, w, h), False, (h, w))
@@ -73,6 +83,13 @@ def plan_view(records: Sequence[ImageRecord], index: int, view: int, seed: int) 
 
 def make_view(records: Sequence[ImageRecord], plan: ViewPlan) -> View:
     """Read the pixels and move the boxes along.
+
+    Args:
+        records: of the data set.
+        plan: see `plan_view`.
+
+    Returns:
+        The view; its boxes are in its own pixels.
 
     Raises:
         UnreadableImageError: If a source image cannot be used.

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,9 +21,6 @@ from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.weights import read_state_dict
 from dualres_plugin.router.blocks import DemoBackbone, lite_blocks, plain_blocks, tiny_blocks
 from dualres_plugin.router.config import RouterConfig
-
-if TYPE_CHECKING:
-    pass
 
 
 class PooledStages(nn.Module):
@@ -43,7 +40,14 @@ class PooledStages(nn.Module):
         del self.blocks[self.pool[-1] + 1 :]
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, S, S) -> (B, C), C the sum of the pooled blocks' channels."""
+        """Pooled features.
+
+        Args:
+            images: (B, 3, S, S), normalised.
+
+        Returns:
+            (B, C), C the sum of the pooled blocks' channels.
+        """
         pooled = []
         x = images
         for i, block in enumerate(self.blocks):
@@ -92,12 +96,12 @@ def _timm_blocks(name: str) -> list[nn.Module]:
 class _ForwardFeatures(nn.Module):
     """Any timm network as one block."""
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: Any):
         super().__init__()
-        self.model = model
+        self.model: Any = model
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.model.forward_features(x)  # type: ignore[operator]
+        y: Tensor = self.model.forward_features(x)
         if y.ndim != 4:
             raise DualResError("this timm backbone gives tokens, not a feature map: choose a convolutional one.")
         return y
@@ -134,11 +138,18 @@ def build_backbone(name: str, pool: Sequence[int] | None = None) -> PooledStages
 
 
 def load_backbone_weights(backbone: nn.Module, path: Path | str) -> int:
-    """Copy matching tensors of a local weights file into a backbone; returns how many tensors matched.
+    """Copy a local weights file into a backbone.
 
     Reads safetensors, and PyTorch files with `weights_only=True` (no pickled code is run). Tensors are matched by
     order and shape, not by name, so a timm or torchvision state dict of the same network fits, classifier and all,
     and so does the body of a torchvision detector.
+
+    Args:
+        backbone: changed in place.
+        path: the file.
+
+    Returns:
+        How many tensors matched.
 
     Raises:
         DualResError: If the file is missing, unreadable, or belongs to another network.
@@ -160,6 +171,14 @@ def load_backbone_weights(backbone: nn.Module, path: Path | str) -> int:
 
 
 def named_backbone(config: RouterConfig) -> nn.Module:
+    """The body that a configuration names, with random weights: one of ours, a package's, or a detector's own.
+
+    Args:
+        config: its `backbone`, `pool` and `description` count.
+
+    Raises:
+        DualResError: If the name is unknown or its package is missing.
+    """
     if config.description:
         from dualres_plugin.hosts.registry import adapter_class
 

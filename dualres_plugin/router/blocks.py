@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from torch import Tensor, nn
-
-if TYPE_CHECKING:
-    pass
-
-
 from collections import OrderedDict
 
+from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 from torchvision.ops import Conv2dNormActivation, FeaturePyramidNetwork
 
@@ -96,8 +89,6 @@ def lite_blocks() -> list[nn.Module]:
 
 
 _WIDTHS = (16, 24, 48, 96, 160)  # channels of the stem and the four stages
-
-
 PYRAMID = 48  # channels of the feature pyramid and the heads
 
 
@@ -122,6 +113,14 @@ class DemoBackbone(nn.Module):
         return [self.stem, self.stage2, self.stage3, self.stage4, self.stage5]
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Maps of the pyramid.
+
+        Args:
+            images: (B, 3, H, W), normalised.
+
+        Returns:
+            `p3`, `p4` and `p5`: (B, 48, H / s, W / s) at strides s of 8, 16 and 32.
+        """
         x = self.stage2(self.stem(images))
         maps = OrderedDict[str, Tensor]()
         for name, stage in (("p3", self.stage3), ("p4", self.stage4), ("p5", self.stage5)):

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.files import atomic_dir, read_json, write_json
+from dualres_plugin.common.files.atomic import atomic_dir, read_json, write_json
 from dualres_plugin.router.config import RouterConfig
 
 FORMAT_VERSION = 1
@@ -66,7 +66,13 @@ def write_checkpoint(path: Path | str, stored: StoredRouter, gmacs: float) -> Pa
 
 
 def read_checkpoint(path: Path | str) -> StoredRouter:
-    """Read a router folder, or the shipped one by the name "default".
+    """Read a router folder.
+
+    Args:
+        path: the folder, one of its two files, or "default" for the shipped one.
+
+    Returns:
+        All that a router can be built from.
 
     Raises:
         DualResError: If files are missing, damaged, or of another version.

@@ -3,18 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    pass
-
+from typing import Any
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
-
-
 IMAGENET_STD = (0.229, 0.224, 0.225)
-
-
 CUSTOM = "custom"  # the backbone of a router that was built around a module given by object
 
 
@@ -41,4 +33,5 @@ class RouterConfig:
     description: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
+        """The fields by name, as `router.json` has them."""
         return asdict(self)

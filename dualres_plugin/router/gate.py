@@ -8,12 +8,18 @@ import torch
 from torch import nn
 
 from dualres_plugin.budget.controller import BudgetController
+from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.types import Decision, RouterImages
 from dualres_plugin.router.network import ResolutionRouter
 
 
 class RouteLog:
-    """Counts what was routed where. Hosts deep-copy their models; the copies keep writing to the same log."""
+    """Counts what was routed where. Hosts deep-copy their models; the copies keep writing to the same log.
+
+    Attributes:
+        images, high: how many were routed, and how many of them to the high resolution.
+        last: of the last batch.
+    """
 
     def __init__(self) -> None:
         self.images = 0
@@ -21,6 +27,7 @@ class RouteLog:
         self.last: Decision | None = None
 
     def __call__(self, decision: Decision) -> None:
+        """Count one batch."""
         self.images += len(decision.high)
         self.high += int(decision.high.sum())
         self.last = decision
@@ -35,22 +42,47 @@ class RouteLog:
 
 
 class Gate(nn.Module):
-    """A router with its threshold: called with a batch's images it decides their routes.
+    """A router at its operating point: called with a batch's images it decides their routes.
 
     Args:
-        controller: moves the threshold from image to image to hold a rate; None keeps it fixed.
+        router: scores the images.
+        threshold: score above which an image goes high.
+        controller: instead of a threshold: moves it from image to image to hold a rate.
+
+    Raises:
+        DualResError: If both are given, or neither.
     """
 
-    def __init__(self, router: ResolutionRouter, threshold: float, controller: BudgetController | None = None):
+    def __init__(
+        self, router: ResolutionRouter, threshold: float | None = None, controller: BudgetController | None = None
+    ):
         super().__init__()
+        if (threshold is None) == (controller is None):
+            raise DualResError("a gate takes either a threshold, or a controller that moves it to hold a rate.")
         self.router = router
-        self.threshold = float(threshold)
         self.controller = controller
+        self._threshold = None if threshold is None else float(threshold)
+
+    @property
+    def threshold(self) -> float:
+        """The score above which the next image goes high."""
+        if self.controller is not None:
+            return self.controller.threshold
+        assert self._threshold is not None
+        return self._threshold
 
     def forward(self, images: RouterImages) -> Decision:
+        """Route a batch; a controller counts its images and learns from their scores.
+
+        Args:
+            images: B images of a host, with their content boxes.
+
+        Returns:
+            The route of each; its threshold is the one that the first image met.
+        """
+        threshold = self.threshold
         if self.controller is None:
-            return self.router.decide(images, self.threshold)
-        threshold = self.controller.threshold
+            return self.router.decide(images, threshold)
         scores = self.router.score(images)
-        high = torch.tensor([self.controller.route(float(s)) for s in scores], dtype=torch.bool)
+        high = torch.tensor([self.controller.route(float(s)) for s in scores], dtype=torch.bool, device=scores.device)
         return Decision(scores, high, threshold)

@@ -15,7 +15,7 @@ from dualres_plugin.budget import calibration
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.flops import gmacs
 from dualres_plugin.common.modes import in_eval
-from dualres_plugin.common.resize import make_thumbnails
+from dualres_plugin.common.resize import make_thumbnails, resize_images, to_unit
 from dualres_plugin.common.types import Decision, RouterImages
 from dualres_plugin.router.backbones import load_backbone_weights, named_backbone
 from dualres_plugin.router.checkpoint import DEFAULT, StoredRouter, check_tensors, read_checkpoint, write_checkpoint
@@ -78,30 +78,81 @@ class ResolutionRouter(nn.Module):
             return int(self.features(torch.zeros(1, 3, size, size)).shape[1])
 
     def features(self, thumbnails: Tensor) -> Tensor:
-        """(B, 3, S, S) RGB in [0, 1] -> (B, C) pooled features."""
+        """What the head sees.
+
+        Args:
+            thumbnails: (B, 3, S, S) RGB in [0, 1].
+
+        Returns:
+            (B, C) pooled features.
+        """
         y: Tensor = self.backbone((thumbnails - self.mean) / self.std)
         return y.mean(dim=(2, 3)) if y.ndim == 4 else y
 
     def forward(self, thumbnails: Tensor) -> Tensor:
-        """(B, 3, S, S) RGB in [0, 1] -> (B,) scores, logits: more means more gain expected from high."""
+        """Scores, with gradients: what a training calls.
+
+        Args:
+            thumbnails: (B, 3, S, S) RGB in [0, 1].
+
+        Returns:
+            (B,) logits; more means more gain expected from high.
+        """
         out: Tensor = self.head(self.features(thumbnails)).squeeze(1)
         return out
 
     def thumbnails(self, batch: RouterImages) -> Tensor:
-        """Cut every photo out of its padding and resize it to S x S with antialiasing: (B, 3, S, S)."""
+        """Cut every photo out of its padding and resize it with antialiasing.
+
+        Args:
+            batch: B images of a host, with their content boxes.
+
+        Returns:
+            (B, 3, S, S) RGB in [0, 1], on the router's device.
+        """
         return make_thumbnails(batch, self.config.input_size).to(self.mean.device)
 
     @torch.no_grad()
     def score(self, batch: RouterImages) -> Tensor:
-        """(B,) scores of a host's batch, without gradients and with batch norm in eval."""
+        """Score a host's batch, without gradients and with batch norm in eval.
+
+        Args:
+            batch: B images of a host, with their content boxes.
+
+        Returns:
+            (B,) scores.
+        """
         if not len(batch.content):
             return torch.zeros(0)
         with in_eval(self):
             scores: Tensor = self(self.thumbnails(batch))
         return scores
 
+    @torch.no_grad()
+    def score_thumbnails(self, thumbnails: Tensor, batch: int = 128) -> Tensor:
+        """Score stored thumbnails, without gradients and with batch norm in eval.
+
+        Args:
+            thumbnails: (n, 3, T, T) uint8 RGB; shrunk with antialiasing where T is not the router's S.
+            batch: thumbnails per pass.
+
+        Returns:
+            (n,) scores.
+        """
+        if not len(thumbnails):
+            return torch.zeros(0)
+        side, device = (self.config.input_size, self.config.input_size), self.mean.device
+        with in_eval(self):
+            scores = [self(resize_images(to_unit(part), side).to(device)) for part in thumbnails.split(batch)]
+        return torch.cat(scores)
+
     def decide(self, batch: RouterImages, threshold: float) -> Decision:
-        """Route a batch: high where the score is above the threshold (Eq. 3)."""
+        """Route a batch: high where the score is above the threshold (Eq. 3).
+
+        Args:
+            batch: B images of a host, with their content boxes.
+            threshold: score above which an image goes high.
+        """
         scores = self.score(batch)
         return Decision(scores, scores > threshold, threshold)
 
@@ -119,7 +170,10 @@ class ResolutionRouter(nn.Module):
         self.quantiles = calibration.score_quantiles(np.asarray(scores, dtype=np.float64))
 
     def threshold_for(self, target_high_rate: float) -> float:
-        """The threshold that sends `target_high_rate` of the calibration images high; 0 and 1 are exact.
+        """The threshold that sends a share of the calibration images high.
+
+        Args:
+            target_high_rate: the share, 0 to 1; both ends are exact.
 
         Raises:
             DualResError: If the rate is outside [0, 1], or the router was never calibrated.
@@ -127,7 +181,14 @@ class ResolutionRouter(nn.Module):
         return calibration.threshold_for(target_high_rate, self.quantiles)
 
     def rate_of(self, threshold: float) -> float:
-        """The share of the calibration images whose score is above a threshold."""
+        """The share of the calibration images that a threshold sends high.
+
+        Args:
+            threshold: a score; infinities are the exact ends.
+
+        Returns:
+            0 to 1.
+        """
         return calibration.rate_of(threshold, self.quantiles)
 
     def gmacs(self) -> float:
@@ -138,7 +199,17 @@ class ResolutionRouter(nn.Module):
     # -- checkpoint ----------------------------------------------------------------------------------------
 
     def save(self, path: Path | str) -> Path:
-        """Write `router.safetensors` and `router.json` into the folder `path`."""
+        """Write `router.safetensors` and `router.json`; both appear together or not at all.
+
+        Args:
+            path: the folder.
+
+        Returns:
+            The folder.
+
+        Raises:
+            DualResError: If it cannot be written.
+        """
         stored = StoredRouter(self.config, self.state_dict(), self.quantiles, self.info)
         return write_checkpoint(path, stored, self.gmacs())
 
@@ -147,7 +218,7 @@ class ResolutionRouter(nn.Module):
         """Load a router folder, or the shipped router by the name "default".
 
         Args:
-            path: the folder that `save` wrote.
+            path: the folder that `save` wrote, or one of its two files.
             backbone: the module to use when the router was built around one given by object.
 
         Returns:

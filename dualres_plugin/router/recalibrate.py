@@ -32,6 +32,15 @@ def recalibrate(
     A score depends on the picture alone, so the weights stay; the distribution of scores, and with it the threshold
     of a wanted rate, depends on the images and a little on the host's resampling.
 
+    Args:
+        router: its calibration and `info` change in place.
+        adapter: of the other detector.
+        images: folder of photos like those to come.
+        high: high size in pixels.
+        scale: low / high ratio.
+        detector_name: goes into `info`.
+        progress: show a bar.
+
     Returns:
         The number of images used, and the mean `low_gmacs` and `high_gmacs` of the detector on them.
 

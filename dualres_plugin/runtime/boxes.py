@@ -37,11 +37,17 @@ def nms(boxes: np.ndarray, scores: np.ndarray, iou: float, limit: int) -> np.nda
 def select(
     found: np.ndarray, how: Postprocess, conf: float, iou: float, edges: tuple[float, ...] | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(N, 4) xyxy boxes in network pixels, (N,) scores and (N,) labels above `conf`, best first.
+    """Boxes above a score, without overlaps where the host removes them, best first.
 
     Args:
         found: the graph's `detections`, in the layout that `how` tells.
-        edges: (x0, y0, x1, y1) that boxes are clipped to before NMS, for hosts that do so.
+        how: what the host does after its network.
+        conf: detections up to this score are left out.
+        iou: overlap above which the weaker of two boxes of a class goes.
+        edges: (x0, y0, x1, y1) in network pixels that boxes are clipped to before NMS, for hosts that do so.
+
+    Returns:
+        (N, 4) xyxy boxes in network pixels, (N,) scores and (N,) labels.
     """
     if how.layout == "rows":
         rows = found[0]

@@ -23,14 +23,37 @@ class Engine(Protocol):
     card: Card
 
     def run(self, images: np.ndarray, content: Content, threshold: float) -> Found:
-        """Raw detections in pixels of `images`, whether the image went high, and the router's score."""
+        """Run one image.
+
+        Args:
+            images: (1, 3, H, W) float32, RGB in [0, 1].
+            content: (x0, y0, x1, y1) of the photo in pixels; None is the whole frame.
+            threshold: score above which it goes high.
+
+        Returns:
+            Raw detections in pixels of `images`, whether the image went high, and the router's score.
+        """
 
     def run_batch(self, inputs: Sequence[tuple[np.ndarray, Content]], threshold: float) -> list[Found]:
-        """The same for several images, in order."""
+        """Run several images.
+
+        Args:
+            inputs: `images` and `content` of each, as of `run`.
+            threshold: one for all.
+
+        Returns:
+            As of `run`, in order.
+        """
 
 
 def load_engine(path: Path, engine: str, threads: int | None, providers: Sequence[str] | None) -> Engine:
     """Load an exported file or pair.
+
+    Args:
+        path: the `.onnx` file, or the folder or manifest of a pair.
+        engine: "onnxruntime", or "openvino" for a pair.
+        threads: for one run; None is the runtime's default.
+        providers: onnxruntime's execution providers; None is CUDA where it is there, else CPU.
 
     Raises:
         DualResError: If it is missing, damaged or foreign, or the engine is unknown or not installed.
@@ -55,7 +78,7 @@ def load_engine(path: Path, engine: str, threads: int | None, providers: Sequenc
 
 
 def _read_manifest(path: Path) -> Card:
-    from dualres_plugin.common.files import read_json
+    from dualres_plugin.common.files.atomic import read_json
 
     read_json(path, "model manifest")
     card = Card.from_json(path.read_text(encoding="utf-8"), str(path))
@@ -77,11 +100,13 @@ class FileEngine:
         self.graph = graph
 
     def run(self, images: np.ndarray, content: Content, threshold: float) -> Found:
+        """As of `Engine`."""
         check_input(images, self.card)
         found, route, score = self.graph(feeds(images, content, threshold), ["detections", "route", "score"])
         return found, bool(route[0]), float(score[0])
 
     def run_batch(self, inputs: Sequence[tuple[np.ndarray, Content]], threshold: float) -> list[Found]:
+        """As of `Engine`, one after the other."""
         return [self.run(images, content, threshold) for images, content in inputs]
 
 
@@ -93,9 +118,11 @@ class PairEngine:
         self.graphs = graphs
 
     def run(self, images: np.ndarray, content: Content, threshold: float) -> Found:
+        """As of `Engine`."""
         return self.run_batch([(images, content)], threshold)[0]
 
     def run_batch(self, inputs: Sequence[tuple[np.ndarray, Content]], threshold: float) -> list[Found]:
+        """As of `Engine`: all are scored, then all that go high run, then all that go low."""
         routes: list[tuple[bool, float]] = []
         for images, content in inputs:
             check_input(images, self.card)
@@ -133,6 +160,11 @@ class OrtGraph:
             ) from None
 
     def card(self) -> Card:
+        """The metadata in the file.
+
+        Raises:
+            DualResError: If there is none, or it is damaged.
+        """
         text = self.session.get_modelmeta().custom_metadata_map.get(KEY)
         if text is None:
             raise DualResError(
@@ -184,7 +216,13 @@ class OpenVinoGraph:
 
 
 def feeds(images: np.ndarray, content: Content, threshold: float) -> dict[str, np.ndarray]:
-    """The graph's inputs by name; `content` None leaves the default, the whole frame."""
+    """The graph's inputs by name.
+
+    Args:
+        images: (1, 3, H, W) float32, RGB in [0, 1].
+        content: (x0, y0, x1, y1) of the photo in pixels; None leaves the default, the whole frame.
+        threshold: of the router.
+    """
     values = {"images": images, "threshold": np.array(threshold, dtype=np.float32)}
     if content is not None:
         values["content"] = np.array(content, dtype=np.int64)
@@ -193,6 +231,10 @@ def feeds(images: np.ndarray, content: Content, threshold: float) -> dict[str, n
 
 def check_input(images: np.ndarray, card: Card) -> None:
     """Refuse what the graph would fail on, or worse, would not.
+
+    Args:
+        images: should be (1, 3, H, W) float32.
+        card: of the model that is to run them.
 
     Raises:
         DualResError: If the shape or type is wrong.

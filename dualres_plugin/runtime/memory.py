@@ -31,7 +31,10 @@ def main(model: str, kind: str, size: str, threads: str) -> None:
     """Load a model, run both routes a few times, and print what it took as JSON.
 
     Args:
+        model: the file, or folder of a pair.
         kind: "dualres" for an exported form, "plain" for a detector alone, "none" to load nothing.
+        size: HEIGHTxWIDTH of the input in pixels.
+        threads: of onnxruntime.
     """
     height, width = (int(side) for side in size.split("x"))
     images = np.random.default_rng(0).random((1, 3, height, width), dtype=np.float32)

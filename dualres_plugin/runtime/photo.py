@@ -37,7 +37,15 @@ class Frame:
         return x0, y0, x0 + self.original[1] * self.gain[0], y0 + self.original[0] * self.gain[1]
 
     def to_original(self, boxes: np.ndarray, clip: bool = True) -> np.ndarray:
-        """(N, 4) xyxy in network pixels -> in photo pixels."""
+        """Move boxes back to the photo.
+
+        Args:
+            boxes: (N, 4) xyxy in network pixels.
+            clip: end them at the photo's edge.
+
+        Returns:
+            (N, 4) float32 xyxy in photo pixels.
+        """
         h, w = self.original
         offset = np.array([self.content[0], self.content[1]] * 2, dtype=np.float32)
         moved = (boxes - offset) / np.array(self.gain * 2, dtype=np.float32)
@@ -48,6 +56,9 @@ class Frame:
 
 def check_photo(photo: np.ndarray) -> np.ndarray:
     """Return the photo if it is RGB uint8.
+
+    Args:
+        photo: should be (H, W, 3).
 
     Raises:
         DualResError: If it is not (H, W, 3) uint8, or empty.
@@ -62,7 +73,11 @@ def check_photo(photo: np.ndarray) -> np.ndarray:
 
 
 def make_frame(photo: np.ndarray, card: Card) -> Frame:
-    """The network input for an RGB uint8 photo (H, W, 3).
+    """The network input for a photo, as the host makes it.
+
+    Args:
+        photo: (H, W, 3) RGB uint8.
+        card: tells how.
 
     Raises:
         DualResError: If the photo has another shape or type.
@@ -85,7 +100,17 @@ def make_frame(photo: np.ndarray, card: Card) -> Frame:
 def letterbox_sizes(
     original: Shape, size: int, how: Preprocess, static: Shape | None = None
 ) -> tuple[Shape, Shape, tuple[int, int]]:
-    """(height, width) of the scaled photo and of the padded frame, and the (x, y) of the photo's corner."""
+    """Where a photo lies in its frame.
+
+    Args:
+        original: (height, width) of the photo in pixels.
+        size: side of the square that it is scaled into.
+        how: rounding, padding and place, as the host has them.
+        static: (height, width) of a frame that is fixed; None where it may be smaller than the square.
+
+    Returns:
+        (height, width) of the scaled photo and of the padded frame, and the (x, y) of the photo's corner.
+    """
     box = static or (size, size)
     factor = min(box[0] / original[0], box[1] / original[1])
     rounded = ROUNDING[how.rounding]
@@ -108,7 +133,16 @@ def _gain(original: Shape, inner: Shape, outer: Shape, how: Preprocess) -> tuple
 
 
 def resize(photo: np.ndarray, size: Shape, resample: str = "cv2") -> np.ndarray:
-    """Bilinear resize of (H, W, 3) uint8 to (height, width)."""
+    """Bilinear resize as a host's image library does it.
+
+    Args:
+        photo: (H, W, 3) uint8.
+        size: wanted (height, width).
+        resample: "cv2" or "pil".
+
+    Returns:
+        (height, width, 3) uint8.
+    """
     if resample == "pil":
         from PIL import Image
 

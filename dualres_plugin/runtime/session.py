@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from dualres_plugin.budget import calibration
-from dualres_plugin.budget.controller import BudgetController
+from dualres_plugin.budget.controller import BudgetController, refuse_threshold
 from dualres_plugin.common.card import Card
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.images import iter_source
@@ -45,6 +45,7 @@ class SessionResult:
     image: str = ""
 
     def __len__(self) -> int:
+        """Number of objects."""
         return len(self.scores)
 
     def to_supervision(self) -> Any:
@@ -65,14 +66,16 @@ class DualResSession:
         threshold: score above which a photo goes high; None is the file's own.
         target_high_rate: wanted share at high instead, read off the calibration in the file.
         hold_rate: keep the share at high on target when the content drifts, by moving the threshold from photo to
-            photo (`controller.BudgetController`; its state is `session.controller.state`).
+            photo (`controller.BudgetController`; its state is `session.controller.state`). A threshold beside it, here
+            or in a call, is refused.
         threads: of the runtime for one run; None is its default.
         engine: "onnxruntime", or "openvino" for a pair.
         providers: onnxruntime's execution providers.
         warm_up: run both routes once now, so that the first photo is as fast as the others.
 
     Raises:
-        DualResError: If the file is damaged or not a DualRes model, or a package is missing.
+        DualResError: If the file is damaged or not a DualRes model, a package is missing, the rate is impossible, or a
+            threshold is given beside a rate.
 
     Examples:
         >>> session = DualResSession("yolo11n_dualres.onnx", target_high_rate=0.3)  # doctest: +SKIP
@@ -92,6 +95,8 @@ class DualResSession:
         providers: Sequence[str] | None = None,
         warm_up: bool = True,
     ):
+        if hold_rate:
+            refuse_threshold(threshold)
         self.engine: Engine = load_engine(Path(path), engine, threads, providers)
         self.card: Card = self.engine.card
         self.threshold = self._threshold(threshold, target_high_rate)
@@ -116,10 +121,19 @@ class DualResSession:
     @property
     def next_threshold(self) -> float:
         """The threshold that the next photo of a stream meets."""
-        return self.threshold if self.controller is None else self.controller.threshold
+        return self._limit(None)
+
+    def _limit(self, threshold: float | None) -> float:
+        if self.controller is not None:
+            refuse_threshold(threshold)
+            return self.controller.threshold
+        return self.threshold if threshold is None else threshold
 
     def threshold_for(self, target_high_rate: float) -> float:
-        """The threshold that sends this share of the calibration images high; 0 and 1 are exact.
+        """The threshold that sends a share of the calibration images high.
+
+        Args:
+            target_high_rate: the share, 0 to 1; both ends are exact.
 
         Raises:
             DualResError: If the rate is outside [0, 1], or the router was exported without calibration.
@@ -147,7 +161,7 @@ class DualResSession:
             One result per photo, in order.
 
         Raises:
-            DualResError: If a photo cannot be read or has the wrong shape.
+            DualResError: If a photo cannot be read or has the wrong shape, or a threshold comes where a rate is held.
         """
         return list(self.stream(source, conf=conf, iou=iou, threshold=threshold))
 
@@ -161,12 +175,17 @@ class DualResSession:
         iou: float | None = None,
         threshold: float | None = None,
     ) -> Iterator[SessionResult]:
-        """As `predict`, one photo after another with flat memory: for videos, large folders and cameras."""
+        """As `predict`, one photo after another with flat memory: for videos, large folders and cameras.
+
+        Args:
+            source, conf, iou, threshold: as of `predict`.
+
+        Yields:
+            One result per photo, in order.
+        """
         for image in iter_source(source):
             frame = make_frame(image.pixels, self.card)
-            run = self.engine.run(frame.images, frame.content, self.next_threshold if threshold is None else threshold)
-            if self.controller is not None and threshold is None:
-                self.controller.route(run[2])  # learns from the score; its route is the one taken
+            run = self.run(frame.images, frame.content, threshold)
             yield self._result(image.name, frame, run, conf, iou)
 
     def predict_batch(
@@ -181,10 +200,16 @@ class DualResSession:
 
         An engine that compiles per shape changes its graph once a batch instead of once a photo. Forms with the
         router inside run photo by photo, and so does a session with `hold_rate`.
+
+        Args:
+            source, conf, iou, threshold: as of `predict`.
+
+        Returns:
+            One result per photo, in order.
         """
-        if self.controller is not None and threshold is None:
-            return self.predict(source, conf=conf, iou=iou)
-        limit = self.threshold if threshold is None else threshold
+        if self.controller is not None:
+            return self.predict(source, conf=conf, iou=iou, threshold=threshold)
+        limit = self._limit(threshold)
         images = list(iter_source(source))
         frames = [make_frame(image.pixels, self.card) for image in images]
         found = self.engine.run_batch([(f.images, f.content) for f in frames], limit)
@@ -193,13 +218,24 @@ class DualResSession:
     def run(
         self, images: np.ndarray, content: Sequence[int] | None = None, threshold: float | None = None
     ) -> tuple[np.ndarray, bool, float]:
-        """The graph itself: (1, 3, H, W) RGB in [0, 1] -> raw detections, whether it went high, and the score.
+        """The graph itself. With `hold_rate` the image counts as one of the stream.
+
+        Args:
+            images: (1, 3, H, W) float32, RGB in [0, 1].
+            content: (x0, y0, x1, y1) of the photo inside it in pixels; None is all of it.
+            threshold: of the router, for this call.
+
+        Returns:
+            The raw detections, in the layout that `card.postprocess` tells; whether it went high; the router's score.
 
         Raises:
-            DualResError: If the input has a shape or type that the graph does not take.
+            DualResError: If the input has a shape or type that the graph does not take, or a threshold is given where
+                a rate is held.
         """
-        limit = self.threshold if threshold is None else threshold
-        return self.engine.run(images, content, limit)
+        found, high, score = self.engine.run(images, content, self._limit(threshold))
+        if self.controller is not None:
+            self.controller.route(score)  # learns from the score; its route is the one taken
+        return found, high, score
 
     def _result(self, name: str, frame: Frame, run: Found, conf: float | None, iou: float | None) -> SessionResult:
         found, high, score = run

@@ -2,128 +2,161 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+import os
+from dataclasses import asdict, dataclass, field, fields
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import yaml
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    StrictBool,
+    TypeAdapter,
+    ValidationError,
+    with_config,
+)
 
 from dualres_plugin.common.errors import DualResError
+from dualres_plugin.train.objectives import OBJECTIVES
 
 
+def _known_objective(name: str) -> str:
+    if name not in OBJECTIVES:
+        raise ValueError(f"must be one of: {', '.join(OBJECTIVES)}")
+    return name
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+FileName = Annotated[str, BeforeValidator(lambda value: os.fspath(value) if isinstance(value, Path) else value)]
+
+
+@with_config(ConfigDict(extra="forbid", allow_inf_nan=False))
 @dataclass
 class TrainConfig:
     """Settings of a training; a YAML file with some of these is what `--config` takes.
 
     Attributes:
-        objective: "rank" or "paper".
+        objective: "rank" or "paper" (`objectives.OBJECTIVES`).
         gain: which gain `rank` learns (`gains.GAINS`); "auto" is "ap_objects" with labels, "agreement" without.
-        backbone, weights, input_size, pool, hidden: the router, see `RouterConfig`; `weights` is a local file.
-            "default" is the body of the shipped router, "detector:HOST:NAME" that of a detector at thumbnail size.
-            `input_size` null is what the body was made for, 128 where nothing says.
+        backbone: the router's body, see `RouterConfig`. "default" is that of the shipped router, "detector:HOST:NAME"
+            that of a detector at thumbnail size.
+        weights: a local file with weights of the backbone.
+        input_size: side of the thumbnails in pixels; None is what the body was made for, 128 where nothing says.
+        pool: stages of the backbone that are pooled, see `RouterConfig`.
+        hidden: width of a hidden layer of the head; 0 for a linear head.
         train_backbone: False fits the head alone, by ridge regression on features computed once; None is True for
             random weights and False for a backbone that comes trained (a detector's, or with `weights`).
         view_weight: how much an augmented view counts beside an original when a head is fitted to a frozen backbone.
-        epochs, batch, lr, momentum, weight_decay, optimizer, warmup: as usual; "sgd" is Nesterov, "adamw" is AdamW.
-        gamma, target_high_rate: γ and θ of Eq. 5 (objective "paper").
-        temperature, temperature_end: the schedule of τ.
-        pairwise: weight of the pairwise ranking term beside the regression of the ranked gain.
-        holdout: share of the source images kept for choosing the epoch and for calibration.
-        flip: mirror thumbnails at random; `jitter`: strength of random brightness and contrast.
+        epochs: passes over the images.
+        batch: images per step.
+        lr: learning rate at its highest.
+        momentum: of "sgd", 0 to below 1.
+        weight_decay: of the optimizer.
+        optimizer: "sgd" is Nesterov, "adamw" is AdamW.
+        warmup: share of the steps in which the learning rate rises, 0 to 1; it then falls as a cosine.
+        gamma: γ of Eq. 5 (objective "paper").
+        target_high_rate: θ of Eq. 5, share of images at high, 0 to 1 (objective "paper").
+        temperature: τ of Eq. 4 at the first step (objective "paper").
+        temperature_end: τ at the last step.
+        pairwise: weight of the pairwise ranking term beside the regression of the ranked gain (objective "rank").
+        holdout: share of the source images kept for choosing the epoch and for calibration, 0 to below 1.
+        flip: mirror thumbnails at random.
+        jitter: strength of random brightness and contrast.
         seed: of everything random.
     """
 
-    objective: str = "rank"
+    objective: Annotated[str, AfterValidator(_known_objective)] = "rank"
     gain: str = "auto"
     backbone: str = "default"
-    weights: str | None = None
-    input_size: int | None = None
+    weights: FileName | None = None
+    input_size: PositiveInt | None = None
     pool: list[int] = field(default_factory=list)
-    hidden: int = 0
-    train_backbone: bool | None = None
-    view_weight: float = 0.3
-    epochs: int = 12
-    batch: int = 64
-    lr: float = 2e-3
-    momentum: float = 0.8
-    weight_decay: float = 0.02
-    optimizer: str = "adamw"
-    warmup: float = 0.1
-    gamma: float = 1.0
-    target_high_rate: float = 0.5
-    temperature: float = 1.0
-    temperature_end: float = 1.0
-    pairwise: float = 0.5
-    holdout: float = 0.2
-    flip: bool = True
-    jitter: float = 0.2
-    seed: int = 0
+    hidden: NonNegativeInt = 0
+    train_backbone: StrictBool | None = None
+    view_weight: NonNegativeFloat = 0.3
+    epochs: PositiveInt = 12
+    batch: PositiveInt = 64
+    lr: NonNegativeFloat = 2e-3
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.8
+    weight_decay: NonNegativeFloat = 0.02
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    warmup: Share = 0.1
+    gamma: NonNegativeFloat = 1.0
+    target_high_rate: Share = 0.5
+    temperature: PositiveFloat = 1.0
+    temperature_end: PositiveFloat = 1.0
+    pairwise: NonNegativeFloat = 0.5
+    holdout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    flip: StrictBool = True
+    jitter: NonNegativeFloat = 0.2
+    seed: NonNegativeInt = 0
 
     @classmethod
     def load(cls, path: Path | str | None, **overrides: Any) -> TrainConfig:
         """Read a YAML file; overrides win.
 
+        Args:
+            path: the file; None for the defaults.
+            overrides: settings by name; those that are None do not count.
+
+        Returns:
+            The checked settings.
+
         Raises:
-            DualResError: If the file is missing or has unknown keys or values of the wrong type.
+            DualResError: If the file is missing, a setting is unknown, or a value is of the wrong type or out of range.
         """
-        values: dict[str, Any] = {}
-        if path is not None:
-            try:
-                values = yaml.safe_load(Path(path).read_text()) or {}
-            except FileNotFoundError:
-                raise DualResError(f"config '{path}' does not exist.") from None
-            except yaml.YAMLError as error:
-                raise DualResError(f"config '{path}' is not valid YAML: {error}") from None
-            except OSError as error:
-                raise DualResError(f"cannot read config '{path}': {error.strerror}.") from None
-            if not isinstance(values, dict):
-                raise DualResError(f"config '{path}' must hold lines such as 'epochs: 20'.")
-        values |= {k: v for k, v in overrides.items() if v is not None}
-        known = {f.name: f for f in fields(cls)}
-        unknown = sorted(set(values) - set(known))
-        if unknown:
-            raise DualResError(f"unknown training setting(s) {unknown}; known: {sorted(known)}.")
-        config = cls(**values)
-        config.check()
-        return config
+        written = {} if path is None else _read(path)
+        given = {name: value for name, value in overrides.items() if value is not None}
+        _checked(written, f"config '{path}'")  # before they mix, so that the error says where a value stands
+        return _checked(written | given, "training settings")
 
     def check(self) -> None:
-        """Raise a DualResError for a value that cannot work."""
-        for f in fields(self):
-            setattr(self, f.name, _typed(f.name, str(f.type), getattr(self, f.name)))
-        if self.objective not in ("rank", "paper"):
-            raise DualResError(f"objective '{self.objective}' is unknown: use 'rank' or 'paper'.")
-        if self.optimizer not in ("adamw", "sgd"):
-            raise DualResError(f"optimizer '{self.optimizer}' is unknown: use 'adamw' or 'sgd'.")
-        if not 0 <= self.holdout < 1:
-            raise DualResError(f"holdout={self.holdout:g} must lie in [0, 1).")
-        if not 0 <= self.target_high_rate <= 1:
-            raise DualResError(f"target_high_rate={self.target_high_rate:g} must lie in [0, 1].")
-        if self.view_weight < 0:
-            raise DualResError(f"view_weight={self.view_weight:g} must not be negative.")
-        if self.temperature <= 0 or self.temperature_end <= 0:
-            raise DualResError("temperature and temperature_end must be above 0.")
-        if self.epochs < 1 or self.batch < 1:
-            raise DualResError("epochs and batch must be at least 1.")
+        """Turn every value into the type of its field, such as the text "1e-3" into a number.
+
+        Raises:
+            DualResError: If a value is of the wrong type or out of range.
+        """
+        for name, value in asdict(_checked(asdict(self), "training settings")).items():
+            setattr(self, name, value)
 
 
-def _typed(name: str, kind: str, value: Any) -> Any:
-    """A setting as the type that its field declares; YAML reads 1e-3 as a text."""
+def _read(path: Path | str) -> dict[str, Any]:
     try:
-        if kind == "float":
-            return float(value)
-        if value is None and kind.endswith("| None"):
-            return None
-        if kind.startswith("int") and int(value) == float(value):
-            return int(value)
-        if kind == "list[int]" and not isinstance(value, str):
-            return [int(v) for v in value]
-        if kind.startswith("bool") and isinstance(value, bool):
-            return value
-        if kind.startswith("str") and isinstance(value, (str, Path)):
-            return str(value)
-    except (TypeError, ValueError):
-        pass
-    wanted = {"float": "a number", "int": "a whole number", "list[int]": "a list of whole numbers"}
-    base = kind.removesuffix(" | None")
-    raise DualResError(f"training setting {name}={value!r} is not {wanted.get(base, 'of type ' + base)}.")
+        values = yaml.safe_load(Path(path).read_text()) or {}
+    except FileNotFoundError:
+        raise DualResError(f"config '{path}' does not exist.") from None
+    except yaml.YAMLError as error:
+        raise DualResError(f"config '{path}' is not valid YAML: {error}") from None
+    except OSError as error:
+        raise DualResError(f"cannot read config '{path}': {error.strerror}.") from None
+    if not isinstance(values, dict):
+        raise DualResError(f"config '{path}' must hold lines such as 'epochs: 20'.")
+    return {str(name): value for name, value in values.items()}
+
+
+def _checked(values: dict[str, Any], where: str) -> TrainConfig:
+    try:
+        return TypeAdapter(TrainConfig).validate_python(values)
+    except ValidationError as error:
+        raise DualResError(f"{where}: {'; '.join(map(_explain, error.errors()))}.") from None
+
+
+def _explain(error: Any) -> str:
+    """One of pydantic's errors: which setting, its value, and what is allowed."""
+    name = ".".join(map(str, error["loc"]))
+    if error["type"] == "unexpected_keyword_argument":
+        known = [f.name for f in fields(TrainConfig)]
+        close = get_close_matches(name, known, n=1)
+        return f"unknown setting '{name}' " + (
+            f"(did you mean '{close[0]}'?)" if close else f"(known: {', '.join(known)})"
+        )
+    said = str(error["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
+    return f"{name}={error['input']!r} {said}"

@@ -33,13 +33,19 @@ def fit_router(
     """Train a router for a detector on a dataset: `dualres profile` and `dualres train` in one call.
 
     Args:
+        adapter: of the detector.
         data: COCO annotations, an Ultralytics `data.yaml`, or None to learn without labels.
         images: the image folder; not needed with a `data.yaml`.
-        high, scale: the two sizes.
+        high: the high size in pixels, in the host's own meaning of size.
+        scale: low / high ratio, below 1.
         out: keeps `profile/` and `router/` there, and resumes a started profile; None uses a temporary folder.
         views: augmented views per image; more help when there are few images.
         split: of a `data.yaml`.
         config: training settings, or a YAML file of them.
+        batch: images per pass of the detector.
+        seed: of the views, and of a training whose settings are not given as a `TrainConfig`.
+        workers: threads that read and augment images ahead of the detector.
+        progress: show progress bars.
 
     Returns:
         The trained and calibrated router.

@@ -35,16 +35,36 @@ def gumbel_gate(
     return (soft > 0.5).to(soft.dtype) + (soft - soft.detach())
 
 
-def dualres_loss(gate: Tensor, loss_high: Tensor, loss_low: Tensor, gamma: float, target_high_rate: float) -> Tensor:
+def dualres_loss(gate: Tensor, *, loss_low: Tensor, loss_high: Tensor, gamma: float, target_high_rate: float) -> Tensor:
     """`mean(gate·L_high + (1-gate)·L_low) + γ·(mean(gate) - θ)²` (Eq. 5).
 
-    Exact on cached losses: the detector is frozen, so `loss_high` and `loss_low`, both (B,), are constants.
+    Exact on cached losses: the detector is frozen, so its losses are constants.
+
+    Args:
+        gate: (B,) gates, 1 for high.
+        loss_low: (B,) the detector's loss of each image at low.
+        loss_high: (B,) the same at high.
+        gamma: γ, weight of the penalty.
+        target_high_rate: θ, share at high that the penalty steers to, 0 to 1.
+
+    Returns:
+        The loss, a scalar.
     """
     expected = (gate * loss_high + (1 - gate) * loss_low).mean()
     return expected + gamma * (gate.mean() - target_high_rate) ** 2
 
 
 def temperature_at(step: int, steps: int, start: float, end: float) -> float:
-    """Exponential schedule of the temperature from `start` to `end` over `steps`."""
+    """Exponential schedule of the temperature.
+
+    Args:
+        step: from 0; later ones than the last keep its temperature.
+        steps: how many there are.
+        start: τ > 0 at the first step.
+        end: τ > 0 at the last step.
+
+    Returns:
+        τ of this step.
+    """
     share = min(max(step / max(steps - 1, 1), 0.0), 1.0)
     return start * math.exp(share * math.log(end / start))

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.files import make_dir
+from dualres_plugin.common.files.atomic import make_dir
 from dualres_plugin.train.config import TrainConfig
 
 
@@ -30,6 +30,9 @@ def tensorboard_log(
     Args:
         folder: one per training; TensorBoard compares the folders below the one that it is given.
         config: shown as a text beside the curves.
+
+    Yields:
+        A function that writes the numbers of one epoch.
 
     Raises:
         DualResError: If tensorboard is not installed, or the folder cannot be written.

@@ -10,6 +10,12 @@ def ranked(values: np.ndarray) -> np.ndarray:
     """Values -> standard normal by rank, ties sharing their mean rank; NaN stays NaN.
 
     Gains have heavy tails and a spike at zero; only their order matters to AUC-Policy.
+
+    Args:
+        values: (n,) numbers, NaN where unknown.
+
+    Returns:
+        (n,) float64.
     """
     out = np.full(len(values), np.nan)
     known = np.flatnonzero(~np.isnan(values))
@@ -24,7 +30,15 @@ def ranked(values: np.ndarray) -> np.ndarray:
 
 
 def spearman(a: np.ndarray, b: np.ndarray) -> float:
-    """Rank correlation, ties sharing their mean rank; 0 where one side is constant."""
+    """Spearman's rank correlation, ties sharing their mean rank.
+
+    Args:
+        a: (n,) numbers without NaN.
+        b: (n,) numbers without NaN.
+
+    Returns:
+        -1 to 1; 0 where one side is constant.
+    """
     x, y = _mean_ranks(a), _mean_ranks(b)
     if x.std() == 0 or y.std() == 0:
         return 0.0

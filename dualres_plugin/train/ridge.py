@@ -18,7 +18,8 @@ class Ridge:
     """A fitted map.
 
     Attributes:
-        weights, bias: (d,) and a number.
+        weights: (d,) of the features.
+        bias: added to their sum.
         strength: the chosen penalty.
         spearman: its cross-validated rank correlation with the target.
         out_of_fold: (n,) predictions of each row by folds that did not see its image.
@@ -53,6 +54,9 @@ def fit_ridge(
         judged: (n,) bool, the rows on which strengths are compared; all by default.
         strengths: penalties to choose from.
         seed: of the folds.
+
+    Returns:
+        The map of the best strength, refitted on all rows.
     """
     weight = np.ones(len(target)) if weights is None else np.asarray(weights, dtype=np.float64)
     compared = np.ones(len(target), dtype=bool) if judged is None else judged

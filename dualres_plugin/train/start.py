@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import Any
 
+from dualres_plugin.hosts.contract import HostAdapter
+from dualres_plugin.hosts.registry import load_detector
 from dualres_plugin.router.config import RouterConfig
 from dualres_plugin.router.network import ResolutionRouter
-
-if TYPE_CHECKING:
-    from dualres_plugin.hosts.contract import HostAdapter
-
-
-from dataclasses import replace
-
-from dualres_plugin.hosts.registry import load_detector
 from dualres_plugin.train.config import TrainConfig
 
 
 def own_backbone_router(adapter: HostAdapter[Any], input_size: int = 128) -> ResolutionRouter:
     """A router whose frozen features are the detector's own backbone at thumbnail size, every stage pooled.
+
+    Args:
+        adapter: of the detector.
+        input_size: side of the router's thumbnails in pixels.
+
+    Returns:
+        The router, with the detector's weights in its body and a head that is still to be fitted.
 
     Raises:
         DualResError: If the detector's adapter does not offer its backbone.
@@ -36,6 +38,17 @@ def own_backbone_router(adapter: HostAdapter[Any], input_size: int = 128) -> Res
 
 
 def new_router(config: TrainConfig) -> ResolutionRouter:
+    """The router that the settings describe, before any training.
+
+    Args:
+        config: `backbone`, `weights`, `input_size`, `pool` and `hidden`.
+
+    Returns:
+        The router.
+
+    Raises:
+        DualResError: If the backbone is unknown, or its detector or weights cannot be loaded.
+    """
     if config.backbone.startswith("detector:"):
         return own_backbone_router(load_detector(config.backbone.removeprefix("detector:")), config.input_size or 128)
     if config.backbone == "default":
@@ -45,7 +58,14 @@ def new_router(config: TrainConfig) -> ResolutionRouter:
 
 
 def default_body_router(input_size: int | None = None) -> ResolutionRouter:
-    """The shipped router's body with a new head; `input_size` other than its own is allowed."""
+    """The shipped router's body with a new head.
+
+    Args:
+        input_size: side of the thumbnails in pixels; None is that of the shipped router.
+
+    Returns:
+        The router; its head is still to be fitted.
+    """
     shipped = ResolutionRouter.from_pretrained("default")
     router = ResolutionRouter(replace(shipped.config, input_size=input_size or shipped.config.input_size))
     router.backbone.load_state_dict(shipped.backbone.state_dict())

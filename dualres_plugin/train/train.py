@@ -1,12 +1,11 @@
 """Training a router on a ready profile: minutes on a CPU, no detector pass.
 
-Two objectives. `rank` (the default) learns the order of the images by their gain, so that one router serves every
-budget. `paper` is the recipe of the paper (Eq. 3-5), which trains one operating point.
+What is learned is the objective's matter (`objectives`), how the weights follow is that of `gradient` for a router
+that is trained whole, and of `head` for one whose backbone is frozen.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -18,13 +17,11 @@ from dualres_plugin.common.errors import DualResError
 from dualres_plugin.profile.table import Profile
 from dualres_plugin.router.network import ResolutionRouter
 from dualres_plugin.train.config import TrainConfig
-from dualres_plugin.train.gradient import GradientTraining, Log, pairwise_loss
+from dualres_plugin.train.gradient import GradientTraining, Log
 from dualres_plugin.train.head import fit_head
+from dualres_plugin.train.objectives import Objective, make_objective
 from dualres_plugin.train.start import new_router
 from dualres_plugin.train.training_set import TrainingSet, resolve_gain, training_set
-
-__all__ = ["pairwise_loss", "train_router"]
-logger = logging.getLogger("dualres")
 
 
 def train_router(
@@ -55,39 +52,60 @@ def train_router(
     config = config or TrainConfig()
     config.check()
     chosen = [profiles] if isinstance(profiles, Profile) else list(profiles)
+    objective = make_objective(config.objective, config)
+    objective.check(chosen)
     torch.manual_seed(config.seed)
     router = router or new_router(config)
     side = int(chosen[0].meta["thumbnail_size"])
     if router.config.input_size > side:
         raise DualResError(f"input_size {router.config.input_size} is larger than the profile's {side} px thumbnails.")
-    data = training_set(chosen, config, router.config.input_size)
-    if _trains_backbone(config, router):
-        fit_rows, held = _split(data, config)
-        best = GradientTraining(router, data, config).run(fit_rows, held, progress, log)
+    data = training_set(chosen, config.gain, router.config.input_size)
+    if _trains_backbone(config, objective, router):
+        fit_rows, held = split_rows(data, objective, config)
+        best = GradientTraining(router, data, objective, config).run(fit_rows, held, progress, log)
         _calibrate(router, data, held if len(held) else fit_rows)
         calibrated = f"{int(data.original[held].sum())} held-out images" if len(held) else "the training images"
     else:
-        best = fit_head(router, data, config, progress, log)
+        best = fit_head(router, data, objective, config, progress, log)
         calibrated = f"{int(data.original.sum())} images, by scores of folds that did not see them"
-    router.info = _info(chosen, config, data, calibrated, best)
+    router.info = {
+        "trained_on": [_origin(profile) for profile in chosen],
+        "gain": objective.target(resolve_gain(config.gain, chosen)),
+        "rows": len(data),
+        "images": len(np.unique(data.group)),
+        "calibrated_on": calibrated,
+        "metrics": {"holdout_spearman": best.get("spearman"), "best_epoch": best.get("epoch")},
+        "config": asdict(config),
+    }
     return router.eval()
 
 
-def _trains_backbone(config: TrainConfig, router: ResolutionRouter) -> bool:
+def _trains_backbone(config: TrainConfig, objective: Objective, router: ResolutionRouter) -> bool:
     if config.train_backbone is not None:
         return config.train_backbone
     comes_trained = bool(router.config.description) or config.weights is not None or config.backbone == "default"
-    return config.objective == "paper" or not comes_trained
+    return objective.needs_gradients or not comes_trained
 
 
-def _split(data: TrainingSet, config: TrainConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Row numbers to learn from and to hold out; all views of an image stay on one side."""
+def split_rows(data: TrainingSet, objective: Objective, config: TrainConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Divide the rows that teach something; all views of an image stay on one side.
+
+    Args:
+        data: n rows.
+        objective: decides which rows teach something.
+        config: `holdout`, the share of the images to keep back, and the seed of the choice.
+
+    Returns:
+        Row numbers to learn from, and row numbers to hold out.
+
+    Raises:
+        DualResError: If nothing is left to learn from.
+    """
     rng = np.random.default_rng(config.seed)
     groups = rng.permutation(np.unique(data.group))
     held_groups = groups[: round(len(groups) * config.holdout)]
     held = np.isin(data.group, held_groups)
-    needed = data.loss_high + data.loss_low if config.objective == "paper" else data.gain
-    usable = ~torch.isnan(needed).numpy()
+    usable = objective.usable(data)
     fit_rows = np.flatnonzero(~held & usable)
     if not len(fit_rows):
         raise DualResError("no image of the profile has a gain to learn from.")
@@ -98,23 +116,9 @@ def _calibrate(router: ResolutionRouter, data: TrainingSet, rows: np.ndarray) ->
     """Score quantiles on held-out original images (augmented views are not what a user will send)."""
     originals = rows[data.original[rows]]
     chosen = originals if len(originals) >= 20 else rows
-    with torch.no_grad():
-        scores = torch.cat([router(data.thumbs[i].float() / 255) for i in torch.from_numpy(chosen).split(128)])
-    router.calibrate(scores)
+    router.calibrate(router.score_thumbnails(data.thumbs[torch.from_numpy(chosen)]))
 
 
-def _info(
-    profiles: Sequence[Profile], config: TrainConfig, data: TrainingSet, calibrated: str, best: dict[str, float]
-) -> dict[str, Any]:
-    return {
-        "trained_on": [
-            {k: p.meta[k] for k in ("host", "detector", "dataset", "high", "scale", "views", "labelled")}
-            for p in profiles
-        ],
-        "gain": resolve_gain(config.gain, profiles) if config.objective == "rank" else "loss (Eq. 5)",
-        "rows": len(data),
-        "images": len(np.unique(data.group)),
-        "calibrated_on": calibrated,
-        "metrics": {"holdout_spearman": best.get("spearman"), "best_epoch": best.get("epoch")},
-        "config": asdict(config),
-    }
+def _origin(profile: Profile) -> dict[str, Any]:
+    """What `router.info` says of a profile."""
+    return {key: profile.meta[key] for key in ("host", "detector", "dataset", "high", "scale", "views", "labelled")}

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from dualres_plugin.common.errors import DualResError
+from dualres_plugin.common.resize import resize_images
 from dualres_plugin.profile.gains import compute_gain
 from dualres_plugin.profile.table import Profile
-from dualres_plugin.train.config import TrainConfig
 from dualres_plugin.train.ranks import ranked
 
 
@@ -24,36 +23,58 @@ class TrainingSet:
     Attributes:
         thumbs: (n, 3, S, S) uint8.
         gain: (n,) float32, ranked to a standard normal; NaN where unknown.
-        loss_high, loss_low: (n,) float32, for the paper's objective; NaN without labels.
+        loss_low: (n,) float32, the detector's loss at low; NaN without labels.
+        loss_high: (n,) float32, the same at high.
         group: (n,) source image of each row.
         original: (n,) bool, True for the images themselves.
     """
 
     thumbs: Tensor
     gain: Tensor
-    loss_high: Tensor
     loss_low: Tensor
+    loss_high: Tensor
     group: np.ndarray
     original: np.ndarray
 
     def __len__(self) -> int:
         return len(self.gain)
 
+    @property
+    def gain_known(self) -> np.ndarray:
+        """(n,) bool, rows whose gain is not NaN."""
+        known: np.ndarray = ~torch.isnan(self.gain).numpy()
+        return known
+
 
 def resolve_gain(name: str, profiles: Sequence[Profile]) -> str:
-    """What "auto" means for these profiles."""
+    """What "auto" means for these profiles.
+
+    Args:
+        name: of a gain, or "auto".
+        profiles: those to train on.
+
+    Returns:
+        The gain's name: for "auto", "ap_objects" where every profile has labels, else "agreement".
+    """
     if name != "auto":
         return name
     return "ap_objects" if all(p.labelled for p in profiles) else "agreement"
 
 
-def training_set(profiles: Sequence[Profile], config: TrainConfig, size: int) -> TrainingSet:
+def training_set(profiles: Sequence[Profile], gain: str, size: int) -> TrainingSet:
     """Join profiles: rows that all of them have, gains averaged after ranking.
 
+    Args:
+        profiles: of the same images and views, by other detectors or at other sizes.
+        gain: which gain to learn, or "auto".
+        size: side of the thumbnails in pixels, at most that of the first profile.
+
+    Returns:
+        The rows in order of image id and view.
+
     Raises:
-        DualResError: If the profiles share no rows, or losses are needed and missing.
+        DualResError: If the profiles share no rows, or lack what the gain needs.
     """
-    first = profiles[0]
     keys = [_keys(p) for p in profiles]
     common = sorted(set(keys[0]).intersection(*keys[1:]))
     if not common:
@@ -62,31 +83,38 @@ def training_set(profiles: Sequence[Profile], config: TrainConfig, size: int) ->
             "profile the same data set with the same --seed and --views."
         )
     rows = [np.array([k[key] for key in common]) for k in keys]
-    if config.objective == "paper" and not all(p.labelled for p in profiles):
-        raise DualResError("the paper's objective needs losses, so a profile with labels; use objective 'rank'.")
-    name = resolve_gain(config.gain, profiles)
-    gains = np.stack([ranked(compute_gain(name, p, r)) for p, r in zip(profiles, rows)])
-    known = ~np.isnan(gains)
-    mean = np.where(known.any(axis=0), np.nansum(gains, axis=0) / np.maximum(known.sum(axis=0), 1), np.nan)
-    losses = [np.mean([p.column(c)[r] for p, r in zip(profiles, rows)], axis=0) for c in ("loss_high", "loss_low")]
-    thumbs = first.thumbnails(rows[0])
+    thumbs = profiles[0].thumbnails(rows[0])
     if thumbs.shape[-1] != size:
         thumbs = torch.cat([_shrink(part, size) for part in thumbs.split(512)])
     return TrainingSet(
         thumbs,
-        torch.from_numpy(ranked(mean)).float(),
-        torch.from_numpy(np.asarray(losses[0], dtype=np.float32)),
-        torch.from_numpy(np.asarray(losses[1], dtype=np.float32)),
+        gain=_mean_gain(profiles, rows, resolve_gain(gain, profiles)),
+        loss_low=_mean_loss(profiles, rows, "loss_low"),
+        loss_high=_mean_loss(profiles, rows, "loss_high"),
         group=np.array([key[0] for key in common]),
         original=np.array([key[1] == 0 for key in common]),
     )
 
 
+def _mean_gain(profiles: Sequence[Profile], rows: Sequence[np.ndarray], name: str) -> Tensor:
+    """(n,) float32, ranked again after the mean over the profiles that know a row's gain."""
+    gains = np.stack([ranked(compute_gain(name, p, r)) for p, r in zip(profiles, rows)])
+    known = ~np.isnan(gains)
+    mean = np.where(known.any(axis=0), np.nansum(gains, axis=0) / np.maximum(known.sum(axis=0), 1), np.nan)
+    return torch.from_numpy(ranked(mean)).float()
+
+
+def _mean_loss(profiles: Sequence[Profile], rows: Sequence[np.ndarray], column: str) -> Tensor:
+    mean = np.mean([p.column(column)[r] for p, r in zip(profiles, rows)], axis=0)
+    return torch.from_numpy(np.asarray(mean, dtype=np.float32))
+
+
 def _keys(profile: Profile) -> dict[tuple[int, int], int]:
+    """Row number by image id and view."""
     pairs = zip(profile.column("image_id").tolist(), profile.views.tolist())
     return {pair: row for row, pair in enumerate(pairs)}
 
 
 def _shrink(thumbs: Tensor, size: int) -> Tensor:
-    x = F.interpolate(thumbs.float(), size=(size, size), mode="bilinear", align_corners=False, antialias=True)
+    x = resize_images(thumbs.float(), (size, size))
     return x.round().clamp(0, 255).byte()

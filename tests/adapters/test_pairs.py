@@ -16,9 +16,14 @@ from dualres_plugin.common.resize import resize_images
 from dualres_plugin.hosts.contract import HostAdapter
 from dualres_plugin.hosts.registry import adapt
 from dualres_plugin.hosts.routing import run_routed
-from tests.contract import test_adapters as contract
+from tests.contract import test_losses as losses
+from tests.contract import test_routing as routing
+from tests.contract import test_unchanged as unchanged
+from tests.contract import test_views as views
+from tests.contract.helpers import collate, same
 from tests.contract.hosts import HOSTS, Host, torchvision_model
 from tests.contract.hosts import yolo as contract_yolo
+from tests.fakes import forced
 
 
 def photo(h: int = 120, w: int = 160) -> np.ndarray:
@@ -111,17 +116,17 @@ def pair(request) -> tuple[Host, HostAdapter]:
 @pytest.mark.parametrize(
     "case",
     [
-        contract.test_all_high_is_the_plain_host_bit_for_bit,
-        contract.test_all_low_is_the_host_at_the_low_size,
-        partial(contract.test_mixed_routes_keep_the_order, [True, False, False, True]),
-        contract.test_each_image_in_its_place_twice,
-        contract.test_an_empty_sub_batch,
-        partial(contract.test_detections_are_sorted_finite_and_inside_the_original_image, False),
-        contract.test_nothing_is_mutated,
-        contract.test_gradients_are_neither_made_nor_left,
-        partial(contract.test_losses_of_a_batch_equal_those_one_by_one, True),
-        partial(contract.test_a_profile_pass_is_predict_and_losses, True),
-        contract.test_the_score_does_not_depend_on_the_host,
+        routing.test_all_high_is_the_plain_host_bit_for_bit,
+        routing.test_all_low_is_the_host_at_the_low_size,
+        partial(routing.test_mixed_routes_keep_the_order, [True, False, False, True]),
+        routing.test_each_image_in_its_place_twice,
+        routing.test_an_empty_sub_batch,
+        partial(routing.test_detections_are_sorted_finite_and_inside_the_original_image, False),
+        unchanged.test_nothing_is_mutated,
+        unchanged.test_gradients_are_neither_made_nor_left,
+        partial(losses.test_losses_of_a_batch_equal_those_one_by_one, True),
+        partial(losses.test_a_profile_pass_is_predict_and_losses, True),
+        views.test_the_score_does_not_depend_on_the_host,
     ],
     ids=lambda case: getattr(case, "func", case).__name__.removeprefix("test_"),
 )
@@ -133,18 +138,18 @@ def test_pairs_keep_the_contract(case, pair):
 def test_the_low_route_is_the_second_networks(host):
     """What it finds and costs changes with the low network's weights, the high route's does not."""
     host, adapter = PAIRS[host]()
-    batch = contract.collate(adapter, host)
+    batch = collate(adapter, host)
 
     def found(high):
-        return adapter.detections(run_routed(adapter, batch, contract.forced([high] * 4), 0.5), batch)
+        return adapter.detections(run_routed(adapter, batch, forced([high] * 4), 0.5), batch)
 
     before = found(True), found(False)
     low = adapter.low_detector.model if hasattr(adapter.low_detector, "overrides") else adapter.low_detector
     with torch.no_grad():
         for parameter in low.parameters():
             parameter.mul_(0.9)
-    assert all(contract.same(a, b) for a, b in zip(before[0], found(True)))
-    assert not any(contract.same(a, b) for a, b in zip(before[1], found(False)))
+    assert all(same(a, b) for a, b in zip(before[0], found(True)))
+    assert not any(same(a, b) for a, b in zip(before[1], found(False)))
     shape = adapter.low_shape(adapter.input_shape((96, 128), host.size), 0.5)
     assert adapter.macs(shape, low=True) != adapter.macs(shape)
 

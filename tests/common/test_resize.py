@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.resize import axis_ratio, check_scale, low_size, resize_images, scale_boxes
+from dualres_plugin.common.images import router_images_of
+from dualres_plugin.common.resize import (
+    axis_ratio,
+    check_scale,
+    low_size,
+    make_thumbnails,
+    resize_images,
+    scale_boxes,
+    to_unit,
+)
+from tests.fakes import photo
 
 sides = st.integers(1, 2000)
 scales = st.floats(0.05, 0.99)
@@ -72,3 +84,31 @@ def test_the_same_size_is_the_same_tensor() -> None:
 def test_a_scale_outside_0_to_1_is_refused(scale: float) -> None:
     with pytest.raises(DualResError, match="must be smaller than the high size"):
         check_scale(scale)
+
+
+def test_thumbnails_match_what_an_image_library_makes() -> None:
+    picture = photo(2, (120, 90))
+    expected = np.asarray(Image.fromarray(picture).resize((32, 32), Image.Resampling.BILINEAR))
+    made = make_thumbnails(router_images_of([picture]), 32)[0].permute(1, 2, 0).numpy() * 255
+    assert np.abs(made - expected).max() < 1.5
+
+
+def test_thumbnails_of_different_shapes_share_a_batch_and_stay_in_range() -> None:
+    pictures = [photo(i, size) for i, size in enumerate([(40, 64), (64, 40), (1, 50), (17, 17)])]
+    made = make_thumbnails(router_images_of(pictures), 24)
+    assert made.shape == (4, 3, 24, 24)
+    assert made.min() >= 0 and made.max() <= 1
+    one_by_one = torch.cat([make_thumbnails(router_images_of([p]), 24) for p in pictures])
+    assert torch.equal(made, one_by_one)
+
+
+def test_pixels_become_floats_from_0_to_1() -> None:
+    pixels = torch.arange(256, dtype=torch.uint8)
+    assert torch.equal(to_unit(pixels), pixels.float() / 255) and to_unit(pixels).dtype == torch.float32
+    already = torch.tensor([0.0, 255.0])
+    assert to_unit(already).tolist() == [0.0, 1.0] and already.tolist() == [0.0, 255.0], "its argument stays as it is"
+
+
+def test_a_thumbnail_of_its_own_size_is_the_photo() -> None:
+    images = router_images_of([photo(3, (24, 24))])
+    assert torch.equal(make_thumbnails(images, 24)[0], images.images[0])

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torchvision.models.detection import FCOS
 
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.files import read_json
-from dualres_plugin.demo import train_detector as training
+from dualres_plugin.common.files.atomic import read_json
 from dualres_plugin.demo.detector import (
     HIGH_SIZE,
     LOW_SIZE,
@@ -20,35 +18,26 @@ from dualres_plugin.demo.detector import (
     load_weights,
     save_weights,
 )
-from dualres_plugin.demo.scenes import CLASSES, Scene, generate_scenes
-
-
-@pytest.fixture(scope="module")
-def model() -> FCOS:
-    return build_demo_detector()
-
-
-@pytest.fixture(scope="module")
-def scenes() -> list[Scene]:
-    return list(generate_scenes(11, "unit-test", 24))
+from dualres_plugin.demo.measure import average_precision, to_tensor
+from dualres_plugin.demo.scenes import CLASSES, Scene
 
 
 def test_trained_weights_detect_and_random_ones_do_not(model: FCOS, scenes: list[Scene]) -> None:
-    assert training.average_precision(model, scenes, HIGH_SIZE) > 0.4
+    assert average_precision(model, scenes, HIGH_SIZE) > 0.4
     torch.manual_seed(0)
     untrained = build_demo_detector(pretrained=False)
-    assert training.average_precision(untrained, scenes[:8], HIGH_SIZE) < 0.02
+    assert average_precision(untrained, scenes[:8], HIGH_SIZE) < 0.02
 
 
 def test_high_resolution_pays(model: FCOS, scenes: list[Scene]) -> None:
-    high = training.average_precision(model, scenes, HIGH_SIZE)
-    assert high - training.average_precision(model, scenes, LOW_SIZE) > 0.05
+    high = average_precision(model, scenes, HIGH_SIZE)
+    assert high - average_precision(model, scenes, LOW_SIZE) > 0.05
     assert model.transform.min_size == (HIGH_SIZE,) and model.transform.max_size == HIGH_SIZE
 
 
 def test_output_is_torchvisions(model: FCOS, scenes: list[Scene]) -> None:
     assert isinstance(model, FCOS) and not model.training
-    images = [training.to_tensor(scene.image) for scene in scenes[:2]]
+    images = [to_tensor(scene.image) for scene in scenes[:2]]
     with torch.inference_mode():
         found = model(images)
     for image, result in zip(images, found):
@@ -86,39 +75,3 @@ def test_bad_weights_get_one_clear_error(tmp_path: Path, model: FCOS) -> None:
     save_weights(torch.nn.Linear(2, 2), other)
     with pytest.raises(DualResError, match="do not fit"):
         load_weights(target, other)
-
-
-def test_augmentation_moves_boxes_with_the_pixels() -> None:
-    image = np.zeros((240, 320, 3), np.uint8)
-    image[30:50, 200:280] = 200
-    scene = Scene(image, np.array([[200, 30, 280, 50]], np.float32), np.array([2]))
-    rng = np.random.default_rng(0)
-    for upright in (False, True) * 6:
-        moved, target = training.augment(scene, upright, rng)
-        assert (moved.shape[1] > moved.shape[2]) == upright
-        rows, columns = torch.nonzero(moved.amax((0, 2)))[:, 0], torch.nonzero(moved.amax((0, 1)))[:, 0]
-        box = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
-        assert target["boxes"][0].tolist() == [float(value) for value in box]
-        assert target["labels"].tolist() == [2]
-
-
-def test_an_epoch_uses_every_scene_at_most_once(scenes: list[Scene]) -> None:
-    drawn = list(training.batches(scenes, np.random.default_rng(0)))
-    assert len(drawn) == training.count_batches(scenes) > 0
-    assert all(len(images) == len(targets) == training.BATCH for images, targets in drawn)
-    for images, _ in drawn:
-        assert len({image.shape for image in images}) == 1
-
-
-def test_one_training_command_writes_weights_that_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "SIZES", {96: 1.0})
-    monkeypatch.setattr(training, "TEST_SCENES", 4)
-    training.main(["--epochs", "1", "--images", str(2 * training.BATCH), "--out", str(tmp_path)])
-    report = read_json(tmp_path / "detector.json")
-    assert "--epochs 1" in report["trained_by"] and 0 <= report["ap_low"] <= 1
-    load_weights(build_demo_detector(pretrained=False), tmp_path / "detector.safetensors")
-
-
-def test_impossible_training_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DualResError, match="at least 1 epoch"):
-        training.main(["--epochs", "0", "--out", str(tmp_path)])

@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dualres_plugin.common.files import write_json
+from dualres_plugin.common.files.atomic import write_json
 from dualres_plugin.profile.table import PARTS, Profile
 from dualres_plugin.router.network import ResolutionRouter
 from tests.contract.hosts import torchvision_model
@@ -69,15 +69,15 @@ def test_usage_errors_have_the_same_status() -> None:
         assert dualres(*arguments).status == 2
 
 
-def test_an_interrupt_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    from dualres_plugin.cli import app as cli
+def test_an_interrupt_is_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    from dualres_plugin.cli.app import main
 
     def interrupted() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "app", interrupted)
-    done = dualres("demo")
-    assert done.status == 130 and "run the same command again to resume" in done.err
+    with pytest.raises(SystemExit) as end:
+        main(interrupted)
+    assert end.value.code == 130 and "run the same command again to resume" in capsys.readouterr().err
 
 
 # -- bad arguments ------------------------------------------------------------------------------------------------
@@ -176,6 +176,10 @@ ERRORS: dict[str, tuple[Callable[[Any], tuple[object, ...]], str]] = {
     ),
     "impossible rate": (
         lambda x: ("predict", x.detector, x.photos, "--router", x.router, "--target-high-rate", 2, "--out", x.out),
+        "must lie between 0",
+    ),
+    "impossible rate to evaluate": (
+        lambda x: ("evaluate", x.profile, x.router, "--target-high-rate", 1.5, "--out", x.out),
         "must lie between 0",
     ),
     "impossible budget": (

@@ -19,8 +19,8 @@ from tests.shared import ROOT, require_shared
 
 # Scripts that other files run; that they do is checked below.
 ELSEWHERE = {
-    "effdet_validate.py": "tests/adapters/effdet/test_specs.py",
-    "train_effdet.py": "tests/adapters/effdet/test_specs.py",
+    "effdet_validate.py": "tests/adapters/effdet/test_examples.py",
+    "train_effdet.py": "tests/adapters/effdet/test_examples.py",
     "vgg_sdn/sdn.py": "examples/vgg_sdn/run.py",  # a part of it
 }
 Run = Callable[..., str]

@@ -8,82 +8,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from PIL import Image
 
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.images import router_images_of
-from dualres_plugin.common.resize import make_thumbnails
 from dualres_plugin.evaluate.auc_policy import auc_policy
-from dualres_plugin.evaluate.curve import Curve, descending, sweep
-from dualres_plugin.evaluate.evaluation import (
-    bootstrap_auc,
-    cascade_uncertainty,
-    evaluate,
-    evaluate_scores,
-    fixed_size_curve,
-)
-from dualres_plugin.evaluate.scoring import score_profile
+from dualres_plugin.evaluate.evaluation import evaluate, evaluate_scores
 from dualres_plugin.profile.coco_ap import MixedAP
 from dualres_plugin.profile.table import Profile
-from dualres_plugin.router.network import ResolutionRouter
-from tests.fakes import brightness, make_profile, photo, planted_profile
-
-N = 40
-
-
-@pytest.fixture(scope="module")
-def profile(tmp_path_factory: pytest.TempPathFactory) -> Profile:
-    return planted_profile(tmp_path_factory.mktemp("planted") / "p", N)
-
-
-@pytest.fixture(scope="module")
-def mixed(profile: Profile) -> MixedAP:
-    return MixedAP(profile)
-
-
-def quick(profile: Profile, scores: np.ndarray, seed: int = 0):  # type: ignore[no-untyped-def]
-    return evaluate_scores(profile, scores, 0.1, bootstrap=20, permutations=4, seed=seed)
-
-
-# -- sweep --------------------------------------------------------------------------------------------------
-
-
-def test_a_sweep_runs_from_all_low_to_all_high_through_the_top_k(mixed: MixedAP) -> None:
-    order = np.random.default_rng(0).permutation(N)
-    beta, ap = sweep(mixed, order)
-    assert np.allclose(beta, np.arange(N + 1) / N), "40 images have 41 operating points"
-    assert (ap[0], ap[-1]) == mixed.ends()
-    for k in (1, 7, 20, 39):
-        high = np.zeros(N, bool)
-        high[order[:k]] = True
-        assert ap[k] == pytest.approx(mixed.ap(high), abs=1e-12)
-
-
-@pytest.mark.parametrize("points", [2, 5, 21, 101])
-def test_points_are_spread_evenly(points: int, mixed: MixedAP) -> None:
-    beta, ap = sweep(mixed, np.arange(N), points)
-    assert len(beta) == len(ap) == min(points, N + 1)
-    assert beta[0] == 0 and beta[-1] == 1
-    assert (np.diff(beta) > 0).all()
-    assert np.abs(beta - np.linspace(0, 1, len(beta))).max() <= 0.5 / N + 1e-9
-
-
-def test_weights_are_repetitions(mixed: MixedAP) -> None:
-    rng = np.random.default_rng(1)
-    weights = rng.integers(0, 3, N).astype(float)
-    beta, ap = sweep(mixed, np.arange(N), 11, weights)
-    assert beta[0] == 0 and beta[-1] == 1
-    assert (ap[0], ap[-1]) == mixed.ends(weights)
-    assert np.allclose(beta * weights.sum(), np.round(beta * weights.sum()))
-
-
-def test_scores_in_order_nan_last() -> None:
-    assert descending(np.array([0.5, np.nan, 2.0, -np.inf, 0.5])).tolist()[:3] == [2, 0, 4]
-    assert set(descending(np.array([np.nan, 1.0, np.nan]))[1:]) == {0, 2}
-
+from tests.evaluate.helpers import N, bright_router, quick
+from tests.fakes import brightness, planted_profile
 
 # -- AUC-Policy -----------------------------------------------------------------------------------------------
 
@@ -99,16 +31,6 @@ def test_knowing_the_gain_beats_random_beats_its_opposite(profile: Profile) -> N
     assert good.random_auc == bad.random_auc and good.oracle.auc_policy == bad.oracle.auc_policy
 
 
-@settings(max_examples=15)
-@given(st.integers(0, 1000), st.floats(0.01, 50), st.floats(-5, 5))
-def test_only_the_order_of_the_scores_matters(seed: int, factor: float, shift: float) -> None:
-    scores = np.random.default_rng(seed).normal(size=N)
-    curves = [
-        sweep(MIXED, descending(s), 11) for s in (scores, factor * scores + shift, np.argsort(np.argsort(scores)))
-    ]
-    assert all(np.array_equal(curves[0][1], ap) for _, ap in curves)
-
-
 def test_the_routers_own_cost_moves_the_curve_but_not_its_area(profile: Profile) -> None:
     cheap = evaluate_scores(profile, brightness(profile), 0.0, bootstrap=1, permutations=1)
     dear = evaluate_scores(profile, brightness(profile), 0.5, bootstrap=1, permutations=1)
@@ -118,29 +40,11 @@ def test_the_routers_own_cost_moves_the_curve_but_not_its_area(profile: Profile)
     assert cheap.router.auc_policy == pytest.approx(auc_policy(cheap.router.beta, cheap.router.ap))
 
 
-def test_a_cascade_pays_low_always_and_high_on_top(profile: Profile) -> None:
-    result = quick(profile, brightness(profile))
-    (cascade,) = (c for c in result.others if c.name == "cascade")
-    assert np.allclose(cascade.gmacs, 1.0 + cascade.beta * 4.0)
-    assert (cascade.ap[0], cascade.ap[-1]) == (result.ap_low, result.ap_high)
-    counts = [len(profile.detections("low", r)) for r in profile.originals]
-    assert np.allclose(cascade_uncertainty(profile, profile.originals), 0.16 * np.array(counts), atol=1e-5)
-
-
 def test_the_same_seed_gives_the_same_numbers(profile: Profile) -> None:
     scores = np.random.default_rng(5).normal(size=N)
     a, b, c = (quick(profile, scores, seed).metrics() for seed in (0, 0, 1))
     assert a == b
     assert a["points"] == c["points"] and a["auc_policy_ci95"] != c["auc_policy_ci95"]
-
-
-def test_the_interval_holds_most_resamples_and_narrows_with_more_images(tmp_path: Path, mixed: MixedAP) -> None:
-    rng = np.random.default_rng
-    few = bootstrap_auc(mixed, brightness(PROFILE), 60, rng(0))
-    large = planted_profile(tmp_path / "large", 4 * N, seed=3)
-    many = bootstrap_auc(MixedAP(large), brightness(large), 60, rng(0))
-    assert many[1] - many[0] < few[1] - few[0]
-    assert np.isnan(bootstrap_auc(mixed, brightness(PROFILE), 0, rng(0))).all()
 
 
 def test_no_difference_between_high_and_low_is_an_error(tmp_path: Path) -> None:
@@ -176,34 +80,7 @@ def test_metrics_hold_what_is_documented_and_are_json(profile: Profile) -> None:
     assert any("40 images are few" in note for note in metrics["notes"])
 
 
-def test_a_curve_between_its_points() -> None:
-    curve = Curve("x", np.array([0.0, 0.5, 1.0]), np.array([1.0, 2.0, 3.0]), np.array([0.2, 0.4, 0.5]))
-    assert curve.ap_at(1.5) == pytest.approx(0.3) and curve.ap_at(9) == 0.5
-    assert curve.points()[1] == {"beta": 0.5, "gmacs": 2.0, "ap": 0.4}
-
-
 # -- a router ---------------------------------------------------------------------------------------------------
-
-
-class Bright(torch.nn.Module):
-    """Feature: how bright the picture is."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x.mean(dim=(1, 2, 3))[:, None]
-
-
-def bright_router(size: int = 16) -> ResolutionRouter:
-    router = ResolutionRouter(backbone=Bright(), input_size=size, mean=(0.0,) * 3, std=(1.0,) * 3).eval()
-    with torch.no_grad():
-        router.head[0].weight.fill_(255.0)
-        router.head[0].bias.zero_()
-    return router
-
-
-def test_scores_of_a_profile_are_those_of_its_thumbnails(profile: Profile) -> None:
-    assert np.allclose(score_profile(bright_router(), profile, batch=7), brightness(profile), atol=0.01)
-    rows = np.array([5, 1])
-    assert np.allclose(score_profile(bright_router(), profile, rows), brightness(profile)[rows], atol=0.01)
 
 
 def test_the_operating_point_is_the_calibrated_one(profile: Profile) -> None:
@@ -220,54 +97,3 @@ def test_the_operating_point_is_the_calibrated_one(profile: Profile) -> None:
     assert fewer.routed["beta"] == pytest.approx(0.2, abs=0.03)
     router.quantiles = []
     assert evaluate(profile, router, bootstrap=5, permutations=2).routed["beta"] == 0.5
-
-
-def test_a_router_that_looks_closer_than_the_profile(profile: Profile) -> None:
-    with pytest.raises(DualResError, match=r"32 px thumbnails.* stores 16 px: profile again with --thumbnail 32"):
-        score_profile(bright_router(32), profile)
-
-
-def test_a_stored_thumbnail_scores_like_the_photo(tmp_path: Path) -> None:
-    """Thumbnails are stored larger than most routers look, and shrunk twice; the score has to stay the same."""
-    torch.manual_seed(0)
-    router = ResolutionRouter(backbone="tiny", input_size=32).eval()
-    with torch.no_grad():
-        router.head[0].weight.mul_(100)
-    pictures = [np.asarray(Image.fromarray(photo(i, (90, 120)))) for i in range(30)]
-    thumbs = (make_thumbnails(router_images_of(pictures), 64) * 255).round().byte().numpy()
-    profile = make_profile(tmp_path, [{"thumbnail": t} for t in thumbs], thumbnail_size=64)
-    live, stored = router.score(router_images_of(pictures)).numpy(), score_profile(router, profile)
-    assert np.abs(live - stored).max() < 0.15 * live.std()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _shared(profile: Profile, mixed: MixedAP) -> None:
-    global PROFILE, MIXED
-    PROFILE, MIXED = profile, mixed
-
-
-# -- one fixed size ------------------------------------------------------------------------------------------
-
-
-def test_sizes_in_between_make_a_curve(profile: Profile) -> None:
-    """The same planted images, profiled as if at sizes in between."""
-    between = Profile(dict(profile.meta), profile.table, profile.path)
-    for name, value in (("gmacs_low", 0.4), ("gmacs_high", 0.7)):
-        at = between.table.schema.get_field_index(name)
-        low, high = profile.gmacs
-        column = np.full(len(profile), low + value * (high - low), np.float32)
-        between.table = between.table.set_column(at, between.table.schema.field(at), [column])
-    result = quick(profile, brightness(profile))
-    curve = fixed_size_curve(profile, [between], result)
-    assert curve.name == "fixed size" and curve.beta == pytest.approx([0, 0.4, 0.7, 1], abs=1e-5)
-    assert curve.ap == pytest.approx([result.ap_low, result.ap_low, result.ap_high, result.ap_high])
-
-
-def test_a_profile_of_something_else_is_no_size_in_between(profile: Profile) -> None:
-    other = Profile({**profile.meta, "detector": "other.pt"}, profile.table, profile.path)
-    result = quick(profile, brightness(profile))
-    with pytest.raises(DualResError, match=r"is a profile of other\.pt on 40 images"):
-        fixed_size_curve(profile, [other], result)
-    fewer = Profile(profile.meta, profile.table.slice(1), profile.path)
-    with pytest.raises(DualResError, match="on 39 images, not of"):
-        fixed_size_curve(profile, [fewer], result)

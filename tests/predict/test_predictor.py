@@ -1,4 +1,4 @@
-"""`predict` on a host-free stand-in: order, budgets, and nothing lost."""
+"""`Predictor` on a host-free stand-in: order, flat memory, and nothing lost."""
 
 from __future__ import annotations
 
@@ -9,10 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dualres_plugin.budget.cost import Budget
-from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.images import iter_source
-from dualres_plugin.predict.operating_point import choose_threshold, measure_ms
 from dualres_plugin.router.network import ResolutionRouter
 from tests.fakes import FakeAdapter, photo, write_photos
 from tests.predicting_case import make_router, predictor
@@ -57,49 +54,3 @@ def test_a_rejected_image_raises_without_a_listener(router: ResolutionRouter) ->
 
     with pytest.raises(RuntimeError, match="cannot do this one"):
         list(predictor(router, Picky()).stream(iter_source(photo(4))))
-
-
-def test_a_budget_in_milliseconds(
-    router: ResolutionRouter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    write_photos(tmp_path, 3)
-    measured = measure_ms(FakeAdapter(), router, [photo(i) for i in range(2)], 64, 0.5, repeats=1)
-    assert set(measured) == {"t_router", "t_low", "t_high"} and all(v > 0 for v in measured.values())
-    seen: list[int] = []
-
-    def measure(adapter: Any, router: Any, images: Sequence[Any], size: int, scale: float) -> dict[str, float]:
-        seen.append(len(images))
-        return {"t_router": 1.0, "t_low": 10.0, "t_high": 30.0}
-
-    monkeypatch.setattr("dualres_plugin.predict.operating_point.measure_ms", measure)
-    caplog.set_level("INFO", "dualres")
-    got = choose_threshold(router, FakeAdapter(), 64, 0.5, str(tmp_path), Budget(ms=16))
-    assert got == pytest.approx(router.threshold_for(0.25)) and seen == [3]
-    assert "25 % of the images may go high" in caplog.text
-    with pytest.raises(DualResError, match="below the cheapest point, all low with the router: 11 ms"):
-        choose_threshold(router, FakeAdapter(), 64, 0.5, str(tmp_path), Budget(ms=9))
-
-
-def test_thresholds_of_every_budget(router: ResolutionRouter, tmp_path: Path) -> None:
-    paths = write_photos(tmp_path, 3)
-
-    def choose(rate: float | None = None, threshold: float | None = None, gmacs: float | None = None) -> float:
-        return choose_threshold(router, FakeAdapter(), 64, 0.5, str(tmp_path), Budget(rate, threshold, gmacs))
-
-    assert choose() == router.threshold_for(0.5)
-    assert choose(rate=0.2) == router.threshold_for(0.2)
-    assert choose(threshold=7.0) == 7.0
-    low, high = 32 * 32 / 1e4, 64 * 64 / 1e4
-    budget = router.gmacs() + low + 0.3 * (high - low)
-    assert choose(gmacs=budget) == pytest.approx(router.threshold_for(0.3))
-    assert choose(gmacs=100) == float("-inf")
-    with pytest.raises(DualResError, match="below the cheapest point"):
-        choose(gmacs=0.01)
-    paths[0].write_bytes(b"")
-    assert choose(gmacs=budget) == pytest.approx(router.threshold_for(0.3)), (
-        "a damaged first image is no reason to stop"
-    )
-    for path in paths:
-        path.write_bytes(b"")
-    with pytest.raises(DualResError, match="holds no readable image"):
-        choose(gmacs=budget)

@@ -1,26 +1,18 @@
-"""The wrapper, routing and the plumbing around them, on a host-free stand-in."""
+"""The wrapper, on a host-free stand-in."""
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.types import Decision, Detections, RouterImages, Targets
-from dualres_plugin.hosts.registry import adapt, adapter_class, load_detector
-from dualres_plugin.hosts.routing import run_routed
+from dualres_plugin.common.types import RouterImages
 from dualres_plugin.predict.wrapper import DualResWrapper
-from dualres_plugin.router.gate import RouteLog
 from dualres_plugin.router.network import ResolutionRouter
-from dualres_plugin.router.recalibrate import recalibrate
-from tests.fakes import FakeAdapter, forced, photo, write_coco, write_photos
+from tests.fakes import FakeAdapter, photo, write_coco, write_photos
 
 
 @pytest.fixture
@@ -33,48 +25,6 @@ def router() -> ResolutionRouter:
 
 def pictures(count: int = 5) -> list[np.ndarray]:
     return [photo(i, ((48, 64), (64, 48), (30, 90))[i % 3]) for i in range(count)]
-
-
-# -- routing ----------------------------------------------------------------------------------------------
-
-
-@given(st.lists(st.booleans(), min_size=1, max_size=8))
-def test_each_image_gets_the_answer_of_its_route_in_order(routes: list[bool]) -> None:
-    host = FakeAdapter()
-    batch = host.collate(pictures(len(routes)), 64)
-    merged = run_routed(host, batch, forced(routes), 0.5)
-    for i, high in enumerate(routes):
-        alone = host.select(batch, torch.tensor([i]))
-        part = alone if high else host.resize(alone, torch.tensor([0]), 0.5)
-        assert torch.allclose(merged[i], host.predict(part)[0])
-
-
-@pytest.mark.parametrize(("routes", "passes"), [([True] * 4, 1), ([False] * 4, 1), ([True, False, True, True], 2)])
-def test_each_resolution_runs_once(routes: list[bool], passes: int) -> None:
-    host = FakeAdapter()
-    seen: list[int] = []
-    host.on_pass = lambda batch: seen.append(len(batch.images))
-    told: list[Decision] = []
-    run_routed(host, host.collate(pictures(4), 64), forced(routes), 0.5, told.append)
-    assert len(seen) == passes and sum(seen) == 4
-    assert told[0].high.tolist() == routes
-
-
-def test_an_empty_batch_stays_empty() -> None:
-    host = FakeAdapter()
-    batch = host.select(host.collate(pictures(2), 64), torch.zeros(0, dtype=torch.long))
-    assert run_routed(host, batch, forced([]), 0.5).shape == (0, 2)
-
-
-def test_the_log_counts_through_copies() -> None:
-    log = RouteLog()
-    twin = copy.deepcopy(log)
-    twin(Decision(torch.zeros(4), torch.tensor([True, False, False, False]), 0.0))
-    assert (log.images, log.high, log.rate) == (4, 1, 0.25)
-    assert RouteLog().rate == 0.0
-
-
-# -- the wrapper ------------------------------------------------------------------------------------------
 
 
 def test_sizes_as_a_ratio_or_in_pixels(router: ResolutionRouter) -> None:
@@ -197,127 +147,47 @@ def test_fit_without_labels(tmp_path: Path) -> None:
     assert wrapper.router.info["gain"] == "agreement"
 
 
-# -- swapping ----------------------------------------------------------------------------------------------
+# -- holding a rate ------------------------------------------------------
 
 
-def test_swapping_moves_thresholds_but_no_weights(router: ResolutionRouter, tmp_path: Path) -> None:
-    write_photos(tmp_path, 12)
-    before = {k: v.clone() for k, v in router.state_dict().items()}
-    count, cost = recalibrate(router, FakeAdapter(), tmp_path, 64, 0.5, "fake detector", progress=False)
-    assert count == 12 and cost == {"low_gmacs": pytest.approx(0.1024), "high_gmacs": pytest.approx(0.4096)}
-    assert all(torch.equal(v, before[k]) for k, v in router.state_dict().items())
-    host = FakeAdapter()
-    scores = torch.cat([router.score(host.router_images(host.collate([photo(i, s)], 64))) for i, s in _sizes(12)])
-    assert router.quantiles[0] == pytest.approx(float(scores.min()), abs=1e-6)
-    assert router.quantiles[-1] == pytest.approx(float(scores.max()), abs=1e-6)
-    assert router.info["swapped_to"]["detector"] == "fake detector"
+def test_a_threshold_beside_a_held_rate_is_refused(router: ResolutionRouter) -> None:
+    with pytest.raises(DualResError, match=r"threshold=0\.2 cannot hold too: give target_high_rate, not threshold"):
+        DualResWrapper(FakeAdapter(), router, threshold=0.2, hold_rate=True)
+    wrapper = DualResWrapper(FakeAdapter(), router, target_high_rate=0.3, hold_rate=True)
+    controller = wrapper.controller
+    with pytest.raises(DualResError, match="not threshold"):
+        wrapper.set_operating_point(threshold=0.2)
+    assert wrapper.controller is controller, "a refused change changes nothing"
+    with pytest.raises(DualResError, match="calibrated router"):
+        DualResWrapper(FakeAdapter(), ResolutionRouter(backbone="tiny@3", input_size=16), hold_rate=True)
 
 
-def _sizes(count: int) -> list[tuple[int, tuple[int, int]]]:
-    return [(i, ((48, 64), (64, 48))[i % 2]) for i in range(count)]
+def test_every_way_in_obeys_the_controller(router: ResolutionRouter) -> None:
+    """The calibration is of other images: the threshold alone would send none of these high."""
+    router.calibrate([100.0, 200.0])
+    host, photos = FakeAdapter(), pictures(60)
+    fixed = DualResWrapper(host, router, target_high_rate=0.3)
+    assert fixed.controller is None and not fixed.decide(photos).high.any()
+    decided, forwarded, mixed = (DualResWrapper(host, router, target_high_rate=0.3, hold_rate=True) for _ in range(3))
+    assert decided.decide(photos).rate == pytest.approx(0.3, abs=0.05)
+    forwarded.forward(host.collate(photos, 64))
+    assert forwarded.log.rate == pytest.approx(0.3, abs=0.05)
+    mixed.decide(photos[:30])
+    mixed.forward(host.collate(photos[30:], 64))
+    assert mixed.controller is not None and mixed.controller.state.images == 60, "they share one stream"
+    assert mixed.controller.state.rate == pytest.approx(0.3, abs=0.05)
+    assert mixed.threshold == router.threshold_for(0.3), "what an export gets"
 
 
-def test_swapping_leaves_out_what_cannot_be_used(
-    router: ResolutionRouter, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    paths = write_photos(tmp_path, 6)
-    paths[2].write_bytes(b"")
-
-    class Picky(FakeAdapter):
-        def collate(self, images: Any, size: int, targets: Any = None) -> Any:
-            if np.array_equal(images[0], photo(4, (48, 64))):
-                raise RuntimeError("cannot do this one")
-            return super().collate(images, size, targets)
-
-    with caplog.at_level("WARNING", "dualres"):
-        count, _ = recalibrate(router, Picky(), tmp_path, 64, 0.5, progress=False)
-    assert count == 4 and "2.png" in caplog.text and "4.png" in caplog.text
-    for path in paths:
-        path.write_bytes(b"")
-    with pytest.raises(DualResError, match=r"no usable image .*5\.png"):
-        recalibrate(router, FakeAdapter(), tmp_path, 64, 0.5, progress=False)
-
-
-# -- finding adapters --------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def only_torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Asking every installed host would import them all."""
-    from dualres_plugin.hosts import registry as hosts
-
-    point = hosts._installed()["torchvision"]
-    monkeypatch.setattr(hosts, "_installed", lambda: {"torchvision": point})
-
-
-@pytest.mark.usefixtures("only_torchvision")
-def test_objects_without_an_adapter() -> None:
-    with pytest.raises(DualResError, match=r"no adapter for builtins\.dict\. Installed adapters: torchvision"):
-        adapt({})
-    with pytest.raises(DualResError, match="no adapter for"):
-        DualResWrapper(torch.nn.Linear(2, 2))
-    host = FakeAdapter()
-    assert adapt(host) is host
-
-
-def test_a_host_that_is_missed_only_when_a_detector_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
-    from dualres_plugin.hosts import registry as hosts
-
-    class Lazy(FakeAdapter):
-        @classmethod
-        def from_spec(cls, spec: str, **options: str) -> FakeAdapter:
-            raise ModuleNotFoundError("No module named 'ultralytics'")
-
-    monkeypatch.setattr(hosts, "adapter_class", lambda name: Lazy)
-    with pytest.raises(DualResError, match=r'not installed.*pip install "dualres-plugin\[ultralytics\]"'):
-        load_detector("nope.pt")
-
-
-def test_unknown_detectors() -> None:
-    with pytest.raises(DualResError, match=r"unknown host 'tensorflow'\. Installed adapters: .*torchvision"):
-        load_detector("tensorflow:x")
-    for spec in ("detector", "model.pth", ""):
-        with pytest.raises(DualResError, match="Write HOST:NAME"):
-            load_detector(spec)
-    with pytest.raises(DualResError, match=r"'model\.onnx' is an exported model"):
-        load_detector("model.onnx")
-    with pytest.raises(DualResError, match=r"unknown torchvision detector 'nothing'\. Known: .*retinanet"):
-        load_detector("torchvision:nothing")
-    with pytest.raises(DualResError, match=r"unknown option\(s\) \['colour'\]"):
-        load_detector("torchvision:ssdlite320_mobilenet_v3_large,colour=red")
-    with pytest.raises(DualResError, match="would have random weights"):
-        load_detector("torchvision:ssdlite320_mobilenet_v3_large")
-    with pytest.raises(DualResError, match=r"'none\.pth' do not exist"):
-        load_detector("torchvision:ssdlite320_mobilenet_v3_large,weights=none.pth")
-    with pytest.raises(DualResError, match="num_classes=many is not a number"):
-        load_detector("torchvision:ssdlite320_mobilenet_v3_large,num_classes=many")
-
-
-def test_a_host_that_is_not_installed_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    from importlib.metadata import EntryPoint
-
-    from dualres_plugin.hosts import registry as hosts
-
-    point = EntryPoint("ultralytics", "no_such_package_at_all:Adapter", hosts.ENTRY_POINT_GROUP)
-    monkeypatch.setattr(hosts, "_installed", lambda: {"ultralytics": point})
-    with pytest.raises(DualResError, match=r'Install it with: pip install "dualres-plugin\[ultralytics\]"'):
-        adapter_class("ultralytics")
-
-
-# -- small types ---------------------------------------------------------------------------------------------
-
-
-@given(st.lists(st.floats(0, 1, width=32), max_size=30), st.one_of(st.none(), st.integers(0, 10)))
-def test_detections_are_sorted_stably_and_cut(scores: list[float], limit: int | None) -> None:
-    boxes = np.arange(4 * len(scores)).reshape(-1, 4)
-    made = Detections.from_arrays(boxes, scores, np.arange(len(scores)), limit)
-    expected = sorted(range(len(scores)), key=lambda i: -np.float32(scores[i]))[:limit]
-    assert made.labels.tolist() == expected
-    assert made.boxes.shape == (len(expected), 4) and made.boxes.dtype == np.float32
-    assert np.array_equal(made.boxes, boxes[expected])
-
-
-def test_targets_that_a_loss_can_use() -> None:
-    targets = Targets(np.zeros((4, 4)), np.array([0, -1, 3, 2]), np.array([False, False, True, False]))
-    assert targets.trainable.labels.tolist() == [0, 2]
-    assert not Targets(np.zeros((2, 4)), np.array([0, 1])).ignore.any()
+def test_looking_at_the_gate_changes_nothing_and_a_new_point_begins_anew(router: ResolutionRouter) -> None:
+    wrapper = DualResWrapper(FakeAdapter(), router, target_high_rate=0.3, hold_rate=True)
+    first = wrapper.controller
+    assert first is not None and wrapper.gate is wrapper.gate and wrapper.controller is first
+    wrapper.decide(pictures(4))
+    assert first.state.images == 4
+    wrapper.set_operating_point(target_high_rate=0.6)
+    second = wrapper.controller
+    assert second is not None and second is not first and second.target == 0.6 and second.state.images == 0
+    wrapper.set_router(router)
+    assert wrapper.controller is not second and wrapper.gate.controller is wrapper.controller
+    assert wrapper.controller.target == 0.6

@@ -27,9 +27,9 @@ def profile(tmp_path: Path) -> Profile:
     return make_profile(
         tmp_path,
         [
-            {"truth": two, "high": both, "low": found((A, 0.9, 1)), "losses": (1.0, 3.0)},  # low misses one
+            {"truth": two, "high": both, "low": found((A, 0.9, 1)), "losses": (3.0, 1.0)},  # low misses one
             {"truth": two, "high": both, "low": both, "losses": (2.0, 2.0)},  # the same
-            {"truth": two, "high": found((A, 0.9, 1)), "low": both, "losses": (2.0, 1.5)},  # low is better
+            {"truth": two, "high": found((A, 0.9, 1)), "low": both, "losses": (1.5, 2.0)},  # low is better
             {"truth": truth([]), "high": found((A, 0.9, 1)), "low": Detections.empty()},  # nothing to find
             {"truth": two, "high": both, "low": found((A, 0.9, 2), (B, 0.8, 2))},  # low names one wrongly
             {"truth": truth([(*A, 1, True)]), "high": both, "low": both},  # a crowd alone

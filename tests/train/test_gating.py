@@ -60,8 +60,12 @@ def test_the_same_generator_draws_the_same_gates() -> None:
 def test_the_loss_by_hand() -> None:
     gate = torch.tensor([1.0, 0.0, 1.0, 0.0])
     high, low = torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.tensor([5.0, 6.0, 7.0, 8.0])
-    assert float(dualres_loss(gate, high, low, 0.0, 0.5)) == pytest.approx((1 + 6 + 3 + 8) / 4)
-    assert float(dualres_loss(gate, high, low, 10.0, 0.2)) == pytest.approx(4.5 + 10 * 0.3**2)
+
+    def loss(gamma: float, target: float) -> float:
+        return float(dualres_loss(gate, loss_low=low, loss_high=high, gamma=gamma, target_high_rate=target))
+
+    assert loss(0.0, 0.5) == pytest.approx((1 + 6 + 3 + 8) / 4)
+    assert loss(10.0, 0.2) == pytest.approx(4.5 + 10 * 0.3**2)
 
 
 def test_the_temperature_falls_evenly_in_the_logarithm() -> None:

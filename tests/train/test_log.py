@@ -25,7 +25,7 @@ def profile(tmp_path: Path) -> Any:
     rng = np.random.default_rng(0)
     rows = [
         {
-            "losses": (float(rng.uniform(1, 2)), float(rng.uniform(2, 3))),
+            "losses": (float(rng.uniform(2, 3)), float(rng.uniform(1, 2))),
             "thumbnail": rng.integers(0, 255, (3, 16, 16), dtype=np.uint8),
         }
         for _ in range(30)

@@ -29,9 +29,9 @@ class Source:
     """Where numbers come from.
 
     Attributes:
-        name: Citation.
+        name: citation.
         convention: "MAC" or "2xMAC": what the source calls a FLOP; "" for a source without compute.
-        convention_note: How the convention is known.
+        convention_note: how the convention is known.
     """
 
     name: str
@@ -39,7 +39,14 @@ class Source:
     convention_note: str
 
     def gmacs(self, compute: float) -> float:
-        """Convert a compute value of this source, in G, to GMACs."""
+        """Convert a compute value of this source, in G, to GMACs.
+
+        Args:
+            compute: as the source prints it, in G.
+
+        Returns:
+            GMACs.
+        """
         return compute * MACS_PER_UNIT[self.convention]
 
 
@@ -48,21 +55,21 @@ class Method:
     """A published method with a trade-off curve.
 
     Attributes:
-        id: Short key.
+        id: short key.
         table: "1" or "2" (of the DualRes paper), "paper" (its own method), "more" (not in its tables).
-        name: The method's name.
-        dataset: Dataset and split of the metric.
+        name: the method's name.
+        dataset: dataset and split of the metric.
         metric_name: "top1", "AP_val" or "AP_test"; "" without points.
-        setting_name: What `settings` are: "beta" (share at high), "exit threshold", ...
-        source: Where the points come from.
+        setting_name: what `settings` are: "beta" (share at high), "exit threshold", ...
+        source: where the points come from.
         paper: AUC-Policy printed by the DualRes paper, or None.
         verified: "yes" if the points were compared with the source; else why not.
-        note: What to know when comparing.
-        settings: Setting of each point, (N,), None where the source gives none.
-        compute: Compute of each point, (N,), in the source's unit (G).
-        metric: Metric of each point, (N,), in percent.
-        compute_decimals: Decimals compute is printed with.
-        metric_decimals: Decimals the metric is printed with.
+        note: what to know when comparing.
+        settings: setting of each point, (N,), None where the source gives none.
+        compute: compute of each point, (N,), in the source's unit (G).
+        metric: metric of each point, (N,), in percent.
+        compute_decimals: decimals compute is printed with.
+        metric_decimals: decimals the metric is printed with.
     """
 
     id: str
@@ -94,13 +101,23 @@ class Method:
     def result(self) -> AUCPolicyResult:
         """AUC-Policy of the points.
 
+        Returns:
+            The value, with notes on how far to trust it.
+
         Raises:
             DualResError: If there are no points.
         """
         return evaluate_points(self.compute, self.metric, self.settings if self.setting_name == "beta" else None)
 
     def band(self) -> tuple[float, float]:
-        """The AUC-Policy values that the points, rounded as printed, can stand for."""
+        """The AUC-Policy values that the points, rounded as printed, can stand for.
+
+        Returns:
+            Lowest and highest value.
+
+        Raises:
+            DualResError: If there are no points.
+        """
         return rounding_band(self.compute, self.metric, self.metric_decimals, self.compute_decimals)
 
 
@@ -110,13 +127,13 @@ class Detector:
 
     Attributes:
         family: "EfficientDet", "YOLOv8", ...
-        name: Model with its input size, such as "YOLOv8n@640".
-        gmacs: Compute in GMACs, converted.
-        reported: Compute as the source prints it, in G.
+        name: model with its input size, such as "YOLOv8n@640".
+        gmacs: compute in GMACs, converted.
+        reported: compute as the source prints it, in G.
         ap: COCO AP in percent.
         metric_name: "AP_val" or "AP_test".
-        dataset: Dataset and split.
-        source: Where the numbers come from.
+        dataset: dataset and split.
+        source: where the numbers come from.
         verified: "yes", or why not.
     """
 
@@ -139,7 +156,11 @@ def _rows(name: str) -> list[dict[str, str]]:
 
 @lru_cache(maxsize=1)
 def sources() -> dict[str, Source]:
-    """Every source by its name."""
+    """Every source by its name.
+
+    Returns:
+        The same objects on every call.
+    """
     return {
         row["source"]: Source(row["source"], row["convention"], row["convention_note"]) for row in _rows("sources.csv")
     }
@@ -147,7 +168,11 @@ def sources() -> dict[str, Source]:
 
 @lru_cache(maxsize=1)
 def methods() -> tuple[Method, ...]:
-    """Every method with a trade-off curve, in the order of the paper's tables."""
+    """Every method with a trade-off curve, in the order of the paper's tables.
+
+    Returns:
+        The same objects on every call.
+    """
     points: dict[str, list[dict[str, str]]] = defaultdict(list)
     for row in _rows("points.csv"):
         points[row["id"]].append(row)
@@ -181,7 +206,11 @@ def _method(row: dict[str, str], points: list[dict[str, str]]) -> Method:
 
 @lru_cache(maxsize=1)
 def detectors() -> tuple[Detector, ...]:
-    """Every published detector point, in GMACs."""
+    """Every published detector point, in GMACs.
+
+    Returns:
+        The same objects on every call.
+    """
     return tuple(
         Detector(
             family=row["family"],

@@ -22,11 +22,11 @@ class FigureSpec:
     """What one figure shows.
 
     Attributes:
-        name: File name without its ending.
-        title: First line above the plot.
-        subtitle: Second line: data, unit.
-        series: Everything drawn.
-        zoom: Range of GMACs to show again on a linear axis, or None.
+        name: file name without its ending.
+        title: first line above the plot.
+        subtitle: second line: data, unit.
+        series: everything drawn.
+        zoom: range of GMACs to show again on a linear axis, or None.
     """
 
     name: str
@@ -45,10 +45,13 @@ def figures(
     """The figures of one call of `dualres pareto`: the two of the paper, or one with the families asked for.
 
     Args:
-        families: Families of the one figure; None for the two of the paper, unless `mixes` are given.
-        mixes: Pairs (low, high) of published models.
+        families: families of the one figure; None for the two of the paper, unless `mixes` are given.
+        mixes: pairs (low, high) of published models.
         curves: PATH or NAME=PATH of own curves.
         split: "val" or "test".
+
+    Returns:
+        What each figure shows, in the order of the paper.
 
     Raises:
         DualResError: Unknown names, unreadable curves, curves that share a name.

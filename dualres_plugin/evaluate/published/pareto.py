@@ -30,12 +30,12 @@ class ParetoPoint:
     """One operating point.
 
     Attributes:
-        gmacs: Compute in GMACs.
+        gmacs: compute in GMACs.
         ap: AP in percent.
-        label: Text beside the point; "" for none.
-        beta: Share of images at high, or None.
-        reported: Compute as the source prints it, or None for a computed point.
-        unit: Unit of `reported`: "MAC" or "2xMAC" in G for published points, else the column's name.
+        label: text beside the point; "" for none.
+        beta: share of images at high, or None.
+        reported: compute as the source prints it, or None for a computed point.
+        unit: unit of `reported`: "MAC" or "2xMAC" in G for published points, else the column's name.
     """
 
     gmacs: float
@@ -52,12 +52,12 @@ class Series:
 
     Attributes:
         kind: "detector" (static models), "dynamic" (published), "mix" (random, of two), "curve" (yours).
-        name: Text for the legend.
-        family: What `--families` selects; "" for mixes and own curves.
-        points: In order of compute.
-        dataset: Dataset and split of AP.
-        source: Citation or file.
-        note: How the unit is known, how the points came about.
+        name: text for the legend.
+        family: what `--families` selects; "" for mixes and own curves.
+        points: in order of compute.
+        dataset: dataset and split of AP.
+        source: citation or file.
+        note: how the unit is known, how the points came about.
         verified: "yes", or why not.
     """
 
@@ -72,7 +72,17 @@ class Series:
 
 
 def family_names(split: str = "val") -> list[str]:
-    """Families that have points on a split, the dynamic ones last."""
+    """Families that have points on a split, the dynamic ones last.
+
+    Args:
+        split: "val" or "test".
+
+    Returns:
+        Names that `published_series` takes.
+
+    Raises:
+        DualResError: For another split.
+    """
     metric, _ = metric_and_dataset(split)
     return [*dict.fromkeys(d.family for d in detectors() if d.metric_name == metric), DYNAMIC]
 
@@ -81,8 +91,11 @@ def published_series(families: Iterable[str] | None = None, split: str = "val") 
     """Published detectors, one series per family and source, and dynamic models, one series each.
 
     Args:
-        families: Names from `family_names` (any case); None for all.
+        families: names from `family_names` (any case); None for all.
         split: "val" (COCO val2017) or "test" (test-dev2017); many sources print only the first.
+
+    Returns:
+        The series in the order of `family_names`.
 
     Raises:
         DualResError: Unknown split or family, or a family without points on this split.
@@ -98,6 +111,12 @@ def published_series(families: Iterable[str] | None = None, split: str = "val") 
 
 def metric_and_dataset(split: str) -> tuple[str, str]:
     """Name of the metric and the dataset of a split, "val" or "test".
+
+    Args:
+        split: "val" or "test".
+
+    Returns:
+        Name of the metric, and the dataset in words.
 
     Raises:
         DualResError: For another name.
@@ -151,6 +170,14 @@ def mix_series(low: str, high: str, split: str = "val") -> Series:
 
     AP of a mixture is not exactly linear in its shares; the line is the diagonal of AUC-Policy.
 
+    Args:
+        low: name of a published model.
+        high: name of another; which of the two is cheaper does not matter.
+        split: "val" or "test".
+
+    Returns:
+        Points at β = 0, 0.1, …, 1.
+
     Raises:
         DualResError: If a model is unknown on this split.
     """
@@ -183,6 +210,12 @@ def read_curve(text: str) -> Series:
     """Read your own curve from PATH or NAME=PATH: a metrics.json, a CSV (beta, gmacs, ap), or their folder.
 
     GFLOPs are taken as twice GMACs; AP between 0 and 1 is shown in percent.
+
+    Args:
+        text: PATH or NAME=PATH.
+
+    Returns:
+        The curve, in GMACs and percent.
 
     Raises:
         DualResError: The file is missing, has no such columns, or its compute is not an operation count.
@@ -235,7 +268,14 @@ def _curve_points(points: Points, factor: float) -> tuple[ParetoPoint, ...]:
 
 
 def csv_text(series: Iterable[Series]) -> str:
-    """All points as CSV: GMACs and GFLOPs (twice GMACs), the value and unit of the source, and citations."""
+    """All points as CSV: GMACs and GFLOPs (twice GMACs), the value and unit of the source, and citations.
+
+    Args:
+        series: what to write.
+
+    Returns:
+        A header and a line per point.
+    """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     header = "kind family name model beta gmacs gflops ap dataset reported reported_unit source note verified"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dualres_plugin.evaluate.published.labels import place_labels
+from dualres_plugin.evaluate.published.labels import PlaceLabels, place_labels
 from dualres_plugin.evaluate.published.pareto import Series
 
 if TYPE_CHECKING:
@@ -24,7 +24,11 @@ TICKS = tuple(digit * 10**power for power in range(-2, 4) for digit in (1, 2, 5)
 
 
 def plot_pareto(
-    series: Sequence[Series], title: str, subtitle: str = "", zoom: tuple[float, float] | None = None
+    series: Sequence[Series],
+    title: str,
+    subtitle: str = "",
+    zoom: tuple[float, float] | None = None,
+    place: PlaceLabels = place_labels,
 ) -> Figure:
     """Draw AP over GMACs.
 
@@ -32,10 +36,14 @@ def plot_pareto(
     a dashed line for the random mix of its two ends.
 
     Args:
-        series: What to draw; see `dualres_plugin.evaluate.published.pareto`.
-        title: First line above the plot.
-        subtitle: Second, smaller line: units and data.
-        zoom: Draw this range of GMACs again, on a linear axis, in the empty corner at the lower right.
+        series: what to draw; see `dualres_plugin.evaluate.published.pareto`.
+        title: first line above the plot.
+        subtitle: second, smaller line: units and data.
+        zoom: draw this range of GMACs again, on a linear axis, in the empty corner at the lower right.
+        place: writes the labels, when all else is drawn.
+
+    Returns:
+        The figure.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -49,8 +57,8 @@ def plot_pareto(
     figure.text(0.065, 0.972, title, fontsize=14, fontweight="bold", color=INK, va="top")
     figure.text(0.065, 0.937, subtitle, fontsize=9, color=GREY, va="top")
     if zoom:
-        _inset(ax, series, zoom)
-    place_labels(ax, _labels(series))
+        _inset(ax, series, zoom, place)
+    place(ax, _labels(series))
     return figure
 
 
@@ -84,7 +92,7 @@ def _legend(ax: Axes, series: Sequence[Series], place: str) -> None:
     ax.legend(borderpad=0.8, **style)
 
 
-def _inset(ax: Axes, series: Sequence[Series], zoom: tuple[float, float]) -> None:
+def _inset(ax: Axes, series: Sequence[Series], zoom: tuple[float, float], place: PlaceLabels) -> None:
     """The range `zoom` again on a linear axis, where a random mix is a straight line."""
     inner = ax.inset_axes((0.52, 0.09, 0.45, 0.5))
     _draw(inner, series)
@@ -99,7 +107,7 @@ def _inset(ax: Axes, series: Sequence[Series], zoom: tuple[float, float]) -> Non
     inner.tick_params(labelsize=8)
     for spine in inner.spines.values():
         spine.set(visible=True, color=PALE)
-    place_labels(inner, [point for point in _labels(series) if zoom[0] <= point[0] <= zoom[1]])
+    place(inner, [point for point in _labels(series) if zoom[0] <= point[0] <= zoom[1]])
 
 
 def _style(ax: Axes) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.files import read_json
+from dualres_plugin.common.files.atomic import read_json
 
 # Words that name a column, best first. A column is recognised by one of its words: "FLOPs (G)", "latency_ms".
 COMPUTE_WORDS = (
@@ -45,13 +45,13 @@ class Points:
     """Operating points of one curve, in the order of the file.
 
     Attributes:
-        compute: Cost of each point, (N,), in the unit of its column.
-        metric: Quality of each point, (N,).
-        beta: Share at high of each point, (N,), or None if the file does not say.
-        compute_name: Name of the column that compute came from.
-        metric_name: Name of the column that metric came from.
-        metric_decimals: Decimals the metrics are written with.
-        compute_decimals: Decimals the compute values are written with.
+        compute: cost of each point, (N,), in the unit of its column.
+        metric: quality of each point, (N,).
+        beta: share at high of each point, (N,), or None if the file does not say.
+        compute_name: name of the column that compute came from.
+        metric_name: name of the column that metric came from.
+        metric_decimals: decimals the metrics are written with.
+        compute_decimals: decimals the compute values are written with.
     """
 
     compute: tuple[float, ...]
@@ -67,10 +67,13 @@ def read_points(path: Path | str, compute: str | None = None, metric: str | None
     """Read one curve.
 
     Args:
-        path: A CSV (comma, semicolon or tab, one header line), a JSON list of objects, or a `metrics.json`
+        path: a CSV (comma, semicolon or tab, one header line), a JSON list of objects, or a `metrics.json`
             with the entry `points`.
-        compute: Name of the compute column; found by its name if None.
-        metric: Name of the metric column; found by its name if None.
+        compute: name of the compute column; found by its name if None.
+        metric: name of the metric column; found by its name if None.
+
+    Returns:
+        The curve's points, in the order of the file.
 
     Raises:
         DualResError: The file is missing, empty or malformed, or a column is not there: the message lists
@@ -82,7 +85,16 @@ def read_points(path: Path | str, compute: str | None = None, metric: str | None
 def read_groups(
     path: Path | str, by: str | None, compute: str | None = None, metric: str | None = None
 ) -> dict[str, Points]:
-    """Read one curve per value of the column `by` (the whole file as one curve, named "", if None).
+    """Read one curve per value of a column.
+
+    Args:
+        path: as in `read_points`.
+        by: the column; None for the whole file as one curve.
+        compute: name of the compute column; found by its name if None.
+        metric: name of the metric column; found by its name if None.
+
+    Returns:
+        The curves by value of `by`, or by "".
 
     Raises:
         DualResError: As `read_points`.
@@ -103,7 +115,14 @@ def read_groups(
 
 
 def name_column(path: Path | str) -> str | None:
-    """The column of a CSV that names different methods, if it has one with more than one value."""
+    """The column of a CSV that names different methods, if it has one with more than one value.
+
+    Args:
+        path: of a CSV or JSON file.
+
+    Returns:
+        The column's name, or None.
+    """
     path = Path(path)
     if path.suffix.lower() == ".json":
         return None
@@ -210,7 +229,14 @@ def _points(rows: Sequence[Mapping[str, str]], f: str, m: str, b: str | None, pa
 
 
 def written_decimals(number: str) -> int:
-    """How many decimals a number is written with: 2 for "53.30", 0 for "12"; 3 for "1.2e-2"."""
+    """How many decimals a number is written with: 2 for "53.30", 0 for "12"; 3 for "1.2e-2".
+
+    Args:
+        number: as it was written.
+
+    Returns:
+        At least 0.
+    """
     mantissa, _, exponent = number.lower().partition("e")
     decimals = len(mantissa.partition(".")[2])
     return max(0, decimals - int(exponent or 0))

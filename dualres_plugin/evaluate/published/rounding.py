@@ -12,7 +12,17 @@ from dualres_plugin.evaluate.auc_policy import RANDOM_MIX, Array, area_under, as
 
 
 def decimals_of(values: Any) -> int:
-    """The smallest number of decimals (0 to 9) that writes every value exactly; 9 if none does."""
+    """The smallest number of decimals (0 to 9) that writes every value exactly; 9 if none does.
+
+    Args:
+        values: (N,) numbers.
+
+    Returns:
+        0 to 9.
+
+    Raises:
+        DualResError: If one is no finite number.
+    """
     array = as_values(values, "values")
     for decimals in range(9):
         if np.allclose(np.round(array, decimals), array, rtol=0, atol=1e-10 * max(1.0, np.abs(array).max())):
@@ -32,10 +42,10 @@ def rounding_band(compute: Any, metric: Any, decimals: int, compute_decimals: in
     group, which can only widen the interval.
 
     Args:
-        compute: Printed compute of each point, (N,).
-        metric: Printed metric of each point, (N,).
-        decimals: Decimals the metric was printed with.
-        compute_decimals: Decimals of compute; None for as many as its values show, at least none.
+        compute: printed compute of each point, (N,).
+        metric: printed metric of each point, (N,).
+        decimals: decimals the metric was printed with.
+        compute_decimals: decimals of compute; None for as many as its values show, at least none.
 
     Returns:
         Lowest and highest possible value; infinite where rounding cannot tell the two end metrics apart.

@@ -24,11 +24,11 @@ class TableRow:
     """One method of a table.
 
     Attributes:
-        method: The published method.
+        method: the published method.
         ours: AUC-Policy from its points, or None without points.
-        band: Values compatible with the rounding of its points, or None without points.
+        band: values compatible with the rounding of its points, or None without points.
         metric_span: M1 - M0 in percent, or None without points.
-        notes: Why to read the value with care.
+        notes: why to read the value with care.
     """
 
     method: Method
@@ -46,7 +46,14 @@ class TableRow:
 
 
 def table_rows(everything: bool = False) -> list[TableRow]:
-    """Rows of Tables 1 and 2 and the paper's own method; with `everything`, further public points too."""
+    """Rows of Tables 1 and 2 and the paper's own method; with `everything`, further public points too.
+
+    Args:
+        everything: add further public points.
+
+    Returns:
+        Rows in the order of the tables.
+    """
     return [_row(method) for method in methods() if everything or method.table != "more"]
 
 
@@ -81,7 +88,14 @@ def _cells(row: TableRow) -> list[str]:
 
 
 def format_tables(rows: Iterable[TableRow]) -> str:
-    """The rows as text, one block per table, with notes."""
+    """The rows as text, one block per table, with notes.
+
+    Args:
+        rows: of any of the tables.
+
+    Returns:
+        Lines of text.
+    """
     rows = list(rows)
     cells = [_cells(row) for row in rows]
     widths = [max(map(len, column)) for column in zip(COLUMNS, *cells)]
@@ -107,7 +121,14 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def csv_text(rows: Iterable[TableRow]) -> str:
-    """The rows as CSV, at full precision, with source, unit and notes."""
+    """The rows as CSV, at full precision, with source, unit and notes.
+
+    Args:
+        rows: of any of the tables.
+
+    Returns:
+        A header and a line per row.
+    """
     records = [_record(row) for row in rows]
     out = io.StringIO()
     writer = csv.DictWriter(out, list(records[0]) if records else [], lineterminator="\n")

@@ -32,11 +32,25 @@ class SizeCurve:
     ap: np.ndarray
 
     def at(self, beta: float) -> float:
-        """AP at a share of images at high, by linear interpolation; NaN without objects."""
+        """AP at a share of images at high, by linear interpolation; NaN without objects.
+
+        Args:
+            beta: 0 to 1.
+
+        Returns:
+            AP in [0, 1]; NaN without objects.
+        """
         return float(np.interp(beta, self.beta, self.ap)) if len(self.ap) else float("nan")
 
     def as_dict(self, beta: float) -> dict[str, Any]:
-        """The entry of metrics.json, with AP low, high, and routed at β."""
+        """The entry of metrics.json, with AP low, high, and routed at β.
+
+        Args:
+            beta: share of images at high of the operating point.
+
+        Returns:
+            Plain JSON types, but for NaN.
+        """
         return {
             "objects": self.objects,
             "ap_low": self.at(0.0),
@@ -53,6 +67,9 @@ def ap_by_size(profile: Profile, scores: np.ndarray, points: int = COARSE) -> li
         profile: a labelled profile.
         scores: (n,) router scores of its original images.
         points: operating points between β = 0 and β = 1.
+
+    Returns:
+        Small, medium and large.
     """
     return [_curve(profile, size, descending(scores), points) for size in SIZES]
 

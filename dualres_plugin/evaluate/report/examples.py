@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from dualres_plugin.common.drawing import draw
-from dualres_plugin.common.files import atomic_write, make_dir
+from dualres_plugin.common.files.atomic import atomic_write, make_dir
 from dualres_plugin.evaluate.report.gallery import Ranked
 from dualres_plugin.evaluate.report.pictures import picture
 from dualres_plugin.profile.table import Profile
@@ -24,8 +24,13 @@ def write_examples(folder: Path, profile: Profile, ranked: Ranked, at_high: int,
 
     Args:
         folder: gets `01_high_NAME.jpg`, …
+        profile: where the detections and photos are.
+        ranked: all images.
         at_high: how many images of the order go high.
         count: about how many pictures.
+
+    Returns:
+        The files written.
     """
     make_dir(folder)
     written = []
@@ -44,7 +49,16 @@ def write_examples(folder: Path, profile: Profile, ranked: Ranked, at_high: int,
 
 
 def pick(ranked: Ranked, at_high: int, count: int) -> list[int]:
-    """Ranks: the highest scores, those about the threshold, and the lowest, of images that show objects."""
+    """Ranks: the highest scores, those about the threshold, and the lowest, of images that show objects.
+
+    Args:
+        ranked: all images.
+        at_high: how many of them go high.
+        count: about how many to choose.
+
+    Returns:
+        Ranks, ascending.
+    """
     shown = np.flatnonzero(~np.isnan(ranked.gain))
     if not len(shown):
         shown = np.arange(len(ranked))

@@ -22,12 +22,28 @@ SPARE = ("#56B4E9", ":")
 
 
 def save_curve(path: Path, evaluation: Evaluation, title: str, subtitle: str) -> None:
-    """Write the figure as PNG."""
+    """Write the figure as PNG.
+
+    Args:
+        path: of the file.
+        evaluation: what to draw.
+        title: first line above the plot; a long one is cut.
+        subtitle: second, smaller line.
+    """
     draw_curve(evaluation, title, subtitle).savefig(path, format="png", dpi=160)
 
 
 def draw_curve(evaluation: Evaluation, title: str, subtitle: str) -> Figure:
-    """AP in percent over GMACs per image: the router's curve, baselines, and the points low, high, routed."""
+    """AP in percent over GMACs per image: the router's curve, baselines, and the points low, high, routed.
+
+    Args:
+        evaluation: what to draw.
+        title: first line above the plot; a long one is cut.
+        subtitle: second, smaller line.
+
+    Returns:
+        The figure, on an Agg canvas.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -57,6 +57,9 @@ def costliest(gain: np.ndarray, at_high: int, shown: int) -> list[int]:
         gain: (n,) AP gain in the router's order.
         at_high: how many images go high.
         shown: at most so many.
+
+    Returns:
+        At most `shown` ranks, all at least `at_high`.
     """
     left = np.nan_to_num(gain[at_high:], nan=-1.0)
     order = np.argsort(-left, kind="stable")[:shown]
@@ -71,6 +74,9 @@ def choose(ranked: Ranked, counts: Sequence[int], shown: int, limit: int = MAX_I
         counts: how many go high at each operating point of the slider.
         shown: images per group on the page.
         limit: at most about so many; the images that cost most at some budget are always in.
+
+    Returns:
+        Ranks, each once.
     """
     n = len(ranked)
     needed = [*range(min(shown, n)), *range(max(0, n - shown), n)]
@@ -95,6 +101,16 @@ def build_gallery(
 
     Keys are short because they are repeated: r rank, n file name, w and h size on the grid, u picture, a AP low and
     high, t objects (x0 y0 x1 y1 class found_low found_high)*, lo and hi detections (x0 y0 x1 y1 class score verdict)*.
+
+    Args:
+        profile: where the detections and photos are.
+        ranked: all images.
+        counts: how many go high at each operating point of the slider.
+        shown: images per group on the page.
+        max_bytes: about how much the entries may take in the page.
+
+    Returns:
+        The entries, and how many of them show a thumbnail because the photo is gone.
     """
     entries: list[dict[str, Any]] = []
     size, replaced = 0, 0

@@ -1,4 +1,4 @@
-"""Which boxes of one image are right: what the pictures of a report colour. AP itself comes from coco_eval."""
+"""Which boxes of one image are right: what the pictures of a report colour. AP itself comes from coco_ap."""
 
 from __future__ import annotations
 

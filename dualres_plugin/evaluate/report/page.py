@@ -24,6 +24,9 @@ def render(data: dict[str, Any], metrics: dict[str, Any], facts: dict[str, str],
         metrics: what metrics.json holds: the headline and the tables are written from it.
         facts: "title", "subtitle" and "verdict", plain text.
         remarks: said beside the notes of the metrics.
+
+    Returns:
+        HTML.
     """
     script = "\n".join(_part(name) for name in SCRIPTS)
     return Template(_part("report.html")).substitute(
@@ -41,7 +44,14 @@ def render(data: dict[str, Any], metrics: dict[str, Any], facts: dict[str, str],
 
 
 def embed(data: dict[str, Any]) -> str:
-    """JSON that is safe inside a script element, whatever names people give to files and classes."""
+    """JSON that is safe inside a script element, whatever names people give to files and classes.
+
+    Args:
+        data: plain JSON types; NaN and infinities become null.
+
+    Returns:
+        JSON without `<`.
+    """
     text = json.dumps(_plain(data), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
@@ -65,15 +75,39 @@ def _part(name: str) -> str:
 
 
 def percent(value: float, digits: int = 0) -> str:
+    """A share in percent, a dash where there is none.
+
+    Args:
+        value: 0 to 1, or not finite.
+        digits: after the point.
+
+    Returns:
+        The text with its unit.
+    """
     return "–" if not math.isfinite(value) else f"{round(100 * value, digits) + 0.0:.{digits}f} %"
 
 
 def ap(value: float) -> str:
+    """AP in percent, a dash where there is none.
+
+    Args:
+        value: 0 to 1, or not finite.
+
+    Returns:
+        The text, one digit after the point.
+    """
     return "–" if not math.isfinite(value) else f"{100 * value:.1f}"
 
 
 def amount(value: float) -> str:
-    """Compute or time, to about three digits."""
+    """Compute or time, to about three digits.
+
+    Args:
+        value: at least 0, or not finite.
+
+    Returns:
+        The text; a dash where there is none.
+    """
     if not math.isfinite(value):
         return "–"
     digits = 0 if value >= 100 else 1 if value >= 10 else 2 if value >= 1 else 3
@@ -81,17 +115,39 @@ def amount(value: float) -> str:
 
 
 def gain_kept(metrics: dict[str, Any]) -> float:
-    """Which share of the step from low to high the routed detector keeps; NaN where there is no step."""
+    """Which share of the step from low to high the routed detector keeps; NaN where there is no step.
+
+    Args:
+        metrics: what metrics.json holds.
+
+    Returns:
+        1 for all of it.
+    """
     span = metrics["ap_high"] - metrics["ap_low"]
     return float((metrics["ap_routed"] - metrics["ap_low"]) / span) if span > 0 else math.nan
 
 
 def saved(metrics: dict[str, Any]) -> float:
+    """Which share of the compute of running everything at high is saved.
+
+    Args:
+        metrics: what metrics.json holds.
+
+    Returns:
+        At most 1; below 0 where routing costs more.
+    """
     return float(1 - metrics["routed"]["gmacs"] / metrics["high_gmacs"])
 
 
 def random_ap(metrics: dict[str, Any]) -> float:
-    """AP of a random mix that costs what the routed detector costs."""
+    """AP of a random mix that costs what the routed detector costs.
+
+    Args:
+        metrics: what metrics.json holds.
+
+    Returns:
+        AP in [0, 1].
+    """
     points = metrics["random"]["points"]
     gmacs, aps = ([p[key] for p in points] for key in ("gmacs", "ap"))
     return float(np.interp(metrics["routed"]["gmacs"], gmacs, aps))

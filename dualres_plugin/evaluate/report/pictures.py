@@ -13,9 +13,15 @@ from dualres_plugin.profile.table import Profile
 
 
 def picture(profile: Profile, row: int) -> tuple[np.ndarray, bool]:
-    """(H, W, 3) RGB uint8 pixels of a row at the size of its boxes, and whether they come from the photo itself.
+    """A photo at the size of its boxes. One that has moved, or is not what it was, is replaced by the stored
+    thumbnail, enlarged.
 
-    A photo that has moved, or is not what it was, is replaced by the stored thumbnail, enlarged.
+    Args:
+        profile: where the path and the thumbnail are.
+        row: which row.
+
+    Returns:
+        (H, W, 3) RGB uint8 pixels, and whether they come from the photo itself.
     """
     size = int(profile.column("height")[row]), int(profile.column("width")[row])
     try:
@@ -26,7 +32,16 @@ def picture(profile: Profile, row: int) -> tuple[np.ndarray, bool]:
 
 
 def small_jpeg(pixels: np.ndarray, side: int, quality: int = 70) -> bytes:
-    """A JPEG whose longer side is `side` px or less."""
+    """A JPEG whose longer side is `side` px or less.
+
+    Args:
+        pixels: (H, W, 3) RGB uint8.
+        side: in pixels.
+        quality: as Pillow counts it, 1 to 95.
+
+    Returns:
+        The file's content.
+    """
     image = Image.fromarray(np.ascontiguousarray(pixels))
     image.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=3.0)
     out = io.BytesIO()
@@ -35,4 +50,12 @@ def small_jpeg(pixels: np.ndarray, side: int, quality: int = 70) -> bytes:
 
 
 def data_uri(jpeg: bytes) -> str:
+    """A picture as an address that holds it.
+
+    Args:
+        jpeg: content of the file.
+
+    Returns:
+        For the `src` of an image.
+    """
     return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii")

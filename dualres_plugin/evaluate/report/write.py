@@ -12,7 +12,7 @@ import numpy as np
 
 from dualres_plugin.budget.cost import cost_at
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.files import atomic_dir, make_dir, write_json, write_text
+from dualres_plugin.common.files.atomic import atomic_dir, make_dir, write_json, write_text
 from dualres_plugin.evaluate.curve import descending
 from dualres_plugin.evaluate.evaluation import Evaluation
 from dualres_plugin.evaluate.report.by_size import ap_by_size
@@ -79,7 +79,14 @@ def write_evaluation(
 
 
 def describe(profile: Profile) -> str:
-    """Detector, sizes and data in one line."""
+    """Detector, sizes and data in one line.
+
+    Args:
+        profile: what was evaluated.
+
+    Returns:
+        A line of text.
+    """
     meta = profile.meta
     high = float(meta["high"])
     return (
@@ -89,7 +96,14 @@ def describe(profile: Profile) -> str:
 
 
 def verdict(evaluation: Evaluation) -> str:
-    """Whether the interval of AUC-Policy lies above random, in one sentence."""
+    """Whether the interval of AUC-Policy lies above random, in one sentence.
+
+    Args:
+        evaluation: with its interval.
+
+    Returns:
+        A sentence.
+    """
     lower, upper = evaluation.ci95
     random = f"random ({evaluation.random_auc:.3f})"
     if not np.isfinite([lower, upper]).all():

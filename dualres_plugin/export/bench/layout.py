@@ -20,6 +20,10 @@ def count_layouts(path: Path, threads: int = 1) -> Counter[str]:
 
     onnxruntime has a blocked layout (NCHWc) on x86; which convolutions get it depends on where their weights are.
 
+    Args:
+        path: an ONNX file.
+        threads: of onnxruntime.
+
     Returns:
         Counts of "NCHWc", "plain" and "reorder"; the same with " in If" for those inside a branch.
 
@@ -56,7 +60,14 @@ def _count(graph: Any, where: str, counts: Counter[str]) -> None:
 
 
 def layout_table(models: Sequence[Path]) -> str:
-    """The counts of several files as text; of a folder, every graph in it."""
+    """The counts of several files as text.
+
+    Args:
+        models: ONNX files; of a folder, every graph in it.
+
+    Raises:
+        DualResError: If one does not exist or cannot be loaded.
+    """
     kinds = [kind + where for kind in (FAST, PLAIN, REORDER) for where in ("", INSIDE)]
     lines = [f"{'convolutions':40s}" + "".join(f"{kind:>14s}" for kind in kinds)]
     for path in files_of(models):
@@ -67,6 +78,9 @@ def layout_table(models: Sequence[Path]) -> str:
 
 def files_of(models: Sequence[Path]) -> list[Path]:
     """ONNX files, and those in the folders of pairs.
+
+    Args:
+        models: files and folders.
 
     Raises:
         DualResError: If one does not exist or a folder holds none.

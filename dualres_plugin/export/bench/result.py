@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dualres_plugin.common.files import atomic_write, write_json, write_text
+from dualres_plugin.common.files.atomic import atomic_write, write_json, write_text
 from dualres_plugin.export.parity import Parity
 
 PAPER_SPEEDUPS = {100: 1.11, 50: 1.20, 0: 1.30}  # ONNX over eager, Table 5 of the paper
@@ -28,13 +28,21 @@ class Timing:
     high: list[bool] = field(default_factory=list)
 
     def add(self, milliseconds: float, high: bool) -> None:
+        """Note one photo.
+
+        Args:
+            milliseconds: that it took.
+            high: does the router send it high?
+        """
         self.milliseconds.append(milliseconds)
         self.high.append(high)
 
     def median(self) -> float:
+        """Milliseconds of the middle photo."""
         return float(np.median(self.milliseconds))
 
     def quartiles(self) -> tuple[float, float]:
+        """Milliseconds that a quarter, and three quarters, of the photos stay below."""
         low, high = np.percentile(self.milliseconds, [25, 75])
         return float(low), float(high)
 
@@ -76,7 +84,12 @@ class BenchResult:
     parity: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def cost(self, name: str, percent: int) -> float:
-        """Milliseconds a photo of a form (or "eager") at a share of photos at high."""
+        """Milliseconds a photo at a share of photos at high.
+
+        Args:
+            name: a form, or "eager".
+            percent: 100, 50 or 0.
+        """
         timing = self.timings[f"{name}_{percent}"]
         return timing.mixed() if percent == 50 else timing.median()
 
@@ -84,7 +97,11 @@ class BenchResult:
         """`p * t_high + (1 - p) * t_low` of the detector alone in ONNX, without any router.
 
         Args:
+            percent: 100, 50 or 0 at high; 50 stands for the share that really went high.
             detector: "plain", as the host exports it, or "lean", with the decoding that the forms have.
+
+        Returns:
+            Milliseconds a photo.
         """
         p = self.share if percent == 50 else percent / 100
         return p * self.timings[f"{detector}_high"].median() + (1 - p) * self.timings[f"{detector}_low"].median()
@@ -174,7 +191,11 @@ class BenchResult:
         return lines
 
     def write(self, folder: Path) -> None:
-        """`table.txt`, `summary.csv`, `times.csv`, `bench.json` and `bench.png`."""
+        """Write `table.txt`, `summary.csv`, `times.csv`, `bench.json` and `bench.png`.
+
+        Args:
+            folder: made where it does not exist.
+        """
         write_text(folder / "table.txt", self.table() + "\n")
         rows = self.rows()
         with atomic_write(folder / "summary.csv") as path, path.open("w", newline="") as file:

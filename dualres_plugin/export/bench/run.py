@@ -6,9 +6,9 @@ import json
 import logging
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,12 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from dualres_plugin.common.card import FORMS
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.files import make_dir
+from dualres_plugin.common.files.atomic import make_dir
+from dualres_plugin.common.flops import milliseconds
 from dualres_plugin.common.resize import make_thumbnails, resize_images
-from dualres_plugin.common.types import Decision, RouterImages
+from dualres_plugin.common.types import RouterImages
 from dualres_plugin.export.bench.layout import layout_table
 from dualres_plugin.export.bench.result import BenchResult, Timing
 from dualres_plugin.export.build import export_model, export_network, export_plain
@@ -27,12 +29,14 @@ from dualres_plugin.export.graph import require_onnx
 from dualres_plugin.export.parity import sample_photos
 from dualres_plugin.hosts.contract import HostAdapter
 from dualres_plugin.hosts.routing import run_routed
+from dualres_plugin.router.gate import Gate
 from dualres_plugin.router.network import ResolutionRouter
 from dualres_plugin.runtime.engines import OrtGraph
 from dualres_plugin.runtime.photo import Frame, make_frame
 from dualres_plugin.runtime.session import DualResSession
 
 logger = logging.getLogger("dualres")
+Case = Callable[[], object]
 WARM_UP = 3
 POINTS = {100: float("-inf"), 50: None, 0: float("inf")}  # share at high in % -> threshold; 50 is calibrated
 
@@ -42,7 +46,8 @@ class BenchSettings:
     """What to measure.
 
     Attributes:
-        high, scale: high size in pixels, low / high ratio.
+        high: high size in pixels.
+        scale: low / high ratio.
         forms: exported forms.
         images: folder or glob of photos; None takes one that comes with matplotlib.
         count: photos.
@@ -54,7 +59,7 @@ class BenchSettings:
 
     high: int
     scale: float
-    forms: tuple[str, ...] = ("cond", "resize", "branches", "pair")
+    forms: tuple[str, ...] = FORMS
     images: str | None = None
     count: int = 128
     threads: int = 2
@@ -69,6 +74,7 @@ class Models:
 
     Attributes:
         plain: `plain_high`, `plain_low`, and `lean_high`, `lean_low` where the detector decodes distributions.
+        forms: form -> file, or folder of a pair.
         router: makes its thumbnail itself; `network` is the router without that.
     """
 
@@ -84,13 +90,22 @@ def run_bench(adapter: HostAdapter[Any], router: ResolutionRouter, out: Path, se
     Every photo goes through every case before the next photo comes, in random order, so that a busy moment of the
     machine, and what the case before left in the caches, hit all cases alike.
 
+    Args:
+        adapter: of the detector.
+        router: decides the routes.
+        out: the folder.
+        settings: what to measure.
+
+    Returns:
+        The figures.
+
     Raises:
         DualResError: If a form does not suit the detector, or no photo can be read.
     """
     make_dir(out)
-    unknown = set(settings.forms) - {"cond", "resize", "branches", "pair"}
+    unknown = set(settings.forms) - set(FORMS)
     if unknown:
-        raise DualResError(f"unknown form(s) {sorted(unknown)}: use cond, resize, branches, pair.")
+        raise DualResError(f"unknown form(s) {sorted(unknown)}: use {', '.join(FORMS)}.")
     threads = torch.get_num_threads()
     torch.set_num_threads(settings.threads)
     try:
@@ -139,74 +154,67 @@ def _measure(
     photos: list[np.ndarray],
     settings: BenchSettings,
 ) -> tuple[dict[str, Timing], float]:
-    sessions = {
-        form: DualResSession(path, threads=settings.threads, warm_up=False) for form, path in models.forms.items()
-    }
-    plain = {name: OrtGraph(path, settings.threads) for name, path in models.plain.items()}
-    alone, network = (OrtGraph(path, settings.threads) for path in (models.router, models.network))
-    card = DualResSession(models.router.parent, warm_up=False).card
-    scores = [_score(alone, make_frame(photo, card)) for photo in photos]
-    middle = float(np.median(scores))
-    share = float(np.mean([s > middle for s in scores]))
+    """Times of every case, and the share of the photos that the router sends high at its median score."""
+    exported = Exported(models, router.config.input_size, settings.threads)
     eager = Eager(adapter, router, settings)
+    scores = [exported.score(photo) for photo in photos]
+    middle = float(np.median(scores))
     timings: dict[str, Timing] = {}
     order = np.random.default_rng(0)
     for turn in range(settings.rounds):
         for number in tqdm(range(-WARM_UP if not turn else 0, len(photos)), desc="bench", unit="img"):
-            photo = photos[max(number, 0)]
-            frame = make_frame(photo, card)
-            is_high = scores[max(number, 0)] > middle
-            cases = _cases(frame, plain, alone, sessions, middle, card.low)
-            cases["router_network"] = _network_case(network, frame, router.config.input_size)
-            cases.update(eager.cases(photo, middle))
+            photo, is_high = photos[max(number, 0)], scores[max(number, 0)] > middle
+            cases = {**exported.cases(photo, middle), **eager.cases(photo, middle)}
             for name in order.permutation(list(cases)):
-                start = time.perf_counter()
-                cases[name]()
-                spent = 1e3 * (time.perf_counter() - start)
+                spent = milliseconds(cases[name])
                 if number >= 0:
                     timings.setdefault(name, Timing()).add(spent, is_high)
-    return timings, share
+    return timings, float(np.mean([s > middle for s in scores]))
 
 
-def _score(router: OrtGraph, frame: Frame) -> float:
-    inputs = {"images": frame.images, "content": np.array(frame.content, dtype=np.int64)}
-    return float(router(inputs, ["score"])[0][0])
+class Exported:
+    """Every exported model, loaded."""
+
+    def __init__(self, models: Models, side: int, threads: int):
+        self.sessions = {f: DualResSession(path, threads=threads, warm_up=False) for f, path in models.forms.items()}
+        self.plain = {name: OrtGraph(path, threads) for name, path in models.plain.items()}
+        self.router, self.network = OrtGraph(models.router, threads), OrtGraph(models.network, threads)
+        self.card = DualResSession(models.router.parent, warm_up=False).card
+        self.side = side
+
+    def score(self, photo: np.ndarray) -> float:
+        """The router's, of an RGB uint8 photo (H, W, 3)."""
+        return float(self.router(_feeds(make_frame(photo, self.card)), ["score"])[0][0])
+
+    def cases(self, photo: np.ndarray, middle: float) -> dict[str, Case]:
+        """What is timed on one photo.
+
+        Args:
+            photo: (H, W, 3) RGB uint8.
+            middle: the threshold of the point called 50 %.
+        """
+        assert self.card.low is not None
+        frame = make_frame(photo, self.card)
+        images = torch.from_numpy(frame.images)
+        small = resize_images(images, self.card.low, antialias=False).numpy()
+        thumbnail = make_thumbnails(RouterImages(images, [frame.content]), self.side).numpy()
+        cases: dict[str, Case] = {
+            "router": partial(self.router, _feeds(frame), ["route", "score"]),
+            "router_network": partial(self.network, {"images": thumbnail}, ["found"]),
+        }
+        for name, graph in self.plain.items():
+            inputs = {"images": small if name.endswith("_low") else frame.images}
+            cases[name] = partial(graph, inputs, ["detections"])
+        for form, session in self.sessions.items():
+            for percent, threshold in POINTS.items():
+                limit = middle if threshold is None else threshold
+                cases[f"{form}_{percent}"] = partial(session.run, frame.images, frame.content, limit)
+        return cases
 
 
-def _cases(
-    frame: Frame,
-    plain: dict[str, OrtGraph],
-    router: OrtGraph,
-    sessions: dict[str, DualResSession],
-    middle: float,
-    low: tuple[int, int] | None,
-) -> dict[str, Callable[[], Any]]:
-    assert low is not None
-    content = np.array(frame.content, dtype=np.int64)
-    small = resize_images(torch.from_numpy(frame.images), low, antialias=False).numpy()
-    cases: dict[str, Callable[[], Any]] = {
-        "router": lambda: router({"images": frame.images, "content": content}, ["route", "score"]),
-    }
-    for name, graph in plain.items():
-        cases[name] = _detect(graph, small if name.endswith("_low") else frame.images)
-    for form, session in sessions.items():
-        for percent, threshold in POINTS.items():
-            limit = middle if threshold is None else threshold
-            cases[f"{form}_{percent}"] = _run(session, frame, limit)
-    return cases
-
-
-def _detect(graph: OrtGraph, images: np.ndarray) -> Callable[[], Any]:
-    return lambda: graph({"images": images}, ["detections"])
-
-
-def _network_case(network: OrtGraph, frame: Frame, side: int) -> Callable[[], Any]:
-    thumbnail = make_thumbnails(RouterImages(torch.from_numpy(frame.images), [frame.content]), side).numpy()
-    return lambda: network({"images": thumbnail}, ["found"])
-
-
-def _run(session: DualResSession, frame: Frame, threshold: float) -> Callable[[], Any]:
-    return lambda: session.run(frame.images, frame.content, threshold)
+def _feeds(frame: Frame) -> dict[str, np.ndarray]:
+    """The inputs of the router alone; its threshold stays the default."""
+    return {"images": frame.images, "content": np.array(frame.content, dtype=np.int64)}
 
 
 class Eager:
@@ -218,25 +226,23 @@ class Eager:
         self.router = router
         self.size, self.scale = settings.high, settings.scale
 
-    def cases(self, photo: np.ndarray, middle: float) -> dict[str, Callable[[], Any]]:
+    def cases(self, photo: np.ndarray, middle: float) -> dict[str, Case]:
+        """As of `Exported`."""
         batch = self.collate(photo, self.size, True)
         whole = torch.arange(1)
         low = self.adapter.resize(batch, whole, self.scale)
         images = self.adapter.router_images(batch)
-        cases: dict[str, Callable[[], Any]] = {
-            "eager_plain_high": lambda: self.adapter.predict(batch),
-            "eager_plain_low": lambda: self.adapter.predict(low),
-            "eager_router": lambda: self.router.score(images),
+        cases: dict[str, Case] = {
+            "eager_plain_high": partial(self.adapter.predict, batch),
+            "eager_plain_low": partial(self.adapter.predict, low),
+            "eager_router": partial(self.router.score, images),
         }
         for percent, threshold in POINTS.items():
             cases[f"eager_{percent}"] = self._routed(batch, middle if threshold is None else threshold)
         return cases
 
-    def _routed(self, batch: Any, threshold: float) -> Callable[[], Any]:
-        def decide(images: RouterImages) -> Decision:
-            return self.router.decide(images, threshold)
-
-        return lambda: run_routed(self.adapter, batch, decide, self.scale)
+    def _routed(self, batch: Any, threshold: float) -> Case:
+        return partial(run_routed, self.adapter, batch, Gate(self.router, threshold), self.scale)
 
 
 # -- size and memory -------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.images import read_image
 from dualres_plugin.export.build import export_model, export_plain
 from dualres_plugin.export.graph import attribute, require_onnx
-from dualres_plugin.export.parity import ParityError, check_parity
+from dualres_plugin.export.parity import Limits, ParityError, check_parity
 from dualres_plugin.runtime.session import DualResSession
 from tests.adapters.ultralytics.helpers import real_yolo, rows, val_photos
 from tests.e2e.cli import subprocess_dualres
@@ -149,10 +149,8 @@ def test_what_cannot_be_exported_is_refused_before_any_work(tmp_path: Path) -> N
 
 
 @pytest.mark.shared
-def test_a_file_that_fails_its_check_is_not_written(
-    routed: DualResWrapper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("dualres_plugin.export.parity.BOX_LIMIT", -1.0)
+def test_a_file_that_fails_its_check_is_not_written(routed: DualResWrapper, tmp_path: Path) -> None:
+    strict = Limits(box=-1.0)
     with pytest.raises(ParityError):
-        export_model(routed.adapter, routed.router, tmp_path / "m.onnx", threshold=0.0, photos=1)
+        export_model(routed.adapter, routed.router, tmp_path / "m.onnx", threshold=0.0, photos=1, limits=strict)
     assert not list(tmp_path.iterdir())

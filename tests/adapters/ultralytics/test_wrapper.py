@@ -256,3 +256,19 @@ def test_without_a_router(yolo: Any, photos: list[Path], caplog: pytest.LogCaptu
     (result,) = DualResWrapper(yolo).predict(photos[0], **QUIET)
     assert result.dualres.route in ("high", "low") and np.isfinite(result.dualres.score)
     assert "no router was named" in caplog.text and "model.fit(" in caplog.text
+
+
+@pytest.mark.shared
+def test_a_rate_is_held_on_real_photos_that_the_calibration_did_not_expect() -> None:
+    photos = val_photos(12)
+    router = lively_router(photos)
+    router.calibrate([q + 1e3 for q in router.quantiles])
+    fixed = DualResWrapper(real_yolo(), router, target_high_rate=0.25)
+    assert not fixed.decide([read_image(p) for p in photos]).high.any()
+    held = DualResWrapper(real_yolo(), router, target_high_rate=0.25, hold_rate=True, high=320)
+    results = held.predict([str(photo) for photo in photos * 6], verbose=False, batch=1)
+    high = sum(result.dualres.route == "high" for result in results)
+    assert high / len(results) == pytest.approx(0.25, abs=0.05) and held.controller is not None
+    assert (held.controller.state.images, held.controller.state.high) == (len(results), high)
+    held.decide([read_image(p) for p in photos])
+    assert held.controller.state.images == len(results) + len(photos), "the same stream goes on"

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +9,8 @@ import pytest
 
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.evaluate.published.figures import figures
-from dualres_plugin.evaluate.published.labels import place_labels
-from dualres_plugin.evaluate.published.pareto import csv_text, family_names, mix_series, published_series, read_curve
-from dualres_plugin.evaluate.published.plot import plot_pareto
-from dualres_plugin.evaluate.published.points_file import read_points, written_decimals
+from dualres_plugin.evaluate.published.pareto import family_names, mix_series, published_series, read_curve
+from tests.evaluate.published.helpers import POINTS, write_metrics
 
 
 def test_efficientdet_has_all_eight_points_on_both_splits() -> None:
@@ -65,17 +59,6 @@ def test_unknown_names_are_listed() -> None:
         published_series(["YOLO11"], "test")
 
 
-POINTS = [(0.0, 0.8, 0.30), (0.5, 2.0, 0.36), (1.0, 3.2, 0.375)]
-
-
-def write_metrics(folder: Path, as_objects: bool) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    points = [dict(zip(("β", "gmacs", "ap"), p)) for p in POINTS] if as_objects else POINTS
-    path = folder / "metrics.json"
-    path.write_text(json.dumps({"auc_policy": 0.6, "points": points}), encoding="utf-8")
-    return path
-
-
 @pytest.mark.parametrize("as_objects", [True, False])
 def test_curve_from_metrics_json_or_its_folder(tmp_path: Path, as_objects: bool) -> None:
     path = write_metrics(tmp_path / "plates", as_objects)
@@ -115,106 +98,3 @@ def test_bad_curves_get_one_clear_error(tmp_path: Path) -> None:
     write_metrics(tmp_path / "a", True)
     with pytest.raises(DualResError, match="named alike"):
         figures(None, [], [str(tmp_path / "a"), str(tmp_path / "a" / "metrics.json")])
-
-
-def test_points_files_of_many_dialects(tmp_path: Path) -> None:
-    path = tmp_path / "p.csv"
-    for text, names in (
-        ("FLOPs (G),Top-1 acc\n1.5,70.25%\n2,72%\n", ("FLOPs (G)", "Top-1 acc")),
-        ("# made by hand\nmodel\tlatency_ms\tAP_val\na\t1.5\t70.25\nb\t2\t72\n", ("latency_ms", "AP_val")),
-        ("\ufeffap,router_gmacs,gmacs\n70.25,9,1.5\n72,9,2\n", ("gmacs", "ap")),
-        ("compute,metric,metric_name\n1.5,70.25,AP\n2,72,AP\n", ("compute", "metric")),
-    ):
-        path.write_text(text, encoding="utf-8")
-        points = read_points(path)
-        assert (points.compute_name, points.metric_name) == names
-        assert points.compute == (1.5, 2) and points.metric == (70.25, 72)
-        assert (points.compute_decimals, points.metric_decimals) == (1, 2)
-
-
-def test_bad_points_files_name_file_point_and_column(tmp_path: Path) -> None:
-    path = tmp_path / "p.csv"
-    for text, words in (
-        ("", "is empty"),
-        ("gmacs,ap\n", "holds no points"),
-        ("gmacs,ap\n1,2\n3\n", "point 2: 1 cells under 2 columns"),
-        ("gmacs,ap\n1,2\n3,-\n", "point 2: '-' in column 'ap' is no number"),
-        ("size,ap\n1,2\n", "no compute column recognised. Columns found: size, ap"),
-        ("gmacs,b\n1,2\n", "no metric column recognised"),
-    ):
-        path.write_text(text, encoding="utf-8")
-        with pytest.raises(DualResError, match=words):
-            read_points(path)
-    with pytest.raises(DualResError, match=r"no column 'x'\. Columns found: gmacs, b"):
-        read_points(path, metric="x")
-    path.write_bytes(b"\x89PNG\xff\xfe")
-    with pytest.raises(DualResError, match="cannot read"):
-        read_points(path)
-
-
-def test_written_decimals() -> None:
-    assert [written_decimals(text) for text in ("12", "53.30", "1.2e-2", "1.25e1", "-0.5")] == [0, 2, 3, 1, 1]
-
-
-def test_default_figures_and_their_csv(tmp_path: Path) -> None:
-    drawn = figures(None, [], [str(write_metrics(tmp_path / "run", True))])
-    assert [figure.name for figure in drawn] == ["pareto_detectors", "pareto_efficientdet"]
-    assert drawn[1].zoom == (6.1, 11.0)
-    for figure in drawn:
-        assert [one.name for one in figure.series if one.kind == "curve"] == ["run"]
-    kinds = {one.kind for figure in drawn for one in figure.series}
-    assert kinds == {"detector", "dynamic", "mix", "curve"}
-
-    unique = dict.fromkeys(one for figure in drawn for one in figure.series)
-    rows = list(csv.DictReader(io.StringIO(csv_text(unique))))
-    assert len(rows) == sum(len(one.points) for one in unique)
-    for row in rows:
-        assert float(row["gflops"]) == pytest.approx(2 * float(row["gmacs"]), rel=1e-4)
-    yolo = next(row for row in rows if row["model"] == "YOLO11n")
-    assert (yolo["gmacs"], yolo["reported"], yolo["reported_unit"], yolo["ap"]) == (
-        "3.25",
-        "6.5",
-        "2xMAC",
-        "39.5",
-    )
-    assert yolo["source"] and yolo["note"]
-
-
-def test_one_figure_with_chosen_families_and_mixes() -> None:
-    (figure,) = figures(["YOLO11", "DynamicDet"], [("YOLO11n", "YOLO11s")], [])
-    assert figure.name == "pareto"
-    assert [one.kind for one in figure.series] == ["detector", "dynamic", "dynamic", "dynamic", "mix"]
-    assert figure.series[-1].name == "random mix YOLO11n / YOLO11s"
-
-
-@pytest.mark.parametrize("index", [0, 1])
-def test_labels_of_the_figures_do_not_overlap(index: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dualres_plugin.evaluate.published import plot
-
-    calls = []
-
-    def record(ax, points, size=8.0):
-        boxes = place_labels(ax, points, size)
-        calls.append((ax, points, boxes))
-        return boxes
-
-    monkeypatch.setattr(plot, "place_labels", record)
-    figure = figures(None, [], [str(write_metrics(tmp_path / "run", True))])[index]
-    plot_pareto(figure.series, figure.title, figure.subtitle, figure.zoom)
-    expected = sum(bool(point.label) for one in figure.series for point in one.points)
-    assert len(calls[-1][2]) == expected
-    for ax, points, boxes in calls:
-        frame = ax.get_window_extent()
-        legend = ax.get_legend()
-        for box in boxes:
-            assert frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
-            assert legend is None or not box.overlaps(legend.get_window_extent())
-        assert not [pair for pair in combinations(boxes, 2) if pair[0].overlaps(pair[1])]
-        pixels = ax.transData.transform([point[:2] for point in points])
-        assert not any(box.contains(*pixel) for box in boxes for pixel in pixels)
-
-
-def test_plot_without_any_detector_or_label(tmp_path: Path) -> None:
-    figure = plot_pareto([read_curve(str(write_metrics(tmp_path / "run", True)))], "mine")
-    labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
-    assert labels == ["run (yours)", "random mix of the two ends"]

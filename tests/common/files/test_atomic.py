@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.files import atomic_dir, atomic_write, make_dir, read_json, write_json, write_text
+from dualres_plugin.common.files.atomic import atomic_dir, atomic_write, make_dir, read_json, write_json, write_text
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:

@@ -18,6 +18,9 @@ from dualres_plugin.common.errors import DualResError
 def make_dir(path: Path | str) -> Path:
     """Create a folder (and its parents) that can be written to.
 
+    Args:
+        path: of the folder, which may exist.
+
     Raises:
         DualResError: If the folder cannot be created or written.
     """
@@ -33,7 +36,17 @@ def make_dir(path: Path | str) -> Path:
 
 @contextmanager
 def atomic_write(path: Path | str) -> Iterator[Path]:
-    """Give a temporary path beside `path`; rename it to `path` when the block ends without an error."""
+    """A file that appears whole or not at all.
+
+    Args:
+        path: of the file.
+
+    Yields:
+        A temporary path beside it, which is renamed to `path` when the block ends without an error.
+
+    Raises:
+        DualResError: If the folder cannot be written.
+    """
     path = Path(path)
     make_dir(path.parent)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
@@ -49,9 +62,16 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
 
 @contextmanager
 def atomic_dir(path: Path | str) -> Iterator[Path]:
-    """Give a temporary folder beside `path`; its files replace those of `path` when the block ends well.
+    """Files of a folder that appear together or not at all.
 
-    Other files that already are in `path` stay.
+    Args:
+        path: of the folder; other files that already are in it stay.
+
+    Yields:
+        A temporary folder beside it, whose files replace those of `path` when the block ends well.
+
+    Raises:
+        DualResError: If the parent folder cannot be written.
     """
     path = Path(path)
     make_dir(path.parent)
@@ -66,13 +86,23 @@ def atomic_dir(path: Path | str) -> Iterator[Path]:
 
 
 def write_text(path: Path | str, text: str) -> None:
-    """Write text atomically."""
+    """Write text atomically.
+
+    Args:
+        path: of the file.
+        text: as UTF-8.
+    """
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path | str, value: Any) -> None:
-    """Write JSON atomically; NaN and infinities become null, so that every JSON reader can open it."""
+    """Write JSON atomically.
+
+    Args:
+        path: of the file.
+        value: NaN and infinities in it become null, so that every JSON reader can open it.
+    """
     write_text(path, json.dumps(_finite(value), indent=2, ensure_ascii=False) + "\n")
 
 
@@ -88,6 +118,10 @@ def _finite(value: Any) -> Any:
 
 def read_json(path: Path | str, what: str = "file") -> Any:
     """Read JSON.
+
+    Args:
+        path: of the file.
+        what: names it in messages.
 
     Raises:
         DualResError: If the file is missing or is not JSON.

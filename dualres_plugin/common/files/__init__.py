@@ -1,0 +1,1 @@
+"""Files: read with one message where they are wrong, written whole or not at all."""

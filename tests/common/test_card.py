@@ -1,0 +1,37 @@
+"""The metadata of an exported model."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from dualres_plugin.common.card import Card, Postprocess, Preprocess
+from dualres_plugin.common.errors import DualResError
+
+CARD = Card("cond", "ultralytics", 640, 0.5, 32, 0.25, "0.1", Preprocess(multiple=32), Postprocess())
+
+
+@pytest.mark.parametrize("threshold", [0.5, float("inf"), float("-inf")])
+def test_metadata_survives_json(threshold: float) -> None:
+    card = replace(CARD, threshold=threshold, names={3: "bär"}, static=(640, 640), quantiles=[0.0, 1.0])
+    text = card.to_json()
+    json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert Card.from_json(text, "x") == card
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "damaged"),
+        ("[]", "does not describe"),
+        ('{"kind": "dualres-router"}', "does not describe"),
+        (CARD.to_json().replace('"format_version": 1', '"format_version": 9'), "format version 9"),
+        (CARD.to_json().replace('"names"', '"nomes"'), "incomplete or edited"),
+        (CARD.to_json().replace('"iou"', '"uoi"'), "incomplete or edited"),
+    ],
+)
+def test_bad_metadata_is_one_clear_error(text: str, message: str) -> None:
+    with pytest.raises(DualResError, match=message):
+        Card.from_json(text, "model.onnx")
