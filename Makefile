@@ -10,17 +10,20 @@ WORKERS ?= 2
 export YOLO_OFFLINE ?= 1
 export YOLO_AUTOINSTALL ?= 0
 
-.PHONY: help demo test test-mmcv test-fast format static-checks mmcv docs clean
+.PHONY: help demo test test-mmcv test-fast browser format static-checks mmcv docs clean
 
 help:
 	@echo "make demo           install the core and run the main job on generated scenes"
-	@echo "make test           install everything the tests need and run them all"
-	@echo "make test-mmcv      the tests of the MMDetection host on compiled mmcv"
-	@echo "make test-fast      unit tests only"
+	@echo "make test           install everything the tests need and run them all, with ruff and mypy; lists what was skipped"
+	@echo "make test-fast      unit tests only, in under 3 minutes: no adapters, contract or command line"
+	@echo "make test-mmcv      the tests of the MMDetection host on compiled mmcv (compiles it once)"
+	@echo "make browser        Chromium for the tests of report.html: root on Debian installs it, others are told how"
 	@echo "make format         ruff format and fixes"
 	@echo "make static-checks  ruff and mypy"
 	@echo "make mmcv           compile mmcv with its ops (replaces mmcv-lite)"
 	@echo "make docs           build the documentation into site/, broken links are errors"
+	@echo "make clean          remove the environment and everything that was built"
+	@echo "WORKERS=4 TORCH='torch==... torchvision==...' PYTHON=python3.12 VENV=folder may be set."
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -43,7 +46,10 @@ $(VENV)/.docs: pyproject.toml $(VENV)/.core
 demo: $(VENV)/.core
 	$(BIN)/dualres demo --out runs/demo
 
-test: $(VENV)/.dev
+browser:
+	@bash scripts/install_browser.sh
+
+test: $(VENV)/.dev browser
 	$(BIN)/ruff check --no-cache .
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
@@ -58,7 +64,8 @@ test-mmcv: $(VENV)/mmcv/.built
 		$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(wildcard tests/adapters/mmdet/test_*.py)
 
 test-fast: $(VENV)/.dev
-	$(BIN)/python -m pytest tests --ignore=tests/adapters --ignore=tests/contract --ignore=tests/e2e
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile \
+		--ignore=tests/adapters --ignore=tests/contract --ignore=tests/e2e
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format .

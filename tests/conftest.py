@@ -7,8 +7,10 @@ import os
 import shutil
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 # Before any host is imported: Ultralytics reads these once, and subprocesses inherit them.
 _HOME = Path(tempfile.mkdtemp(prefix="dualres-tests-"))
@@ -46,6 +48,41 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 def pytest_runtest_teardown() -> None:
     enable_socket()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What the run did not prove, and why. Under xdist the workers hand their reports to this process."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    if not skipped:
+        return
+    # A file that skips as a whole is one report, however many tests it holds.
+    counted = Counter(
+        (_why(report), "file" if isinstance(report, pytest.CollectReport) else "test") for report in skipped
+    )
+    terminalreporter.section("not proven: what was skipped, and why", sep="-")
+    for (why, what), count in sorted(counted.items(), key=lambda item: (-item[1], item[0])):
+        terminalreporter.line(f"{count:4d} {what}{'s' if count > 1 else ''}: {why}")
+
+
+def _why(report: Any) -> str:
+    """The reason of a skipped report, whose longrepr is (file, line, "Skipped: reason")."""
+    return str(report.longrepr[2]).removeprefix("Skipped: ")
+
+
+@pytest.fixture(scope="session")
+def parts() -> dict[str, Any]:
+    """The small router and detector of `tests/small_models.py`, eager and traced."""
+    from tests.small_models import make_parts
+
+    return make_parts()
+
+
+@pytest.fixture(scope="session")
+def models(parts: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Every exported form of them."""
+    from tests.small_models import write_models
+
+    return write_models(parts, tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture(autouse=True)

@@ -15,11 +15,13 @@ from PIL import Image
 from torch import Tensor, nn
 
 from dualres_plugin.common.files.atomic import write_json
+from dualres_plugin.common.images import read_image, router_images_of
 from dualres_plugin.common.resize import resize_images
 from dualres_plugin.common.types import Decision, Detections, RouterImages, Targets
 from dualres_plugin.hosts.contract import HostAdapter
 from dualres_plugin.profile.table import FORMAT_VERSION, META, ROWS, Profile, row_of, to_table
 from dualres_plugin.profile.views import View
+from dualres_plugin.router.network import ResolutionRouter
 
 CATEGORIES = {1: "square", 2: "disc"}
 
@@ -178,6 +180,19 @@ def forced(high: Sequence[bool]) -> Callable[[RouterImages], Decision]:
         return Decision(flags.float() - 0.5, flags, 0.0)
 
     return decide
+
+
+def lively_router(
+    pictures: Sequence[np.ndarray | Path], backbone: str = "tiny@4", input_size: int = 32
+) -> ResolutionRouter:
+    """A random router, calibrated on the pictures: half of them go high at a target rate of one half."""
+    torch.manual_seed(0)
+    router = ResolutionRouter(backbone=backbone, input_size=input_size).eval()
+    with torch.no_grad():  # a random network scores every photo alike: spread the scores
+        router.head[-1].weight.mul_(1000)
+    images = [read_image(p) if isinstance(p, Path) else p for p in pictures]
+    router.calibrate(router.score(router_images_of(images)))
+    return router
 
 
 # -- profiles from numbers ------------------------------------------------------

@@ -4,24 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from dualres_plugin.predict.predictor import Predictor
 from dualres_plugin.router.gate import Gate
 from dualres_plugin.router.network import ResolutionRouter
-from tests.fakes import FakeAdapter, photo
+from tests.fakes import FakeAdapter, lively_router, photo
 
 
 def make_router() -> ResolutionRouter:
-    torch.manual_seed(0)
-    net = ResolutionRouter(backbone="tiny@3", input_size=16).eval()
-    with torch.no_grad():
-        net.head[0].weight.mul_(1000)
-    scores = torch.cat(
-        [net.score(FakeAdapter().router_images(FakeAdapter().collate([photo(i)], 64))) for i in range(6)]
-    )
-    net.calibrate(scores)
-    return net
+    return lively_router([photo(i) for i in range(6)], backbone="tiny@3", input_size=16)
 
 
 def predictor(router: ResolutionRouter, host: FakeAdapter | None = None, **options: Any) -> Predictor:

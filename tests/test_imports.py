@@ -35,6 +35,22 @@ def test_the_package_alone_loads_not_even_torch() -> None:
     assert not loaded_by("import dualres_plugin") & (HOSTS | {"torch", "torchvision", "matplotlib", "pycocotools"})
 
 
+def test_the_runtime_and_the_budget_load_no_torch() -> None:
+    """An exported file runs on machines that have neither torch nor the detector's host."""
+    light = ("dualres_plugin.runtime", "dualres_plugin.budget")
+    modules = [m for m in core_modules() if m.startswith(light)]
+    assert {"dualres_plugin.runtime.session", "dualres_plugin.budget.calibration"} < set(modules)
+    loaded = loaded_by(f"import {', '.join(modules)}\nfrom dualres_plugin.runtime import DualResSession")
+    assert not loaded & (HOSTS | {"torch", "torchvision"})
+
+
+def test_no_package_loads_torch_before_it_is_used() -> None:
+    modules = core_modules()
+    packages = sorted({m.rpartition(".")[0] for m in modules})
+    assert "dualres_plugin.router" in packages
+    assert not loaded_by("import " + ", ".join(packages)) & (HOSTS | {"torch", "torchvision"})
+
+
 def test_all_core_modules_load_no_host() -> None:
     modules = core_modules()
     assert len(modules) > 20 and "dualres_plugin.cli.learn" in modules

@@ -20,8 +20,9 @@ from dualres_plugin.hosts.contract import HostAdapter
 from dualres_plugin.hosts.registry import adapt
 from dualres_plugin.router.network import ResolutionRouter
 from dualres_plugin.runtime.session import DualResSession
-from tests.adapters.ultralytics.helpers import lively_router, val_photos
+from tests.adapters.ultralytics.helpers import val_photos
 from tests.contract.hosts import HOSTS, Host, pictures, require
+from tests.fakes import lively_router
 
 SIZES = [(96, 128), (150, 90), (300, 301), (64, 64)]
 FORMS = {"effdet-lite0": "branches", "torchvision-ssdlite": "branches"}  # its sizes are built in

@@ -13,8 +13,8 @@ from PIL import Image
 
 from dualres_plugin import DualResWrapper
 from dualres_plugin.common.errors import DualResError
-from tests.adapters.ultralytics.helpers import lively_router
 from tests.contract.hosts import Host, identical, pictures, shared_adapter
+from tests.fakes import lively_router
 
 COUNT = 4
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.e2e.cli import dualres, ok
-from tests.fakes import write_photos
+from tests.fakes import lively_router, write_photos
 from tests.shared import require_shared
 
 
@@ -19,7 +19,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a calibrated router, photos, and YOLO11n exported with it as one file and as a pair."""
     pytest.importorskip("ultralytics")
     pytest.importorskip("onnxruntime")
-    from tests.adapters.ultralytics.helpers import lively_router, val_photos
+    from tests.adapters.ultralytics.helpers import val_photos
 
     folder = tmp_path_factory.mktemp("exported")
     photos = val_photos(8)

@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
+from playwright.sync_api import Browser, Page
 
 from dualres_plugin.evaluate.evaluation import Evaluation
 from dualres_plugin.evaluate.report.write import write_evaluation
-from tests.e2e.browser import Page, chromium
 from tests.report_case import build_profile, evaluate_case
 
 TIMES = {"t_router": 2.0, "t_low": 10.0, "t_high": 40.0}
+Visit = Callable[[Path], Page]
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Page]:
-    with chromium() as page:
-        yield page
-
-
-@pytest.fixture(scope="module")
-def out(browser: Page, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def out(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A report on 30 photos; depends on the browser so that nothing is computed where there is none."""
     folder = tmp_path_factory.mktemp("report")
     profile = build_profile(folder / "case")
@@ -38,20 +33,29 @@ def metrics(out: Path) -> dict[str, Any]:
 
 
 @pytest.fixture
-def page(browser: Page, out: Path) -> Iterator[Page]:
-    """The report, just opened; afterwards there must be no complaint and no request but for the file itself."""
-    browser.errors.clear()
-    browser.requests.clear()
-    browser.resize(1280, 900)
-    browser.prefer("light")
-    browser.open(out / "report.html")
-    yield browser
-    assert browser.errors == []
-    assert browser.requests == [(out / "report.html").resolve().as_uri()]
+def page(visit: Visit, out: Path) -> Page:
+    """The report of `out`, just opened."""
+    return visit(out)
+
+
+def text(page: Page, selector: str) -> str:
+    """What the one element of a selector says."""
+    return (page.locator(selector).text_content() or "").strip()
+
+
+def settle(page: Page) -> None:
+    """Wait until the page has been laid out and drawn anew."""
+    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+def prefer(page: Page, scheme: Literal["light", "dark"]) -> None:
+    """What the system asks for."""
+    page.emulate_media(color_scheme=scheme)
+    settle(page)
 
 
 def readouts(page: Page) -> dict[str, str]:
-    return {key: page.text(f"#now-{key}") for key in ("beta", "ap", "gmacs", "ms", "kept", "saved")}
+    return {key: text(page, f"#now-{key}") for key in ("beta", "ap", "gmacs", "ms", "kept", "saved")}
 
 
 def expected(metrics: dict[str, Any], i: int) -> dict[str, str]:
@@ -71,25 +75,26 @@ def expected(metrics: dict[str, Any], i: int) -> dict[str, str]:
 
 def move_to(page: Page, i: int) -> None:
     """Move the slider with the keyboard."""
-    page.run("document.getElementById('beta').focus()")
-    page.press("Home")
-    page.press("ArrowRight", i)
+    page.evaluate("document.getElementById('beta').focus()")
+    page.keyboard.press("Home")
+    for _ in range(i):
+        page.keyboard.press("ArrowRight")
 
 
 def cards(page: Page, group: str, what: str = "route") -> list[tuple[int, str]]:
     """(rank, route or drawn view) of the cards of a group."""
     script = f"[...document.querySelectorAll('#{group} .card')].map(c => [+c.dataset.rank, c.dataset.{what}])"
-    return [(rank, value) for rank, value in page.run(script)]
+    return [(rank, value) for rank, value in page.evaluate(script)]
 
 
 def test_the_headline_is_that_of_the_metrics(page: Page, metrics: dict[str, Any]) -> None:
     lower, upper = metrics["auc_policy_ci95"]
-    assert page.texts(".tile .figure") == [
+    assert page.locator(".tile .figure").all_text_contents() == [
         f"{100 * metrics['ap_routed']:.1f}",
         f"{metrics['routed']['gmacs']:.2f} GMACs",
         f"{metrics['auc_policy']:.3f}",
     ]
-    detail = page.texts(".tile .detail")[2]
+    detail = page.locator(".tile .detail").all_text_contents()[2]
     random = metrics["random"]
     for part in (
         f"{lower:.3f} to {upper:.3f}",
@@ -105,16 +110,18 @@ def test_the_numbers_follow_the_slider(page: Page, metrics: dict[str, Any], i: i
     move_to(page, i)
     assert readouts(page) == expected(metrics, i)
     beta = f"{100 * metrics['points'][i]['beta']:.0f} % of the images at high"
-    assert beta in page.run("document.getElementById('beta').getAttribute('aria-valuetext')")
-    assert f"reaches AP {100 * metrics['points'][i]['ap']:.1f}" in page.text("#curve-says")
+    assert beta in page.evaluate("document.getElementById('beta').getAttribute('aria-valuetext')")
+    assert f"reaches AP {100 * metrics['points'][i]['ap']:.1f}" in text(page, "#curve-says")
 
 
 def test_the_marker_moves_along_the_curve(page: Page, metrics: dict[str, Any]) -> None:
     places = []
     for i in (0, 15, 30):
         move_to(page, i)
-        places.append(page.run("['cx','cy'].map(k => +document.querySelector('#curve .point.now').getAttribute(k))"))
-        assert page.text("#curve .name.now") == f"{100 * metrics['points'][i]['ap']:.1f}"
+        places.append(
+            page.evaluate("['cx','cy'].map(k => +document.querySelector('#curve .point.now').getAttribute(k))")
+        )
+        assert text(page, "#curve .name.now") == f"{100 * metrics['points'][i]['ap']:.1f}"
     x = [place[0] for place in places]
     gmacs = [metrics["points"][i]["gmacs"] for i in (0, 15, 30)]
     assert (x[1] - x[0]) / (x[2] - x[0]) == pytest.approx((gmacs[1] - gmacs[0]) / (gmacs[2] - gmacs[0]), abs=0.01)
@@ -126,10 +133,10 @@ def test_the_histogram_splits_at_the_threshold(page: Page, metrics: dict[str, An
     script += ".reduce((sum, bar) => sum + +bar.getAttribute('height'), 0))"
     for i in (0, 10, 30):
         move_to(page, i)
-        low, high = page.run(script)
+        low, high = page.evaluate(script)
         assert high / (low + high) == pytest.approx(metrics["points"][i]["beta"], abs=1e-6)
-        assert page.text("#n-high").startswith(f"{round(metrics['points'][i]['beta'] * 30)} image")
-    outcome = page.run("[...document.querySelectorAll('#outcome tbody td')].map(c => +c.textContent)")
+        assert text(page, "#n-high").startswith(f"{round(metrics['points'][i]['beta'] * 30)} image")
+    outcome = page.evaluate("[...document.querySelectorAll('#outcome tbody td')].map(c => +c.textContent)")
     assert outcome[3:] == [0, 0, 0] and sum(outcome[:3]) == 27  # three photos have no objects
 
 
@@ -138,10 +145,10 @@ def test_ap_by_size_follows(page: Page, metrics: dict[str, Any]) -> None:
         move_to(page, i)
         for name, size in metrics["by_size"].items():
             value = f"{100 * size[key]:.1f}" if size["objects"] else "–"
-            assert page.text(f"#size-{name} .routed") == value
+            assert text(page, f"#size-{name} .routed") == value
     move_to(page, 15)
     small = metrics["by_size"]["small"]
-    routed = float(page.text("#size-small .routed"))
+    routed = float(text(page, "#size-small .routed"))
     assert 100 * small["ap_low"] < routed < 100 * small["ap_high"]
 
 
@@ -161,25 +168,25 @@ def test_the_pictures_follow_the_slider(page: Page) -> None:
 
 
 def test_where_routing_hurts_lists_the_largest_losses_at_low(page: Page, out: Path) -> None:
-    gains = page.run("JSON.parse(document.getElementById('data').textContent).gains")
+    gains = page.evaluate("JSON.parse(document.getElementById('data').textContent).gains")
     for i in (0, 12, 25):
         move_to(page, i)
         lost = sorted((g for g in gains[i:] if g is not None and g > 0.0005), reverse=True)
         assert [gains[rank] for rank, _ in cards(page, "worst")] == lost[:4]
-        assert page.text("#hurts-says").startswith(f"{len(lost)} of the {30 - i} images")
+        assert text(page, "#hurts-says").startswith(f"{len(lost)} of the {30 - i} images")
     move_to(page, 30)
-    assert cards(page, "worst") == [] and "nothing can be lost" in page.text("#hurts-says")
+    assert cards(page, "worst") == [] and "nothing can be lost" in text(page, "#hurts-says")
 
 
 def test_the_view_changes_what_is_drawn(page: Page) -> None:
     move_to(page, 15)
-    page.run("document.querySelector('#view input').focus()")
+    page.evaluate("document.querySelector('#view input').focus()")
     counts = {}
     for view in ("lo", "hi", "truth"):
-        page.press("ArrowRight")
+        page.keyboard.press("ArrowRight")
         assert {drawn for _, drawn in cards(page, "hardest", "drawn")} == {view}
         script = "[...document.querySelectorAll('#hardest .box')].map(b => b.classList[1])"
-        counts[view] = page.run(script)
+        counts[view] = page.evaluate(script)
     assert set(counts["truth"]) == {"truth"}
     for view in ("lo", "hi"):  # each object is either found or missed
         found = counts[view].count("right") + counts[view].count("missed")
@@ -189,95 +196,95 @@ def test_the_view_changes_what_is_drawn(page: Page) -> None:
 
 def test_an_image_opens_with_the_keyboard(page: Page) -> None:
     move_to(page, 15)
-    page.run("document.querySelector('#hardest .card').focus()")
-    page.press("Enter")
-    assert page.run("document.getElementById('viewer').open")
-    first = page.text("#viewer-name")
-    assert page.run("document.querySelectorAll('#viewer image').length") == 2
-    assert "the route at this budget" in page.texts("#viewer figcaption")[1]
-    page.press("ArrowRight")
-    assert page.text("#viewer-name") != first and page.text("#viewer-place") == "2 of 4"
-    page.press("Escape")
-    assert not page.run("document.getElementById('viewer').open")
-    assert page.run("document.activeElement.className") == "card"
+    page.evaluate("document.querySelector('#hardest .card').focus()")
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.getElementById('viewer').open")
+    first = text(page, "#viewer-name")
+    assert page.evaluate("document.querySelectorAll('#viewer image').length") == 2
+    assert "the route at this budget" in page.locator("#viewer figcaption").all_text_contents()[1]
+    page.keyboard.press("ArrowRight")
+    assert text(page, "#viewer-name") != first and text(page, "#viewer-place") == "2 of 4"
+    page.keyboard.press("Escape")
+    assert not page.evaluate("document.getElementById('viewer').open")
+    assert page.evaluate("document.activeElement.className") == "card"
 
 
 def test_every_control_is_reached_with_tab(page: Page) -> None:
     reached = []
     for _ in range(6):
-        page.press("Tab")
-        reached.append(page.run("document.activeElement.id || document.activeElement.tagName"))
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate("document.activeElement.id || document.activeElement.tagName"))
     assert reached[:4] == ["theme", "beta", "reset", "SUMMARY"]
-    assert page.run("document.activeElement.name || document.activeElement.className") in ("view", "card")
+    assert page.evaluate("document.activeElement.name || document.activeElement.className") in ("view", "card")
 
 
 def test_dragging_in_the_curve_moves_the_budget(page: Page, metrics: dict[str, Any]) -> None:
-    box = page.place("#curve")
+    page.locator("#curve").scroll_into_view_if_needed()
+    box = page.locator("#curve").bounding_box()
+    assert box
     y = box["y"] + box["height"] / 2
-    page.drag((box["x"] + 0.5 * box["width"], y), (box["x"] + 2, y))
+    page.mouse.move(box["x"] + 0.5 * box["width"], y)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 2, y)
+    page.mouse.up()
     assert readouts(page) == expected(metrics, 0)
-    page.run("document.getElementById('reset').click()")
+    page.evaluate("document.getElementById('reset').click()")
     start = min(range(31), key=lambda i: abs(metrics["points"][i]["beta"] - metrics["routed"]["beta"]))
     assert readouts(page) == expected(metrics, start)
 
 
 def test_the_theme_follows_the_system_until_somebody_chooses(page: Page) -> None:
     colour = "getComputedStyle(document.body).backgroundColor"
-    light = page.run(colour)
-    page.prefer("dark")
-    dark = page.run(colour)
-    assert light != dark and page.text("#theme") == "Light theme"
-    page.run("document.getElementById('theme').click()")
-    assert page.run(colour) == light
-    page.prefer("light")
-    assert page.run(colour) == light and page.text("#theme") == "Dark theme"
+    light = page.evaluate(colour)
+    prefer(page, "dark")
+    dark = page.evaluate(colour)
+    assert light != dark and text(page, "#theme") == "Light theme"
+    page.evaluate("document.getElementById('theme').click()")
+    assert page.evaluate(colour) == light
+    prefer(page, "light")
+    assert page.evaluate(colour) == light and text(page, "#theme") == "Dark theme"
 
 
 @pytest.mark.parametrize("width", [320, 400, 800])
 def test_nothing_is_wider_than_a_narrow_window(page: Page, width: int) -> None:
-    page.resize(width, 800)
-    assert page.run("document.documentElement.scrollWidth") <= width
-    rights = page.run("[...document.querySelectorAll('.chart svg')].map(s => s.getBoundingClientRect().right)")
+    page.set_viewport_size({"width": width, "height": 800})
+    settle(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    rights = page.evaluate("[...document.querySelectorAll('.chart svg')].map(s => s.getBoundingClientRect().right)")
     assert len(rights) == 2 and max(rights) <= width
-    heights = page.run("[...document.querySelectorAll('.chart text')].map(t => t.getBoundingClientRect().height)")
+    heights = page.evaluate("[...document.querySelectorAll('.chart text')].map(t => t.getBoundingClientRect().height)")
     assert min(heights) >= 12  # charts are drawn anew, not shrunk
 
 
-def test_a_thousand_images_stay_small(browser: Page, tmp_path: Path) -> None:
+def test_a_thousand_images_stay_small(visit: Visit, tmp_path: Path) -> None:
     profile = build_profile(tmp_path / "case", count=1000)
     write_evaluation(tmp_path, evaluate_case(profile, bootstrap=0), profile, title="Many", run={})
     assert (tmp_path / "report.html").stat().st_size < 10_000_000
-    browser.errors.clear()
-    browser.open(tmp_path / "report.html")
-    assert browser.errors == []
-    assert 200 <= browser.run("JSON.parse(document.getElementById('data').textContent).images.length") < 400
-    assert "of 1000 images" in browser.text("#pool")
+    page = visit(tmp_path)
+    assert 200 <= page.evaluate("JSON.parse(document.getElementById('data').textContent).images.length") < 400
+    assert "of 1000 images" in text(page, "#pool")
     for i in (10, 90):
-        move_to(browser, i)
-        border = [rank for rank, _ in cards(browser, "border")]
+        move_to(page, i)
+        border = [rank for rank, _ in cards(page, "border")]
         assert min(border) < 10 * i <= max(border) and max(border) - min(border) < 150
-        assert len(cards(browser, "worst")) == 8
+        assert len(cards(page, "worst")) == 8
 
 
 def test_plain_evaluations_have_no_milliseconds_and_no_pictures_if_so_wished(
-    browser: Page, out: Path, tmp_path: Path
+    visit: Visit, out: Path, tmp_path: Path
 ) -> None:
     profile = build_profile(tmp_path / "case")
     result: Evaluation = evaluate_case(profile, bootstrap=0)
     write_evaluation(tmp_path, result, profile, title="Plain", run={}, gallery=0)
-    browser.errors.clear()
-    browser.open(tmp_path / "report.html")
-    assert browser.errors == []
+    page = visit(tmp_path)
     hidden = "['now-ms-box', 'gallery', 'hurts'].map(id => document.getElementById(id).hidden)"
-    assert browser.run(hidden) == [True, True, True]
+    assert page.evaluate(hidden) == [True, True, True]
 
 
-def test_fewer_images_than_cards(browser: Page, tmp_path: Path) -> None:
+def test_fewer_images_than_cards(visit: Visit, tmp_path: Path) -> None:
     profile = build_profile(tmp_path / "case", count=3)
     write_evaluation(tmp_path, evaluate_case(profile, bootstrap=0), profile, title="Few", run={})
-    browser.errors.clear()
-    browser.open(tmp_path / "report.html")
+    page = visit(tmp_path)
     for i in range(4):
-        move_to(browser, i)
-        assert [route for _, route in cards(browser, "border")] == ["high"] * i + ["low"] * (3 - i)
-    assert browser.errors == []
+        move_to(page, i)
+        assert [route for _, route in cards(page, "border")] == ["high"] * i + ["low"] * (3 - i)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dualres_plugin.common.types import Decision, RouterImages, Targets
+from dualres_plugin.common.types import Targets
 
 
 def make_bench(
@@ -42,17 +42,6 @@ def targets(images: list[np.ndarray]) -> list[Targets]:
         made.append(Targets(box, np.array([1 + i % 2], dtype=np.int64)))
     made[-1] = Targets(np.zeros((0, 4), dtype=np.float32), np.zeros(0, dtype=np.int64))
     return made
-
-
-def forced(high: list[bool]) -> Any:
-    """A `decide` that routes as told."""
-
-    def decide(images: RouterImages) -> Decision:
-        mask = torch.tensor(high)
-        assert len(images.content) == len(mask)
-        return Decision(mask.float(), mask, 0.5)
-
-    return decide
 
 
 def state_of(bench: Any) -> dict[str, torch.Tensor]:

@@ -12,7 +12,8 @@ from dualres_plugin import DualResWrapper, ResolutionRouter
 from dualres_plugin.adapters.effdet.adapter import EffdetAdapter
 from dualres_plugin.hosts.registry import adapt
 from dualres_plugin.hosts.routing import run_routed
-from tests.adapters.effdet.helpers import forced, make_bench, photos, state_of, targets
+from tests.adapters.effdet.helpers import make_bench, photos, state_of, targets
+from tests.fakes import forced
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,11 @@ import torch
 from torch import nn
 
 from dualres_plugin.adapters import mmdet as plugin
-from dualres_plugin.common.types import Decision, RouterImages
+from dualres_plugin.common.types import RouterImages
 from dualres_plugin.router.network import ResolutionRouter
+from tests.fakes import lively_router, photo, write_coco
+
+SHAPES = [(96, 128), (128, 80), (100, 100), (64, 160), (110, 90)]  # height, width
 
 FAMILIES = {
     "yolox": (
@@ -126,77 +128,19 @@ def family_detector(name: str) -> Any:
     return detector
 
 
-def photos(count: int = 4, seed: int = 0) -> list[np.ndarray]:
+def photos(count: int = 4) -> list[np.ndarray]:
     """Smooth random pictures of different shapes, RGB uint8."""
-    import cv2
-
-    random = np.random.default_rng(seed)
-    shapes = [(96, 128), (128, 80), (100, 100), (64, 160), (110, 90)]
-    pictures = []
-    for i in range(count):
-        coarse = random.integers(0, 255, (8, 8, 3), dtype=np.uint8)
-        h, w = shapes[i % len(shapes)]
-        pictures.append(cv2.resize(coarse, (w, h), interpolation=cv2.INTER_CUBIC))
-    return pictures
+    return [photo(i, SHAPES[i % len(SHAPES)]) for i in range(count)]
 
 
-def forced(high: Sequence[bool]) -> Any:
-    """A decision maker with the given routes."""
-
-    def decide(images: RouterImages) -> Decision:
-        flags = torch.tensor(list(high)[: len(images.content)])
-        return Decision(flags.float() - 0.5, flags, 0.0)
-
-    return decide
-
-
-def tiny_router(seed: int = 0, calibrated: bool = True) -> ResolutionRouter:
-    torch.manual_seed(seed)
-    router = ResolutionRouter(backbone="mobilenet_v3_small", input_size=32)
-    # A random network scores every photo alike: spread the scores so that the threshold divides them.
-    with torch.no_grad():
-        router.head[-1].weight.mul_(1000)
-    if calibrated:
-        router.calibrate(router.score(router_input(photos(5))))
-    return router.eval()
+def tiny_router() -> ResolutionRouter:
+    return lively_router(photos(5), backbone="mobilenet_v3_small")
 
 
 def router_input(pictures: list[np.ndarray]) -> RouterImages:
     from dualres_plugin.common.images import router_images_of
 
     return router_images_of(pictures)
-
-
-def write_coco(folder: Path, pictures: list[np.ndarray], boxes_each: int = 2) -> Path:
-    """A COCO set of the pictures with some boxes; returns the annotation file."""
-    import json
-
-    import cv2
-
-    random = np.random.default_rng(1)
-    (folder / "images").mkdir(parents=True, exist_ok=True)
-    images, annotations = [], []
-    for i, picture in enumerate(pictures):
-        h, w = picture.shape[:2]
-        cv2.imwrite(str(folder / "images" / f"{i:03d}.png"), picture[..., ::-1])
-        images.append({"id": i + 1, "file_name": f"{i:03d}.png", "height": h, "width": w})
-        for _ in range(boxes_each):
-            x, y = int(random.integers(0, w // 2)), int(random.integers(0, h // 2))
-            size = (int(random.integers(16, w // 2)), int(random.integers(16, h // 2)))
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": i + 1,
-                    "category_id": int(random.integers(1, 4)),
-                    "bbox": [x, y, *size],
-                    "area": size[0] * size[1],
-                    "iscrowd": 0,
-                }
-            )
-    names = [{"id": i, "name": name} for i, name in enumerate(("person", "bicycle", "car"), start=1)]
-    file = folder / "annotations.json"
-    file.write_text(json.dumps({"images": images, "annotations": annotations, "categories": names}))
-    return file
 
 
 # A user's config: their detector and data in a base file, three lines for the routing.
@@ -255,7 +199,7 @@ class Project:
     def __init__(self, folder: Path, batch: int = 4, epochs: int = 2):
         self.folder = folder
         self.pictures = photos(8)
-        write_coco(folder, self.pictures)
+        write_coco(folder, 8, SHAPES, categories={1: "person", 2: "bicycle", 3: "car"})
         self.base = folder / "base.py"
         text = BASE.replace("{root}", str(folder)).replace("{batch}", str(batch))
         self.base.write_text(text.replace("{epochs}", str(epochs)))

@@ -21,10 +21,10 @@ from tests.adapters.mmdet.helpers import (
     build,
     family_config,
     family_detector,
-    forced,
     mim_folder,
     photos,
 )
+from tests.fakes import forced
 
 SIZE = 128
 

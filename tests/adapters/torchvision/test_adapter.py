@@ -18,7 +18,7 @@ from dualres_plugin.common.images import router_images_of
 from dualres_plugin.common.types import Targets
 from dualres_plugin.hosts.registry import adapt
 from tests.contract.hosts import demo_model, torchvision_model
-from tests.fakes import forced, photo, write_coco
+from tests.fakes import forced, lively_router, photo, write_coco
 
 PICTURES = [photo(i, ((90, 120), (120, 90), (64, 160))[i % 3]) for i in range(6)]
 TENSORS = [torch.from_numpy(p.copy()).permute(2, 0, 1).float() / 255 for p in PICTURES]
@@ -41,12 +41,7 @@ FAMILIES: dict[str, tuple[Callable[..., nn.Module], dict[str, Any], dict[str, An
 
 @pytest.fixture(scope="module")
 def router() -> ResolutionRouter:
-    torch.manual_seed(0)
-    net = ResolutionRouter(backbone="tiny@4", input_size=32).eval()
-    with torch.no_grad():
-        net.head[0].weight.mul_(1000)
-    net.calibrate(net.score(router_images_of(PICTURES)))
-    return net
+    return lively_router(PICTURES)
 
 
 @pytest.fixture(scope="module")

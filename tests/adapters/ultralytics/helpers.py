@@ -1,19 +1,16 @@
-"""Real YOLO weights and photos, a router whose scores differ, and data files for Ultralytics."""
+"""Real YOLO weights and photos, and data files for Ultralytics."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from dualres_plugin.common.images import read_image, router_images_of
-from dualres_plugin.router.network import ResolutionRouter
 from tests.shared import ROOT, require_shared
 
 
@@ -33,17 +30,6 @@ def random_yolo(config: str = "yolov8n.yaml", seed: int = 0) -> Any:
 
     torch.manual_seed(seed)
     return YOLO(config, task="detect")
-
-
-def lively_router(pictures: Sequence[np.ndarray | Path]) -> ResolutionRouter:
-    """A random router, calibrated on the pictures: half of them go high at a target rate of one half."""
-    torch.manual_seed(0)
-    router = ResolutionRouter(backbone="tiny@4", input_size=32).eval()
-    with torch.no_grad():
-        router.head[0].weight.mul_(1000)
-    images = [read_image(p) if isinstance(p, Path) else p for p in pictures]
-    router.calibrate(router.score(router_images_of(images)))
-    return router
 
 
 def small_coco(folder: Path, count: int) -> tuple[Path, Path]:

@@ -18,8 +18,8 @@ from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.images import read_image
 from dualres_plugin.common.types import Targets
 from dualres_plugin.hosts.registry import adapt, load_detector
-from tests.adapters.ultralytics.helpers import lively_router, random_yolo, real_yolo, rows, val_photos
-from tests.fakes import photo
+from tests.adapters.ultralytics.helpers import random_yolo, real_yolo, rows, val_photos
+from tests.fakes import lively_router, photo
 
 QUIET = {"verbose": False}
 PICTURES = [photo(i, (90, 120)) for i in range(6)]

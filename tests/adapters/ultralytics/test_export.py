@@ -18,8 +18,9 @@ from dualres_plugin.export.build import export_model, export_plain
 from dualres_plugin.export.graph import attribute, require_onnx
 from dualres_plugin.export.parity import Limits, ParityError, check_parity
 from dualres_plugin.runtime.session import DualResSession
-from tests.adapters.ultralytics.helpers import lively_router, real_yolo, rows, val_photos
+from tests.adapters.ultralytics.helpers import real_yolo, rows, val_photos
 from tests.e2e.cli import subprocess_dualres
+from tests.fakes import lively_router
 from tests.shared import require_shared
 
 

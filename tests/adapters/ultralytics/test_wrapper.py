@@ -17,7 +17,6 @@ from dualres_plugin.common.images import read_image
 from dualres_plugin.profile.gains import iou_matrix
 from tests.adapters.ultralytics.helpers import (
     data_yaml,
-    lively_router,
     random_yolo,
     real_yolo,
     rows,
@@ -25,6 +24,7 @@ from tests.adapters.ultralytics.helpers import (
     val_photos,
     video,
 )
+from tests.fakes import lively_router
 
 QUIET = {"verbose": False}
 
