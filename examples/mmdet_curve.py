@@ -68,7 +68,7 @@ def _run(
     runner = Runner.from_cfg(cfg)
     high: list[bool] = []
     if dualres:
-        runner.model.on_decision = lambda decision: high.extend(decision.high.tolist())
+        runner.model.routing.on_decision = lambda decision: high.extend(decision.high.tolist())
     ap = float(runner.test()["coco/bbox_mAP"])
     adapter = runner.model.adapter if dualres else MMDetAdapter(runner.model)
     costs = [adapter.macs((side, side)) for side in (size, _low(size, args.low))]
