@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -10,14 +11,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import nn
 
 from dualres_plugin.adapters import mmdet as plugin
 from dualres_plugin.common.types import RouterImages
 from dualres_plugin.router.network import ResolutionRouter
-from tests.fakes import lively_router, photo, write_coco
-
-SHAPES = [(96, 128), (128, 80), (100, 100), (64, 160), (110, 90)]  # height, width
+from tests.fakes import coco_dict, lively_router
 
 FAMILIES = {
     "yolox": (
@@ -128,9 +128,18 @@ def family_detector(name: str) -> Any:
     return detector
 
 
-def photos(count: int = 4) -> list[np.ndarray]:
+def photos(count: int = 4, seed: int = 0) -> list[np.ndarray]:
     """Smooth random pictures of different shapes, RGB uint8."""
-    return [photo(i, SHAPES[i % len(SHAPES)]) for i in range(count)]
+    import cv2
+
+    random = np.random.default_rng(seed)
+    shapes = [(96, 128), (128, 80), (100, 100), (64, 160), (110, 90)]
+    pictures = []
+    for i in range(count):
+        coarse = random.integers(0, 255, (8, 8, 3), dtype=np.uint8)
+        h, w = shapes[i % len(shapes)]
+        pictures.append(cv2.resize(coarse, (w, h), interpolation=cv2.INTER_CUBIC))
+    return pictures
 
 
 def tiny_router() -> ResolutionRouter:
@@ -193,13 +202,25 @@ dualres = dict({settings})
 """
 
 
+def write_coco(folder: Path, pictures: list[np.ndarray]) -> Path:
+    """A COCO set of the pictures with some boxes; returns the annotation file."""
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    paths = [folder / "images" / f"{i:03d}.png" for i in range(len(pictures))]
+    for path, picture in zip(paths, pictures):
+        Image.fromarray(picture).save(path)
+    file = folder / "annotations.json"
+    categories = {1: "person", 2: "bicycle", 3: "car"}
+    file.write_text(json.dumps(coco_dict(folder / "images", paths, categories=categories)))
+    return file
+
+
 class Project:
     """A user's folder: photos, a base config, a router, and the weights of a plain detector."""
 
     def __init__(self, folder: Path, batch: int = 4, epochs: int = 2):
         self.folder = folder
         self.pictures = photos(8)
-        write_coco(folder, 8, SHAPES, categories={1: "person", 2: "bicycle", 3: "car"})
+        write_coco(folder, self.pictures)
         self.base = folder / "base.py"
         text = BASE.replace("{root}", str(folder)).replace("{batch}", str(batch))
         self.base.write_text(text.replace("{epochs}", str(epochs)))

@@ -124,7 +124,7 @@ def test_det_inferencer_on_an_image_and_a_folder(project: Project) -> None:
     )
     assert {sample.route for sample in result["predictions"]} == {"high", "low"}
     assert len(list((out / "vis").iterdir())) == 8
-    single = inferencer(str(project.folder / "images" / "0.png"), pred_score_thr=0.0)
+    single = inferencer(str(project.folder / "images" / "000.png"), pred_score_thr=0.0)
     assert set(single["predictions"][0]) >= {"bboxes", "labels", "scores"}
 
 
