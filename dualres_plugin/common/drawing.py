@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from dualres_plugin.common.errors import one_line
 from dualres_plugin.common.types import Detections
 
 # Okabe and Ito's palette: told apart with every kind of colour vision.
@@ -42,7 +43,7 @@ def draw(
             continue
         colour = COLOURS[int(label) % len(COLOURS)]
         canvas.rectangle(box, outline=colour, width=max(2, unit))
-        name = (names or {}).get(int(label), str(int(label)))
+        name = one_line((names or {}).get(int(label), label))
         tag(canvas, (box[0], box[1]), f"{name} {score:.2f}", colour, font, above=True)
     if caption:
         tag(canvas, (0, 0), caption, ROUTE_COLOURS.get(route or "", "#000000"), font, above=False)

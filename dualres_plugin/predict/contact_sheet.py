@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from dualres_plugin.common.drawing import COLOURS, ROUTE_COLOURS, Font
+from dualres_plugin.common.errors import one_line
 from dualres_plugin.common.files.atomic import atomic_write
 from dualres_plugin.common.types import Detections, ImageDecision
 
@@ -68,7 +69,7 @@ class ContactSheet:
         small.thumbnail(_box(WIDE))
         chosen = found.scores >= self.least_score
         size = np.array([pixels.shape[1], pixels.shape[0]] * 2, dtype=np.float32)
-        self._kept.append(_Thumb(name, route, small, found.boxes[chosen] / size, found.labels[chosen]))
+        self._kept.append(_Thumb(one_line(name), route, small, found.boxes[chosen] / size, found.labels[chosen]))
 
     def __str__(self) -> str:
         share = self.high / self.seen if self.seen else 0.0

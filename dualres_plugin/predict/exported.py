@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.images import SourceImage
@@ -34,6 +35,17 @@ class ExportedPredictor:
         self.session = session
         self.conf = conf
         self.adapter = ExportedClasses(session.card.names or None)
+
+    def settings(self) -> dict[str, Any]:
+        """What the predictions depend on, as plain values."""
+        held = self.session.controller
+        point = {"threshold": self.session.threshold} if held is None else {"held": held.target}
+        return {"form": self.session.card.form, "least score": self.conf, **point}
+
+    def replay(self, score: float) -> None:
+        """As of `Predictor`."""
+        if self.session.controller is not None:
+            self.session.controller.route(score)
 
     def stream(
         self, images: Iterator[SourceImage], on_skip: Callable[[str], None] | None = None

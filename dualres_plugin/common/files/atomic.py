@@ -95,6 +95,31 @@ def _own_words(path: Path) -> Iterator[None]:
 
 
 @contextmanager
+def temporary_file(path: Path | str) -> Iterator[Path]:
+    """A file beside another, in the making: gone when the block ends, unless the block has renamed it.
+
+    Args:
+        path: of the file that it is to become.
+
+    Yields:
+        Its path, of the same suffix; what is written there gets the rights of a shared file.
+
+    Raises:
+        DualResError: If the folder cannot be written, or the disk is full.
+    """
+    path = Path(path)
+    make_dir(path.parent)
+    with _own_words(path):
+        handle, temporary = _temporary_file(path)
+        try:
+            temporary.chmod(0o644)  # mkstemp makes private files; results are meant to be shared
+            yield temporary
+        finally:
+            temporary.unlink(missing_ok=True)
+            os.close(handle)
+
+
+@contextmanager
 def atomic_write(path: Path | str) -> Iterator[Path]:
     """A file that appears whole or not at all.
 
@@ -107,17 +132,10 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
     Raises:
         DualResError: If the folder cannot be written, or the disk is full.
     """
-    path = Path(path)
-    make_dir(path.parent)
-    with _own_words(path):
-        handle, temporary = _temporary_file(path)
-        try:
-            yield temporary
-            temporary.chmod(0o644)  # mkstemp makes private files; results are meant to be shared
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-            os.close(handle)
+    with temporary_file(path) as temporary:
+        yield temporary
+        temporary.chmod(0o644)  # some writers make the file anew
+        temporary.replace(path)
 
 
 @contextmanager
