@@ -115,9 +115,13 @@ def check_number(
     """
     if value is None:
         return
-    ends = [f"above {above:g}"] if above is not None else [f"at least {least:g}"] if least is not None else []
-    ends += [f"at most {most:g}"] if most is not None else []
-    low = -math.inf if least is None else least
-    inside = math.isfinite(value) and low <= value <= (math.inf if most is None else most)
-    if not inside or (above is not None and value <= above):
-        raise DualResError(f"{name}={value} must be {' and '.join(ends) or 'a finite number'}.")
+    low, high = -math.inf if least is None else least, math.inf if most is None else most
+    if math.isfinite(value) and low <= value <= high and (above is None or value > above):
+        return
+    if above is not None:
+        allowed = f"be above {above}" + (f" and at most {most}" if most is not None else ", and finite")
+    elif least is not None:
+        allowed = f"lie between {least} and {most}" if most is not None else f"be at least {least}"
+    else:
+        allowed = "be a finite number"
+    raise DualResError(f"{name}={value} must {allowed}.")

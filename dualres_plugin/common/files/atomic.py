@@ -58,9 +58,10 @@ def clear_leftovers(folder: Path) -> None:
     """Remove temporary files that a killed process left: a living one holds a lock on each of its own.
 
     Args:
-        folder: is looked through, and the folders right below it.
+        folder: is looked through, with the folders right below it and the one above, where folders are made.
     """
-    for path in [*folder.glob(f"{TEMPORARY}*"), *folder.glob(f"*/{TEMPORARY}*")]:
+    name = f"{TEMPORARY}*"
+    for path in [*folder.glob(name), *folder.glob(f"*/{name}"), *folder.absolute().parent.glob(name)]:
         with suppress(OSError):  # it went meanwhile
             handle = os.open(path, os.O_RDONLY)
             try:
