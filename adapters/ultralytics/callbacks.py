@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dualres_plugin.adapters.ultralytics.results import routed
-from dualres_plugin.adapters.ultralytics.routed import RoutedYolo
+from dualres_plugin.adapters.ultralytics.routed import NO_BYPASS, RoutedYolo
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.resize import check_scale
 from dualres_plugin.hosts.registry import adapt
@@ -53,7 +53,7 @@ def attach(
             backend.model = RoutedYolo(type(adapter), backend.model, routing)
 
     yolo.add_callback("on_predict_start", put_in)
-    yolo._dualres = {"on_predict_start": put_in, **add_result_callbacks(yolo)}
+    yolo._dualres = [("on_predict_start", put_in), *add_result_callbacks(yolo)]
     # An existing predictor copied the callbacks when it was made; the next predict builds a new one.
     yolo.predictor = None
     return yolo
@@ -68,24 +68,36 @@ def detach(yolo: Any) -> Any:
     added = getattr(yolo, "_dualres", None)
     if added is None:
         return yolo
-    for event, function in added.items():
-        yolo.callbacks[event].remove(function)
+    for event, function in added:
+        if function in yolo.callbacks.get(event, []):  # `reset_callbacks` of the host took it away already
+            yolo.callbacks[event].remove(function)
     del yolo._dualres
     yolo.predictor = None
     return yolo
 
 
-def add_result_callbacks(yolo: Any) -> dict[str, Callable[[Any], None]]:
-    """Put the route on every `Results` that a `YOLO` gives from now on.
+def add_result_callbacks(yolo: Any) -> list[tuple[str, Callable[[Any], None]]]:
+    """Put the route on every `Results` that a `YOLO` gives from now on, and refuse what would bypass the routing.
 
     Returns:
-        Event -> the function that was added.
+        Each event with the function that was added.
     """
     # The tracker replaces the results between these two events, so both are needed.
-    events = ("on_predict_postprocess_end", "on_predict_batch_end")
-    for event in events:
-        yolo.add_callback(event, _mark_results)
-    return dict.fromkeys(events, _mark_results)
+    marks = ("on_predict_postprocess_end", "on_predict_batch_end")
+    added = [("on_predict_start", refuse_bypass), *((event, _mark_results) for event in marks)]
+    for event, function in added:
+        yolo.add_callback(event, function)
+    return added
+
+
+def refuse_bypass(runner: Any) -> None:
+    """A predictor or validator of the host drops these options, silently, for networks that are not its own.
+
+    Raises:
+        DualResError: If augmentation or features are asked for.
+    """
+    if getattr(runner.args, "augment", False) or getattr(runner.args, "embed", None):
+        raise DualResError(NO_BYPASS)
 
 
 def _mark_results(predictor: Any) -> None:

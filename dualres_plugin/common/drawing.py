@@ -50,6 +50,15 @@ def draw(
     return image
 
 
+def plain_text(text: str) -> str:
+    """A name as matplotlib shows it word for word: between two `$` it would read mathematics, and fail on most.
+
+    Args:
+        text: of a title, label or legend.
+    """
+    return one_line(text).replace("$", r"\$")
+
+
 def tag(canvas: ImageDraw.ImageDraw, at: tuple[float, float], text: str, colour: str, font: Font, above: bool) -> None:
     """Text on a filled box, kept inside the picture on the left, right and top.
 
