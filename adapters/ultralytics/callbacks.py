@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 from dualres_plugin.adapters.ultralytics.results import routed
@@ -91,12 +92,31 @@ def add_result_callbacks(yolo: Any) -> list[tuple[str, Callable[[Any], None]]]:
 
 
 def refuse_bypass(runner: Any) -> None:
-    """A predictor or validator of the host drops these options, silently, for networks that are not its own.
+    """A callback of predictors and validators that refuses what would bypass the routing.
 
     Raises:
         DualResError: If augmentation or features are asked for.
     """
-    if getattr(runner.args, "augment", False) or getattr(runner.args, "embed", None):
+    _refuse(vars(runner.args))
+
+
+def refusing(predict: Callable[..., Any]) -> Callable[..., Any]:
+    """`predict` of a routed `YOLO`: the host drops these options, with a warning, before any callback sees them.
+
+    Args:
+        predict: the host's own.
+    """
+
+    @wraps(predict)
+    def checked(*arguments: Any, **options: Any) -> Any:
+        _refuse(options)
+        return predict(*arguments, **options)
+
+    return checked
+
+
+def _refuse(options: dict[str, Any]) -> None:
+    if options.get("augment") or options.get("embed"):
         raise DualResError(NO_BYPASS)
 
 

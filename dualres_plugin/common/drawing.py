@@ -42,7 +42,8 @@ def draw(
         if score < least_score:
             continue
         colour = COLOURS[int(label) % len(COLOURS)]
-        canvas.rectangle(box, outline=colour, width=max(2, unit))
+        corners = (box[0], box[1], max(box[0], box[2]), max(box[1], box[3]))
+        canvas.rectangle(corners, outline=colour, width=max(2, unit))
         name = one_line((names or {}).get(int(label), label))
         tag(canvas, (box[0], box[1]), f"{name} {score:.2f}", colour, font, above=True)
     if caption:

@@ -143,6 +143,7 @@ def _draw_cell(
     for (x0, y0, x1, y1), label in zip(thumb.boxes.tolist(), thumb.labels.tolist()):
         upper_left = (left + x0 * picture.width, above + y0 * picture.height)
         lower_right = (left + x1 * picture.width - 1, above + y1 * picture.height - 1)
+        lower_right = (max(lower_right[0], upper_left[0]), max(lower_right[1], upper_left[1]))  # under a pixel wide
         pen.rectangle((upper_left, lower_right), outline=COLOURS[label % len(COLOURS)], width=2)
     sheet.paste(inside, (x + BORDER, y + BORDER + BAR))
     canvas.text((x + BORDER + 2, y + 5), f"{thumb.route.route}  {thumb.route.score:+.2f}", fill="white", font=font)

@@ -117,3 +117,12 @@ def test_matplotlib_shows_names_word_for_word(name: str) -> None:
 def test_class_names_with_a_line_break_are_drawn() -> None:
     found = Detections.from_arrays([[10, 10, 40, 40]], [0.9], [0])
     draw(np.zeros((60, 80, 3), np.uint8), found, {0: "traffic\nlight\x00"}, "low")
+
+
+def test_boxes_under_a_pixel_wide_are_drawn() -> None:
+    found = Detections.from_arrays([[10, 10, 10.2, 40], [5, 5, 4.9, 4.9]], [0.9, 0.9], [0, 1])
+    picture = np.zeros((600, 800, 3), np.uint8)
+    draw(picture, found, None, "low")
+    sheet = ContactSheet()
+    sheet.add("a.jpg", picture, found, ImageDecision("low", -1.0, 0.0))
+    sheet.draw()
