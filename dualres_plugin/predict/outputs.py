@@ -8,10 +8,13 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
+
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.files.atomic import atomic_write
 from dualres_plugin.predict.coco_results import Ids, coco_rows
 from dualres_plugin.predict.journal import Record
+from dualres_plugin.predict.predictor import Prediction
 
 SHEET, ROUTES, DETECTIONS = "contact_sheet.jpg", "routes.csv", "detections.json"
 COLUMNS = ["file", "route", "score", "drawing", "labels"]
@@ -36,6 +39,21 @@ def written_before(out: Path) -> set[str]:
     except (OSError, ValueError, csv.Error):
         return set()
     return names | {ROUTES, DETECTIONS, SHEET}
+
+
+def refuse_own_source(paths: Iterable[Path], out: Path) -> None:
+    """Stop where drawings would lie among the photos; a link counts both where it lies and where it leads to.
+
+    Args:
+        paths: of the source.
+        out: the folder.
+
+    Raises:
+        DualResError: If one of them lies in it.
+    """
+    home = os.path.realpath(out)  # Path.resolve raises where a link leads to itself
+    if any(home in (str(Path(os.path.realpath(path)).parent), os.path.realpath(path.parent)) for path in paths):
+        raise DualResError(f"the source lies in '{out}', so drawings would replace photos: choose another --out.")
 
 
 def refuse_foreign(out: Path, wanted: Iterable[str], own: set[str]) -> None:
@@ -93,6 +111,28 @@ def _shortened(stem: str, end: str) -> str:
     """The stem with an end, cut so that a suffix of four bytes fits too."""
     most = LONGEST_NAME - len(".jpg") - len(end)
     return os.fsdecode(os.fsencode(stem)[:most]) + end
+
+
+def label_lines(p: Prediction, least_score: float, with_score: bool) -> list[str]:
+    """An image's objects in the format that Ultralytics trains on.
+
+    Args:
+        p: the image and what was found.
+        least_score: detections below this are left out.
+        with_score: each line ends with the detection's score.
+
+    Returns:
+        A line `class x y width height` per object, centre and size as shares of the image.
+    """
+    height, width = p.image.pixels.shape[:2]
+    lines = []
+    shares = np.clip(p.found.boxes / [width, height, width, height], 0, 1).tolist()
+    for (x0, y0, x1, y1), score, label in zip(shares, p.found.scores.tolist(), p.found.labels.tolist()):
+        if score >= least_score:
+            values = [(x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0]
+            values += [score] if with_score else []
+            lines.append(" ".join([str(label), *(f"{v:.6f}" for v in values)]))
+    return lines
 
 
 def write_tables(out: Path, records: Iterable[Record], ids: Ids, names: dict[int, str] | None) -> None:

@@ -7,7 +7,6 @@ whatever stops it loses nothing: the tables are made from the journal of what is
 from __future__ import annotations
 
 import logging
-import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -15,7 +14,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
 from dualres_plugin.common.drawing import draw
@@ -40,7 +38,9 @@ from dualres_plugin.predict.outputs import (
     ROUTES,
     SHEET,
     Names,
+    label_lines,
     refuse_foreign,
+    refuse_own_source,
     write_tables,
     written_before,
 )
@@ -137,7 +137,7 @@ def save_predictions(
     check_number("conf", wanted.conf, 0, 1)
     paths = expand_source(source)
     video = _video_of(paths)
-    _refuse_own_source(paths, out)
+    refuse_own_source(paths, out)
     ids = choose_ids(paths, predictor.adapter, wanted.ids)
     asked = predictor.settings() if settings is None else settings
     with locked(out), ExitStack() as stack:
@@ -161,13 +161,6 @@ def _video_of(paths: list[Path]) -> Path | None:
     if videos and len(paths) > 1:
         raise DualResError(f"'{videos[0]}' is one of {len(paths)} files: a video has to be the only source.")
     return videos[0] if videos else None
-
-
-def _refuse_own_source(paths: list[Path], out: Path) -> None:
-    """A link counts both where it lies and where it leads to."""
-    home = os.path.realpath(out)  # Path.resolve raises where a link leads to itself
-    if any(home in (str(Path(os.path.realpath(path)).parent), os.path.realpath(path.parent)) for path in paths):
-        raise DualResError(f"the source lies in '{out}', so drawings would replace photos: choose another --out.")
 
 
 class _Run:
@@ -274,7 +267,7 @@ class _Run:
         drawing = labels = ""
         if self.wanted.drawings or self.wanted.text:  # the frames of a video have names of their own
             stem = Path(p.image.name).stem if self.is_video else self.files.of(p.image.name)
-            text = self._label_lines(p) if self.wanted.text else []
+            text = label_lines(p, self.wanted.conf, self.wanted.text_conf) if self.wanted.text else []
             drawing = self.video.path.name if self.video else f"{stem}.jpg" if self.wanted.drawings else ""
             labels = f"labels/{stem}.txt"
             self.journal.announce(*([] if self.video else [drawing]), labels)
@@ -293,18 +286,6 @@ class _Run:
             return
         with atomic_write(self.out / name) as temporary:
             drawn.save(temporary, quality=90)
-
-    def _label_lines(self, p: Prediction) -> list[str]:
-        """The format that Ultralytics trains on."""
-        height, width = p.image.pixels.shape[:2]
-        lines = []
-        shares = np.clip(p.found.boxes / [width, height, width, height], 0, 1).tolist()
-        for (x0, y0, x1, y1), score, label in zip(shares, p.found.scores.tolist(), p.found.labels.tolist()):
-            if score >= self.wanted.conf:
-                values = [(x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0]
-                values += [score] if self.wanted.text_conf else []
-                lines.append(" ".join([str(label), *(f"{v:.6f}" for v in values)]))
-        return lines
 
     def _write_labels(self, name: str, lines: list[str]) -> str:
         """No file for an image without objects, as Ultralytics does it; gives the name of what is there."""
