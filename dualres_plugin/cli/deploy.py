@@ -46,14 +46,15 @@ def export(
     dualres export yolo11n.pt --router runs/router --images photos/ --out yolo11n_dualres.onnx
     dualres export yolo11n.pt --router runs/router --form pair --out runs/pair
     """
-    from dualres_plugin.common.errors import DualResError
+    from dualres_plugin.common.errors import DualResError, at_hand
     from dualres_plugin.export.build import export_model
     from dualres_plugin.hosts.registry import load_detector
     from dualres_plugin.router.network import ResolutionRouter
 
     if threshold is not None and target_high_rate is not None:
         raise DualResError("give only one of --target-high-rate and --threshold.")
-    adapter = load_detector(detector)
+    with at_hand(detector):
+        adapter = load_detector(detector)
     net = ResolutionRouter.from_pretrained(router)
     if threshold is None:
         threshold = net.threshold_for(0.5 if target_high_rate is None else target_high_rate)
@@ -93,11 +94,13 @@ def bench(
     """
     # Read when torch is loaded: its idle threads must not spin while another case is timed.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    from dualres_plugin.common.errors import at_hand
     from dualres_plugin.export.bench.run import BenchSettings, run_bench
     from dualres_plugin.hosts.registry import load_detector
     from dualres_plugin.router.network import ResolutionRouter
 
-    adapter = load_detector(detector)
+    with at_hand(detector):
+        adapter = load_detector(detector)
     size, scale = sizes(adapter, low, high)
     settings = BenchSettings(
         high=size, scale=scale, forms=tuple(forms.split(",")), images=images,

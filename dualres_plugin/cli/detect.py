@@ -138,13 +138,15 @@ class _Setup:
 
 def _routed(detector: str, source: str, budget: Budget, hold: bool, setup: _Setup) -> Predictor:
     """A detector with its router in PyTorch."""
+    from dualres_plugin.common.errors import at_hand
     from dualres_plugin.hosts.registry import load_detector
     from dualres_plugin.predict.operating_point import choose_gate
     from dualres_plugin.predict.predictor import Predictor
     from dualres_plugin.router.network import ResolutionRouter, load_default_router
 
     _check_hold(hold, budget.threshold, "--target-high-rate, --gmacs or --ms")
-    adapter = on_device(load_detector(detector), setup.device)
+    with at_hand(detector):
+        adapter = on_device(load_detector(detector), setup.device)
     size, scale = sizes(adapter, setup.low, setup.high)
     router = ResolutionRouter.from_pretrained(setup.router) if setup.router else load_default_router()
     gate = choose_gate(router, adapter, size, scale, source, budget, hold)
@@ -153,13 +155,16 @@ def _routed(detector: str, source: str, budget: Budget, hold: bool, setup: _Setu
 
 def _exported(model: str, rate: float | None, threshold: float | None, hold: bool, conf: float) -> ExportedPredictor:
     """An exported file or pair in onnxruntime."""
+    from dualres_plugin.common.errors import at_hand
     from dualres_plugin.predict.exported import ExportedPredictor
     from dualres_plugin.runtime.session import DualResSession
 
     _check_hold(hold, threshold, "--target-high-rate")
     if hold and rate is None:
         rate = 0.5
-    return ExportedPredictor(DualResSession(model, threshold=threshold, target_high_rate=rate, hold_rate=hold), conf)
+    with at_hand(model):
+        session = DualResSession(model, threshold=threshold, target_high_rate=rate, hold_rate=hold)
+    return ExportedPredictor(session, conf)
 
 
 def _check_hold(hold: bool, threshold: float | None, instead: str) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dualres_plugin.common.errors import DualResError
+from dualres_plugin.common.errors import DualResError, at_hand
 from dualres_plugin.common.images import SourceImage
 from dualres_plugin.common.types import Detections, ImageDecision
 from dualres_plugin.predict.predictor import Prediction
@@ -58,7 +58,8 @@ class ExportedPredictor:
         for image in images:
             threshold = self.session.next_threshold
             try:
-                (found,) = self.session.stream(image, conf=self.conf)
+                with at_hand(image.path or image.name):
+                    (found,) = self.session.stream(image, conf=self.conf)
             except DualResError as error:
                 if on_skip is None:
                     raise
