@@ -157,11 +157,10 @@ def test_earlier_results_outlive_a_full_disk(name: str, work: Path, monkeypatch:
         ok(*arguments)
         before = contents(disk)
         (disk / "filler").write_bytes(b"x" * 4096)
-        with (disk / "filler").open("ab") as filler:
+        with (disk / "filler").open("ab", buffering=0) as filler:
             try:
                 while True:
                     filler.write(b"x" * 4096)
-                    filler.flush()
             except OSError:
                 pass
         message = dualres(*arguments).message
