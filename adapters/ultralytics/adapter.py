@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from dualres_plugin.adapters.ultralytics import export
 from dualres_plugin.adapters.ultralytics.batch import YoloBatch, content_box, decoded, letterboxed
-from dualres_plugin.adapters.ultralytics.callbacks import add_result_callbacks
+from dualres_plugin.adapters.ultralytics.callbacks import add_result_callbacks, refuse_bypass, refusing
 from dualres_plugin.adapters.ultralytics.loss import ImageLosses
 from dualres_plugin.adapters.ultralytics.models import load_yolo, network_of
 from dualres_plugin.adapters.ultralytics.routed import RoutedYolo
@@ -164,6 +164,8 @@ class UltralyticsAdapter(HostAdapter[YoloBatch]):
         host.predictor = None
         host.model = routed
         add_result_callbacks(host)
+        host.add_callback("on_val_start", refuse_bypass)
+        host.predict = refusing(host.predict)  # which `track` and a plain call go through too
         return host
 
     def predict_source(self, wrapped: Any, source: Any, **kwargs: Any) -> Any:

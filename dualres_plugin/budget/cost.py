@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from dualres_plugin.common.errors import DualResError
+from dualres_plugin.common.errors import DualResError, check_number
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Budget:
         gmacs, ms: mean compute or time per image.
 
     Raises:
-        DualResError: If more than one is given.
+        DualResError: If more than one is given, or a number is out of range.
     """
 
     target_high_rate: float | None = None
@@ -29,6 +29,9 @@ class Budget:
         given = [f.name for f in fields(self) if getattr(self, f.name) is not None]
         if len(given) > 1:
             raise DualResError(f"give only one of the budgets, not {' and '.join(given)}.")
+        check_number("target_high_rate", self.target_high_rate, 0, 1)
+        check_number("gmacs", self.gmacs, above=0)
+        check_number("ms", self.ms, above=0)
 
 
 def rate_for_budget(budget: float, router: float, low: float, high: float, unit: str = "GMACs") -> float:

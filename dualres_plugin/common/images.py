@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -19,9 +20,11 @@ if TYPE_CHECKING:  # the exported runtime reads photos without torch
 
     from dualres_plugin.common.types import RouterImages
 
+logger = logging.getLogger("dualres")
 Item = TypeVar("Item")
 OnSkip = Callable[[str], object]  # told why an image is left out
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+UNSURE_FRAMES = 0.02  # some containers state the number of frames from rate and duration, which is not exact
 VIDEO_SUFFIXES = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"}
 
 
@@ -36,10 +39,12 @@ class SourceImage:
     Attributes:
         name: file name, or `image12` / `video_000012` for arrays and frames.
         pixels: (H, W, 3) RGB uint8.
+        path: of its file; None for arrays and frames.
     """
 
     name: str
     pixels: np.ndarray
+    path: Path | None = None
 
     def tensor(self) -> Tensor:
         """(3, H, W) RGB in [0, 1]."""
@@ -213,7 +218,7 @@ def _one(item: Any, name: str, on_skip: OnSkip | None) -> Iterator[SourceImage]:
         yield SourceImage(name, _to_rgb(item))
     else:
         try:
-            yield SourceImage(Path(item).name, read_image(item))
+            yield SourceImage(Path(item).name, read_image(item), Path(item))
         except UnreadableImageError as error:
             if on_skip is None:
                 raise
@@ -251,17 +256,22 @@ def _open_video(path: Path) -> Any:
 
 
 def _frames(path: Path) -> Iterator[SourceImage]:
+    import cv2
+
     capture = _open_video(path)
     try:
+        stated = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         number = 0
         while True:
             ok, frame = capture.read()
             if not ok:
-                return
+                break
             yield SourceImage(f"{path.stem}_{number:06d}.jpg", frame[..., ::-1])
             number += 1
     finally:
         capture.release()
+    if number < stated * (1 - UNSURE_FRAMES):
+        logger.warning("video '%s' ends early: only %d of its %d frames can be read.", path, number, stated)
 
 
 def router_images_of(images: Sequence[np.ndarray]) -> RouterImages:

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from dualres_plugin.common.card import FORMS, Card
-from dualres_plugin.common.errors import DualResError
+from dualres_plugin.common.errors import DualResError, check_number
+from dualres_plugin.common.files.lock import locked
 from dualres_plugin.common.resize import check_scale
 from dualres_plugin.export import forms
 from dualres_plugin.export.decoding import speed_up_distributions
@@ -93,14 +94,16 @@ def export_model(
 
     Raises:
         DualResError: If the form does not suit the detector, onnx is missing, or the file computes anything else
-            than PyTorch. A file that fails its check is not written.
+            than PyTorch, or another process writes to `out`. A file that fails its check is not written.
     """
     require_onnx()
+    check_number("photos", photos, 0)
+    check_number("high", high, 1)
     out = Path(out)
     scale = check_scale(adapter.default_scale if scale is None else scale)
     request = ExportRequest(adapter, router.eval(), form, int(high or adapter.default_size), scale, threshold, nms)
     _check_request(request, out)
-    with TemporaryDirectory(prefix="dualres-export-") as folder:
+    with locked(out, is_file=form != "pair"), TemporaryDirectory(prefix="dualres-export-") as folder:
         made = Path(folder, "pair" if form == "pair" else "model.onnx")
         card = _build(request, made, Path(folder))
         if photos:

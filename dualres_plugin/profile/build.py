@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from dualres_plugin.common.errors import DualResError
+from dualres_plugin.common.errors import DualResError, check_number
 from dualres_plugin.common.files.atomic import make_dir
 from dualres_plugin.common.images import UnreadableImageError, router_images_of
 from dualres_plugin.common.resize import check_scale, make_thumbnails
@@ -73,8 +73,8 @@ class ProfileSettings:
     def __post_init__(self) -> None:
         check_scale(self.scale)
         for name in ("high", "views", "batch", "thumbnail_size"):
-            if getattr(self, name) < 1:
-                raise DualResError(f"{name}={getattr(self, name)} must be at least 1.")
+            check_number(name, getattr(self, name), 1)
+        check_number("seed", self.seed, 0)
 
 
 def build_profile(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -50,7 +51,7 @@ class Gate(nn.Module):
         controller: instead of a threshold: moves it from image to image to hold a rate.
 
     Raises:
-        DualResError: If both are given, or neither.
+        DualResError: If both are given, or neither, or the threshold is NaN.
     """
 
     def __init__(
@@ -59,6 +60,8 @@ class Gate(nn.Module):
         super().__init__()
         if (threshold is None) == (controller is None):
             raise DualResError("a gate takes either a threshold, or a controller that moves it to hold a rate.")
+        if threshold is not None and math.isnan(threshold):  # every image would go low, silently
+            raise DualResError("the threshold is not a number.")
         self.router = router
         self.controller = controller
         self._threshold = None if threshold is None else float(threshold)

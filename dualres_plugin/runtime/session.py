@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 from dualres_plugin.budget import calibration
 from dualres_plugin.budget.controller import BudgetController, refuse_threshold
 from dualres_plugin.common.card import Card
-from dualres_plugin.common.errors import DualResError
+from dualres_plugin.common.errors import DualResError, check_number
 from dualres_plugin.common.images import iter_source
 from dualres_plugin.runtime.boxes import select
 from dualres_plugin.runtime.engines import Engine, Found, load_engine
@@ -97,6 +98,8 @@ class DualResSession:
     ):
         if hold_rate:
             refuse_threshold(threshold)
+        check_number("threads", threads, 1)
+        _refuse_nan(threshold)
         self.engine: Engine = load_engine(Path(path), engine, threads, providers)
         self.card: Card = self.engine.card
         self.threshold = self._threshold(threshold, target_high_rate)
@@ -183,6 +186,7 @@ class DualResSession:
         Yields:
             One result per photo, in order.
         """
+        _check_call(conf, iou, threshold)
         for image in iter_source(source):
             frame = make_frame(image.pixels, self.card)
             run = self.run(frame.images, frame.content, threshold)
@@ -209,6 +213,7 @@ class DualResSession:
         """
         if self.controller is not None:
             return self.predict(source, conf=conf, iou=iou, threshold=threshold)
+        _check_call(conf, iou, threshold)
         limit = self._limit(threshold)
         images = list(iter_source(source))
         frames = [make_frame(image.pixels, self.card) for image in images]
@@ -246,3 +251,15 @@ class DualResSession:
         )
         original = frame.to_original(boxes, how.clip == "photo")
         return SessionResult(original, scores, labels, "high" if high else "low", score, self.card.names, name)
+
+
+def _check_call(conf: float | None, iou: float | None, threshold: float | None) -> None:
+    check_number("conf", conf, 0, 1)
+    check_number("iou", iou, 0, 1)
+    _refuse_nan(threshold)
+
+
+def _refuse_nan(threshold: float | None) -> None:
+    """Infinite ones are all low or all high; with one that is no number every photo would go low, silently."""
+    if threshold is not None and math.isnan(threshold):
+        raise DualResError("the threshold is not a number.")

@@ -90,6 +90,14 @@ def test_users_callbacks_keep_working(router: ResolutionRouter) -> None:
     assert yolo.callbacks["on_predict_batch_end"][-1] is mine
 
 
+def test_detach_after_the_callbacks_were_reset(router: ResolutionRouter) -> None:
+    yolo = attach(random_yolo(), router)
+    yolo.reset_callbacks()
+    detach(yolo)
+    (result,) = yolo.predict(PICTURES[0], imgsz=96, **QUIET)
+    assert not hasattr(result, "dualres")
+
+
 def test_augment_says_so_as_it_would_bypass_the_routing(router: ResolutionRouter) -> None:
     yolo = attach(random_yolo(), router)
     for options in ({"augment": True}, {"embed": [1]}):
