@@ -39,6 +39,9 @@ def profile(
     thumbnail: Annotated[int, typer.Option(help="Side of the stored thumbnails: the router's largest input.")] = 160,
     seed: Seed = 0,
     device: Device = "cpu",
+    allow_outside: Annotated[
+        bool, typer.Option("--allow-outside", help="File names of the annotations may lead out of --images.")
+    ] = False,
 ) -> None:
     """Run the detector once at both sizes over a data set and store what routing needs.
 
@@ -58,7 +61,7 @@ def profile(
 
     if low and high and low >= high:
         raise DualResError(f"--low {low} must be smaller than --high {high}.")
-    dataset = load_dataset(data, images, split)
+    dataset = load_dataset(data, images, split, allow_outside)
     adapter = on_device(load_detector(detector), device)
     size, scale = sizes(adapter, low, high)
     settings = ProfileSettings(size, scale, views, batch, seed, thumbnail)

@@ -103,7 +103,7 @@ def choose_ids(paths: list[Path], adapter: Classes, annotations: Path | None) ->
     """
     if annotations is not None:
         return IdsOf(annotations, adapter)
-    numbered = len({int(p.stem) for p in paths if p.stem.isdigit()}) == len(paths)
+    numbered = len({int(p.stem) for p in paths if p.stem.isdecimal()}) == len(paths)
     return NumberedIds() if numbered else Ids()
 
 

@@ -22,7 +22,8 @@ from dualres_plugin.common.images import UnreadableImageError, router_images_of
 from dualres_plugin.common.resize import check_scale, make_thumbnails
 from dualres_plugin.common.types import Detections, Targets
 from dualres_plugin.hosts.contract import HostAdapter
-from dualres_plugin.profile.dataset import Dataset, match_categories
+from dualres_plugin.profile.dataset import match_categories
+from dualres_plugin.profile.records import Dataset
 from dualres_plugin.profile.store import check_folder, finish, part_file, write_part
 from dualres_plugin.profile.table import (
     FORMAT_VERSION,

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.files.atomic import atomic_write, make_dir, read_json, write_json
-from dualres_plugin.profile.dataset import Dataset
+from dualres_plugin.profile.records import Dataset
 from dualres_plugin.profile.table import META, PARTS, ROWS, SCHEMA, Profile, to_table
 
 logger = logging.getLogger("dualres")
