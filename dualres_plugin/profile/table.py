@@ -73,8 +73,8 @@ class Profile:
         try:
             if meta.get("checksum") not in (None, checksum(path / ROWS)):
                 raise DualResError(
-                    f"profile '{path / ROWS}' is not the table that '{META}' was written for (its checksum differs): it "
-                    "cannot be read as that. Copy both files again, or profile again."
+                    f"profile '{path / ROWS}' cannot be read as the table that '{META}' was written for (its checksum "
+                    "differs): copy both files again, or profile again."
                 )
             table = pq.read_table(path / ROWS)
         except (pa.ArrowException, OSError, ValueError, KeyError) as error:

@@ -32,7 +32,7 @@ def test_a_full_disk_is_seen_through_what_it_led_to() -> None:
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -0.1, 1.1])
 def test_numbers_out_of_range(value: float) -> None:
-    with pytest.raises(DualResError, match="conf=.* must be at least 0 and at most 1"):
+    with pytest.raises(DualResError, match=r"conf=.* must be at least 0 and at most 1"):
         check_number("conf", value, 0, 1)
 
 
