@@ -74,7 +74,7 @@ class Profile:
             if meta.get("checksum") not in (None, checksum(path / ROWS)):
                 raise DualResError(
                     f"profile '{path / ROWS}' cannot be read as the table that '{META}' was written for (its checksum "
-                    "differs): copy both files again, or profile again."
+                    "differs): copy both files again, or delete the folder and profile again."
                 )
             table = pq.read_table(path / ROWS)
         except (pa.ArrowException, OSError, ValueError, KeyError) as error:
