@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import random
+import signal
 import subprocess
 import sys
 import textwrap
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -223,3 +228,28 @@ def test_a_description_that_is_no_object_is_no_start(data: tuple[Path, Path], tm
     (tmp_path / "profile" / META).write_text("[]")
     with pytest.raises(DualResError, match="does not describe a profile"):
         build(data, tmp_path / "profile")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a forked process")
+@pytest.mark.filterwarnings("ignore:This process.*multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("seed", range(7))
+def test_kills_at_random_moments_resume_to_the_same_profile(seed: int, data: tuple[Path, Path], tmp_path: Path) -> None:
+    """SIGKILL up to three times, also within the writing of a part or of the table; nothing temporary is left."""
+    moments = random.Random(seed)
+    settings = replace(SETTINGS, batch=1)
+    start = time.monotonic()
+    whole = build(data, tmp_path / "whole", settings=settings)
+    takes = time.monotonic() - start
+    out = tmp_path / "profile"
+    for _ in range(3):
+        child = os.fork()
+        if child == 0:
+            with contextlib.suppress(BaseException):
+                build(data, out, settings=settings)
+            os._exit(0)
+        time.sleep(moments.uniform(0, takes))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    profile = build(data, out, settings=settings)
+    assert profile.table.equals(whole.table) and profile.meta == whole.meta
+    assert sorted(p.name for p in out.iterdir()) == [META, ROWS]
