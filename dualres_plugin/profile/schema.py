@@ -163,6 +163,7 @@ def check_table(table: pa.Table, meta: dict[str, Any], where: str) -> pa.Table:
         DualResError: If columns, values or their numbers do not fit together.
     """
     try:
+        table.validate(full=True)  # offsets that fit, text that is UTF-8: reading does not look
         table = table.select(SCHEMA.names).cast(SCHEMA).replace_schema_metadata(None)
         problem = _problem(table, meta)
     except (pa.ArrowException, KeyError, ValueError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -111,6 +112,10 @@ def test_tables(data: st.DataObject, stored: Path, tmp_path: Path) -> None:
     valid = (stored / ROWS).read_bytes()
     meta = json.loads((stored / META).read_bytes())
     content = data.draw(profile.mutated_table(valid))
+    (tmp_path / META).write_text(json.dumps(meta))  # no checksum, as of old profiles: the table itself is looked at
+    (tmp_path / ROWS).write_bytes(content)
+    with contextlib.suppress(DualResError):
+        read_all(tmp_path)
     (tmp_path / META).write_text(json.dumps({**meta, "checksum": checksum(stored / ROWS)}))
     (tmp_path / ROWS).write_bytes(content)
     if content == valid:
