@@ -204,8 +204,13 @@ class UltralyticsAdapter(HostAdapter[YoloBatch]):
 
     # -- profiling ----------------------------------------------------------------------------------------------
 
+    def host_size(self, size: int) -> int:
+        """Up to the stride, as the host's `check_imgsz` does it."""
+        return -(-size // self.stride) * self.stride
+
     def input_shape(self, image_size: tuple[int, int], size: int) -> tuple[int, int]:
         """The host's minimal rectangle: scaled to `size`, padded up to the stride."""
+        size = self.host_size(size)
         h, w = letterboxed(image_size, size)
         return h + (size - h) % self.stride, w + (size - w) % self.stride
 
@@ -218,7 +223,7 @@ class UltralyticsAdapter(HostAdapter[YoloBatch]):
     ) -> YoloBatch:
         from ultralytics.data.augment import LetterBox
 
-        letterbox = LetterBox(size, auto=auto, stride=self.stride)
+        letterbox = LetterBox(self.host_size(size), auto=auto, stride=self.stride)
         padded = np.stack([np.asarray(letterbox(image=np.ascontiguousarray(image))) for image in images])
         tensor = torch.from_numpy(padded).permute(0, 3, 1, 2).contiguous().float().div_(255)
         return YoloBatch(

@@ -55,6 +55,9 @@ def profile(
     ] = 160,
     seed: Seed = 0,
     device: Device = "cpu",
+    allow_outside: Annotated[
+        bool, typer.Option("--allow-outside", help="File names of the annotations may lead out of --images.")
+    ] = False,
 ) -> None:
     """Run the detector once at both sizes over a data set and store what routing needs.
 
@@ -74,7 +77,7 @@ def profile(
 
     if low and high and low >= high:
         raise DualResError(f"--low {low} must be smaller than --high {high}.")
-    dataset = load_dataset(data, images, split)
+    dataset = load_dataset(data, images, split, allow_outside)
     adapter = on_device(load_detector(detector), device)
     size, scale = sizes(adapter, low, high)
     settings = ProfileSettings(size, scale, views, batch, seed, thumbnail)
@@ -209,13 +212,26 @@ def _described(command: str, router: ResolutionRouter, profile: Profile, seed: i
 
 
 def _timings(detector: str, router: ResolutionRouter, profile: Profile, images: int = 16) -> dict[str, float]:
-    """Milliseconds of router and passes on the first photos of a profile."""
+    """Milliseconds of router and passes on the first photos of a profile.
+
+    Raises:
+        DualResError: If it is another detector than that of the profile: the times would not be those of its AP.
+    """
+    from dualres_plugin.common.errors import DualResError
     from dualres_plugin.common.images import read_image
     from dualres_plugin.hosts.registry import load_detector
     from dualres_plugin.predict.operating_point import measure_ms
+    from dualres_plugin.profile.build import fingerprint
 
     paths = [profile.table.column("path")[int(row)].as_py() for row in profile.originals[:images]]
-    adapter = load_detector(detector).for_inference()
+    adapter = load_detector(detector)
+    if profile.meta.get("detector_fingerprint") not in ("", None, fingerprint(adapter)):
+        raise DualResError(
+            f"--detector {short_name(detector)} has other weights than the detector of profile '{profile.path}' "
+            f"({profile.meta['detector']}), so its times do not belong to these numbers: give that one, or leave the "
+            "option out."
+        )
+    adapter = adapter.for_inference()
     return measure_ms(adapter, router, [read_image(p) for p in paths], int(profile.meta["high"]), profile.scale)
 
 

@@ -198,6 +198,10 @@ class HostAdapter(ABC, Generic[Batch]):
 
     # -- profiling -----------------------------------------------------------------------------------------
 
+    def host_size(self, size: int) -> int:
+        """The size that the host runs at when it is asked for `size`, both in pixels: some round up to the stride."""
+        return size
+
     def input_shape(self, image_size: Shape, size: int) -> Shape:
         """(height, width) of the network input: images that agree share a batch.
 

@@ -131,7 +131,7 @@ def build_backbone(name: str, pool: Sequence[int] | None = None) -> PooledStages
     else:
         blocks = _torchvision_blocks(base)
     if keep:
-        if not keep.isdigit() or not 1 <= int(keep) <= len(blocks):
+        if not keep.isdecimal() or not 1 <= int(keep) <= len(blocks):
             raise DualResError(f"router backbone '{name}': '@N' takes 1 to {len(blocks)} blocks.")
         blocks = blocks[: int(keep)]
     return PooledStages(blocks, pool)
