@@ -74,9 +74,10 @@ def default_activation(activation: nn.Module | None) -> Iterator[None]:
     """
     from ultralytics.nn.modules import Conv
 
-    before = Conv.default_act
-    Conv.default_act = activation or before
+    kind: Any = Conv
+    before = kind.default_act
+    kind.default_act = activation or before
     try:
         yield
     finally:
-        Conv.default_act = before
+        kind.default_act = before

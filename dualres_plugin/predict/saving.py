@@ -5,7 +5,6 @@ Everything is written while the images come in, so that a long stream needs no m
 
 from __future__ import annotations
 
-import csv
 import logging
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from tqdm import tqdm
 from dualres_plugin.common.drawing import draw
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.files.atomic import atomic_write, make_dir
+from dualres_plugin.common.files.csv import Writer
 from dualres_plugin.common.images import VIDEO_SUFFIXES, expand_source, iter_source, video_rate
 from dualres_plugin.predict.coco_results import Ids, choose_ids, coco_rows, json_rows
 from dualres_plugin.predict.contact_sheet import ContactSheet
@@ -136,7 +136,7 @@ class _Writer:
 
     def open(self, stack: ExitStack, video: Path | None) -> None:
         file = stack.enter_context(stack.enter_context(atomic_write(self.out / "routes.csv")).open("w", newline=""))
-        self.table = csv.writer(file)
+        self.table = Writer(file)
         self.table.writerow(["file", "route", "score"])
         self.rows = stack.enter_context(json_rows(self.out / "detections.json"))
         self.numbered = video is not None

@@ -93,9 +93,7 @@ def read_checkpoint(path: Path | str) -> StoredRouter:
     wanted = {key: meta[key] for key in ("config", "score_quantiles", "info") if key in meta}
     where = f"'{path / META}' is incomplete or edited"
     described = checked(_Description, wanted, where)
-    lost = sorted(
-        set(RouterConfig.__dataclass_fields__) - set(meta["config"])
-    )  # each has a default, for Python's users
+    lost = sorted(set(RouterConfig.__dataclass_fields__) - set(meta["config"]))  # all have defaults
     if lost:
         raise DualResError(f"{where}: config lacks {', '.join(lost)}.")
     tensors = _read_tensors(path / TENSORS)

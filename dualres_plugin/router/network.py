@@ -86,7 +86,7 @@ class ResolutionRouter(nn.Module):
             ) from error
         if found.ndim != 2:
             raise DualResError(
-                f"router backbone '{self.config.backbone}' gives {tuple(found.shape)}: (B, C) or (B, C, h, w) is wanted."
+                f"router backbone '{self.config.backbone}' gives {tuple(found.shape)}, not (B, C) or (B, C, h, w)."
             )
         return int(found.shape[1])
 

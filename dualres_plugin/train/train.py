@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from dualres_plugin.common.errors import DualResError
+from dualres_plugin.common.files.paths import base_names
 from dualres_plugin.profile.table import Profile
 from dualres_plugin.router.network import ResolutionRouter
 from dualres_plugin.train.config import TrainConfig
@@ -75,7 +76,11 @@ def train_router(
         "images": len(np.unique(data.group)),
         "calibrated_on": calibrated,
         "metrics": {"holdout_spearman": best.get("spearman"), "best_epoch": best.get("epoch")},
-        "config": asdict(config),
+        "config": {
+            **asdict(config),
+            "backbone": base_names(config.backbone),  # the folder is shared: no path of this machine
+            "weights": config.weights and base_names(config.weights),
+        },
     }
     return router.eval()
 

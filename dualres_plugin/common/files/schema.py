@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
-from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from reprlib import Repr
 from typing import Annotated, Any, TypeVar
@@ -26,7 +26,7 @@ Number = Annotated[float, Strict()]
 
 
 def _ascending(values: list[float]) -> list[float]:
-    if any(a > b for a, b in zip(values, values[1:])):
+    if any(a > b for a, b in pairwise(values)):
         raise ValueError("must be in ascending order")
     if len(values) == 1:
         raise ValueError("must be empty, or at least two")
@@ -53,11 +53,6 @@ def _plain(value: Any) -> Any:
 PlainDict = Annotated[dict[str, Any], AfterValidator(_plain)]
 
 
-@cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
-
-
 def checked(kind: type[Kind], values: Any, where: str) -> Kind:
     """Values as one of our dataclasses, or one error that names everything wrong with them.
 
@@ -73,7 +68,7 @@ def checked(kind: type[Kind], values: Any, where: str) -> Kind:
         DualResError: If a key is unknown or missing, or a value is of the wrong type, out of range or not finite.
     """
     try:
-        made: Kind = _adapter(kind).validate_python(values)
+        made = TypeAdapter(kind).validate_python(values)
     except ValidationError as error:
         problems = [_explain(problem, kind) for problem in error.errors(include_url=False)]
         more = f"; and {len(problems) - 4} more" if len(problems) > 4 else ""
