@@ -39,7 +39,7 @@ def check_threshold(threshold: float) -> float:
     """
     if not isinstance(threshold, (int, float)) or threshold != threshold:
         raise DualResError(
-            f"threshold={threshold!r} is not a number: give a score, or inf / -inf for all low / all high."
+            f"threshold={threshold!r} is not a number: give a score, or inf for all low, -inf for all high."
         )
     return float(threshold)
 

@@ -31,11 +31,9 @@ class Budget:
         if len(given) > 1:
             raise DualResError(f"give only one of the budgets, not {' and '.join(given)}.")
         for name in given:
-            value = getattr(self, name)
-            if math.isnan(value) or (name in ("gmacs", "ms") and not 0 < value < math.inf):
-                raise DualResError(
-                    f"{name}={value} is no budget: give a number{' above 0' if name in ('gmacs', 'ms') else ''}."
-                )
+            value, least = getattr(self, name), 0.0 if name in ("gmacs", "ms") else -math.inf
+            if not least <= value or value == least == 0:  # NaN is not above anything
+                raise DualResError(f"{name}={value} is no budget: give a number{' above 0' if least == 0 else ''}.")
 
 
 def rate_for_budget(budget: float, router: float, low: float, high: float, unit: str = "GMACs") -> float:
