@@ -45,15 +45,14 @@ def _check_there(path: str) -> None:
     name = str(check_yolov5u_filename(path, verbose=False))
     if (Path(SETTINGS["weights_dir"]) / name).is_file():
         return
+    missing = f"cannot load detector '{path}': the file does not exist"
     if name not in GITHUB_ASSETS_NAMES:
         raise DualResError(
-            f"detector '{path}' does not exist. Give the .pt of a training, or a bare name that Ultralytics downloads, "
-            "such as yolo11n.pt."
+            f"{missing}. Give the .pt of a training, or a bare name that Ultralytics downloads, such as yolo11n.pt."
         )
-    if os.environ.get("YOLO_OFFLINE", "").lower() == "true" or os.environ.get("YOLO_OFFLINE") == "1":
+    if os.environ.get("YOLO_OFFLINE", "").lower() in ("1", "true"):
         raise DualResError(
-            f"detector '{path}' is not here, and YOLO_OFFLINE keeps Ultralytics from downloading it. Unset that, or "
-            "put the file here."
+            f"{missing}, and YOLO_OFFLINE keeps Ultralytics from downloading it. Unset that, or put the file here."
         )
 
 
