@@ -96,5 +96,5 @@ def test_a_config_that_is_not_there(tmp_path: Path) -> None:
 )
 def test_what_is_no_readable_text(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_bytes(data)
-    with pytest.raises(DualResError, match="c.yaml"):
+    with pytest.raises(DualResError, match=r"c\.yaml"):
         TrainConfig.load(tmp_path / "c.yaml")
