@@ -117,7 +117,7 @@ class Card:
         parity: what the check at export found.
     """
 
-    form: Literal["cond", "resize", "branches", "pair"]
+    form: Annotated[str, Field(pattern=f"^({'|'.join(FORMS)})$")]
     host: Annotated[str, Field(max_length=100)]
     high: Side
     scale: Annotated[Number, Field(gt=0, lt=1)]
