@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dualres_plugin.adapters.ultralytics import export
+from dualres_plugin.adapters.ultralytics import description, export
 from dualres_plugin.adapters.ultralytics.batch import YoloBatch, content_box, decoded, letterboxed
 from dualres_plugin.adapters.ultralytics.callbacks import add_result_callbacks, refuse_bypass, refusing
 from dualres_plugin.adapters.ultralytics.loss import ImageLosses
@@ -190,17 +190,13 @@ class UltralyticsAdapter(HostAdapter[YoloBatch]):
     def router_backbone(self) -> tuple[list[nn.Module], dict[str, Any]]:
         """Copies of the layers that the model's YAML lists as its backbone."""
         net: Any = self.net
-        yaml, count = net.yaml, len(net.yaml["backbone"])
-        blocks = [deepcopy(block).float() for block in list(net.model)[:count]]
-        return blocks, {"yaml": {k: yaml[k] for k in yaml if k != "yaml_file"}, "layers": count}
+        made = description.describe(net.yaml)
+        return [deepcopy(block).float() for block in list(net.model)[: made["layers"]]], made
 
     @classmethod
-    def build_backbone(cls, description: dict[str, Any]) -> list[nn.Module]:
-        """The layers of a YAML's backbone with random weights."""
-        from ultralytics.nn.tasks import DetectionModel
-
-        net: Any = DetectionModel(dict(description["yaml"]), verbose=False)
-        return list(net.model)[: int(description["layers"])]
+    def build_backbone(cls, stored: dict[str, Any]) -> list[nn.Module]:
+        """The layers of a description with random weights; one that comes from a file is not trusted."""
+        return description.build(stored)
 
     # -- profiling ----------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 
 from dualres_plugin.common.errors import DualResError, check_number
@@ -46,8 +47,10 @@ def rate_for_budget(budget: float, router: float, low: float, high: float, unit:
         β in [0, 1]; 1 where the budget is more than all-high needs.
 
     Raises:
-        DualResError: If even all-low exceeds the budget, or high costs no more than low.
+        DualResError: If even all-low exceeds the budget, high costs no more than low, or a cost is not finite.
     """
+    if not all(math.isfinite(cost) for cost in (budget, router, low, high)):
+        raise DualResError(f"costs must be finite {unit}: budget {budget}, router {router}, low {low}, high {high}.")
     if high <= low:
         raise DualResError(f"high costs {high:g} {unit} and low {low:g}: routing can save nothing.")
     if budget < router + low:

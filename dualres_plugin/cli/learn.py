@@ -174,6 +174,7 @@ def evaluate(
     dualres evaluate runs/val runs/router --out runs/report
     dualres evaluate runs/val runs/router --sizes runs/val-512 --detector yolo11n.pt --out runs/report
     """
+    from dualres_plugin.common.files.paths import shareable
     from dualres_plugin.evaluate.evaluation import evaluate as run
     from dualres_plugin.evaluate.evaluation import summary
     from dualres_plugin.evaluate.report.write import write_evaluation
@@ -193,7 +194,10 @@ def evaluate(
         progress=True,
         other_sizes=others,
     )
-    command = f"dualres evaluate {profile} {router} --target-high-rate {target_high_rate:g} --out {out} --seed {seed}"
+    shown = [shareable(path) for path in (profile, router, out)]  # the report is shared: no path of this machine
+    command = (
+        f"dualres evaluate {shown[0]} {shown[1]} --target-high-rate {target_high_rate:g} --out {shown[2]} --seed {seed}"
+    )
     title = f"{loaded.meta['detector']} on {loaded.meta['dataset']}"
     described = _described(command, net, loaded, seed)
     write_evaluation(out, result, loaded, title=title, run=described, timings=timings)

@@ -44,7 +44,8 @@ Detector = Annotated[
     typer.Argument(
         metavar="DETECTOR",
         help="HOST:NAME[,key=value]: ultralytics:yolo11n.pt, torchvision:NAME,weights=FILE,num_classes=N, "
-        "mmdet:config.py,weights.pth, effdet:NAME,checkpoint=FILE. A bare .pt is Ultralytics.",
+        "mmdet:config.py,weights.pth, effdet:NAME,checkpoint=FILE. A bare .pt is Ultralytics. A .pt of Ultralytics and "
+        "a config of mmdet can run code: load only those you trust.",
     ),
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps …")]

@@ -12,6 +12,7 @@ import numpy as np
 
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.files.atomic import atomic_write
+from dualres_plugin.common.files.csv import Writer, plain
 from dualres_plugin.predict.coco_results import Ids, coco_rows
 from dualres_plugin.predict.journal import Record
 from dualres_plugin.predict.predictor import Prediction
@@ -35,7 +36,7 @@ def written_before(out: Path) -> set[str]:
             rows = csv.reader(file)
             if next(rows, [])[:3] != COLUMNS[:3]:
                 return set()
-            names = {name for row in rows for name in row[3:5] if name}
+            names = {plain(name) for row in rows for name in row[3:5] if name}
     except (OSError, ValueError, csv.Error):
         return set()
     return names | {ROUTES, DETECTIONS, SHEET}
@@ -153,7 +154,7 @@ def write_tables(out: Path, records: Iterable[Record], ids: Ids, names: dict[int
         routes.open("w", newline="", encoding="utf-8", errors="backslashreplace") as table_file,
         found.open("w", encoding="utf-8") as list_file,
     ):
-        table = csv.writer(table_file)
+        table = Writer(table_file)
         table.writerow(COLUMNS)
         between = "["
         for number, r in enumerate(records, 1):

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from dualres_plugin.budget.calibration import check_threshold
 from dualres_plugin.budget.controller import BudgetController
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.types import Decision, RouterImages
@@ -64,7 +65,7 @@ class Gate(nn.Module):
             raise DualResError("the threshold is not a number.")
         self.router = router
         self.controller = controller
-        self._threshold = None if threshold is None else float(threshold)
+        self._threshold = None if threshold is None else check_threshold(threshold)
 
     @property
     def threshold(self) -> float:

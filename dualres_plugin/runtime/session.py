@@ -113,7 +113,7 @@ class DualResSession:
         if threshold is not None and rate is not None:
             raise DualResError("give either threshold or target_high_rate.")
         if threshold is not None:
-            return float(threshold)
+            return calibration.check_threshold(threshold)
         return self.card.threshold if rate is None else self.threshold_for(rate)
 
     def _controller(self, rate: float | None) -> BudgetController:
@@ -130,7 +130,7 @@ class DualResSession:
         if self.controller is not None:
             refuse_threshold(threshold)
             return self.controller.threshold
-        return self.threshold if threshold is None else threshold
+        return self.threshold if threshold is None else calibration.check_threshold(threshold)
 
     def threshold_for(self, target_high_rate: float) -> float:
         """The threshold that sends a share of the calibration images high.
@@ -245,6 +245,9 @@ class DualResSession:
     def _result(self, name: str, frame: Frame, run: Found, conf: float | None, iou: float | None) -> SessionResult:
         found, high, score = run
         how = self.card.postprocess
+        for name, value in (("conf", conf), ("iou", iou)):
+            if value is not None and not 0 <= value <= 1:
+                raise DualResError(f"{name}={value} must lie between 0 and 1.")
         edges = {"content": frame.edges, "frame": (0.0, 0.0, *map(float, frame.images.shape[:1:-1]))}.get(how.clip)
         boxes, scores, labels = select(
             found, how, how.conf if conf is None else conf, how.iou if iou is None else iou, edges

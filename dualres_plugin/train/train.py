@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from dualres_plugin.common.errors import DualResError
+from dualres_plugin.common.files.paths import base_names
 from dualres_plugin.profile.overlap import image_sketch
 from dualres_plugin.profile.table import Profile
 from dualres_plugin.router.network import ResolutionRouter
@@ -80,7 +81,11 @@ def train_router(
         "images": len(np.unique(data.group)),
         "calibrated_on": calibrated,
         "metrics": {"holdout_spearman": best.get("spearman"), "best_epoch": best.get("epoch")},
-        "config": asdict(config),
+        "config": {
+            **asdict(config),
+            "backbone": base_names(config.backbone),  # the folder is shared: no path of this machine
+            "weights": config.weights and base_names(config.weights),
+        },
         "warnings": _warnings(data),
     }
     for text in router.info["warnings"]:

@@ -74,3 +74,11 @@ def test_latency_becomes_a_rate() -> None:
 def test_needs_a_calibration() -> None:
     with pytest.raises(DualResError, match="calibrated"):
         BudgetController(0.3, [])
+
+
+def test_settings_that_cannot_be() -> None:
+    for options in ({"window": 0}, {"window": -1}, {"window": 2.5}, {"band": 0.0}, {"band": float("nan")}):
+        with pytest.raises(DualResError, match=next(iter(options))):
+            BudgetController(0.5, [0.0, 1.0], **options)
+    with pytest.raises(DualResError, match="NaN"):
+        BudgetController(0.5, [0.0, 1.0]).route(float("nan"))
