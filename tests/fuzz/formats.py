@@ -43,7 +43,9 @@ FORMATS = {
     "labels": Format("yolo/labels/0.txt", text_file, ("profile fake: --data data.yaml --out out",)),
     "list": Format("list.txt", text_file, ("predict fake: list.txt --router router --out out",)),
     "points": Format(
-        "points.csv", text_file, ("auc points.csv --by method --plot out/a.png", "pareto --families YOLO11 --curve points.csv --out out")
+        "points.csv",
+        text_file,
+        ("auc points.csv --by method --plot out/a.png", "pareto --families YOLO11 --curve points.csv --out out"),
     ),
     "image-jpg": Format("photos/3.jpg", images.mutated, (PREDICT, PROFILE)),
     "image-png": Format("photos/0.png", images.mutated, (PREDICT, PROFILE, "predict cond.onnx photos --out out")),

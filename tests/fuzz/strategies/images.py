@@ -14,7 +14,7 @@ from tests.fuzz.strategies.mutate import damaged_bytes
 
 KINDS = (
     ("PNG", "L"), ("PNG", "LA"), ("PNG", "RGBA"), ("PNG", "P"), ("PNG", "1"), ("PNG", "I;16"), ("JPEG", "CMYK"),
-    ("JPEG", "L"), ("TIFF", "F"), ("TIFF", "I"), ("GIF", "P"), ("BMP", "RGB"), ("WEBP", "RGB"), ("ICO", "RGBA"),
+    ("JPEG", "L"), ("TIFF", "F"), ("TIFF", "I"), ("GIF", "P"), ("BMP", "RGB"), ("WEBP", "RGB"),
 )  # fmt: skip
 SIZES = ((1, 1), (1, 300), (300, 1), (2, 3), (48, 64))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
@@ -19,13 +19,21 @@ SIDES = ("--high", "--low", "--thumbnail", "--input-size")
 HUGE = "1000000000"
 
 
-def commands() -> dict[str, Any]:
-    """Name -> click command of the whole command line."""
+def options_of(command: str) -> dict[str, Any]:
+    """Name as typed -> Python type, of every option of a command.
+
+    Args:
+        command: its name.
+    """
     import typer
 
     from dualres_plugin.cli.app import app
 
-    return dict(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+    group: Any = typer.main.get_command(app)
+    function = next(c.callback for c in app.registered_commands if c.name == command)
+    types = get_type_hints(function)
+    options = (p for p in group.commands[command].params if p.opts and p.opts[0].startswith("--"))
+    return {p.opts[0]: types.get(p.name, str) for p in options}
 
 
 def mutated(command: str, valid: list[str]) -> SearchStrategy[list[str]]:
@@ -35,21 +43,22 @@ def mutated(command: str, valid: list[str]) -> SearchStrategy[list[str]]:
         command: its name.
         valid: its arguments, without the name.
     """
-    known = [p for p in commands()[command].params if getattr(p, "opts", [""])[0].startswith("--")]
-    odd = st.sampled_from(known).flatmap(_value)
-    more = st.lists(odd, min_size=1, max_size=3).map(lambda found: [*valid, *(w for words in found for w in words)])
+    odd = st.sampled_from(sorted(options_of(command).items(), key=lambda item: item[0])).flatmap(_value)
+    more = st.lists(odd, min_size=1, max_size=3).map(lambda words: [*valid, *words])
+    if not valid:
+        return more
     replaced = st.tuples(st.integers(0, len(valid) - 1), st.sampled_from(TEXT)).map(
         lambda pick: [*valid[: pick[0]], pick[1], *valid[pick[0] + 1 :]]
     )
-    return st.one_of(more, more, replaced) if valid else more
+    return st.one_of(more, more, replaced)
 
 
-def _value(option: Any) -> SearchStrategy[list[str]]:
-    name = option.opts[0]
-    if option.is_flag:
-        return st.just([name])
-    kind = option.type.name
-    values = {"integer": WHOLE, "float": REAL, "integer range": WHOLE, "float range": REAL}.get(kind, TEXT)
+def _value(option: tuple[str, Any]) -> SearchStrategy[str]:
+    name, kind = option
+    kinds = {kind, *get_args(kind)}
+    if bool in kinds:
+        return st.just(name)
+    values = WHOLE if int in kinds else REAL if float in kinds else TEXT
     if name in SIDES:
         values = (*values, HUGE)
-    return st.sampled_from(values).map(lambda value: [f"{name}={value}"])
+    return st.sampled_from(values).map(lambda value: f"{name}={value}")
