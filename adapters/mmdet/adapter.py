@@ -19,6 +19,7 @@ from dualres_plugin.adapters.mmdet.pipeline import (
     ground_truth,
     load_detector,
     prepared,
+    refuse_family,
     resize_scale,
     test_pipeline,
     transforms_at,
@@ -47,7 +48,7 @@ class MMDetAdapter(HostAdapter[MMDetBatch]):
         low_detector: a second one for the low size, with the same classes.
 
     Raises:
-        DualResError: If one is routed already, or its test pipeline has no size.
+        DualResError: If one is routed already, cannot be routed, or its test pipeline has no size.
     """
 
     name: ClassVar[str] = "mmdet"
@@ -62,6 +63,8 @@ class MMDetAdapter(HostAdapter[MMDetBatch]):
         for given in (detector, low_detector):
             if isinstance(given, RoutedDetector):
                 raise DualResError("this mmdet detector is routed already: give the plain detector.")
+            if given is not None:
+                refuse_family(given)
         self.preprocessor = detector.data_preprocessor
         self.stride = max(int(getattr(self.preprocessor, "pad_size_divisor", 1)), 32)
         self.pipeline = test_pipeline(detector)
@@ -149,10 +152,10 @@ class MMDetAdapter(HostAdapter[MMDetBatch]):
                     boxes_only = nullcontext() if "masks" in sample.gt_instances else without_masks(net)
                     with loss_mode(net), boxes_only:
                         loss = net.loss(batch.inputs[i : i + 1], [sample.clone()])
-                except (AttributeError, TypeError, KeyError) as error:
+                except (AttributeError, TypeError, KeyError, ImportError) as error:
+                    advice = "" if isinstance(error, ImportError) else " It needs the train_cfg of its config."
                     raise DualResError(
-                        f"the mmdet detector {type(net).__name__} gives no loss ({error}). "
-                        "It needs the train_cfg of its config."
+                        f"the mmdet detector {type(net).__name__} gives no loss ({error}).{advice}"
                     ) from error
             values.append(net.parse_losses(loss)[0].float())
         return torch.stack(values) if values else torch.zeros(0)

@@ -120,6 +120,34 @@ def warn_if_random(detector: nn.Module) -> None:
         )
 
 
+# By class name, so that what a version of mmdet lacks is no error here.
+_NOT_BOXES = {"SingleStageInstanceSegmentor", "TwoStagePanopticSegmentor", "MaskFormer"}
+_TEXT = {"GLIP", "GroundingDINO"}
+
+
+def refuse_family(detector: nn.Module) -> None:
+    """Name the families that cannot be routed, docs/hosts.md has the table of those that were tried.
+
+    Args:
+        detector: a built one.
+
+    Raises:
+        DualResError: If it is one of them.
+    """
+    kinds = {kind.__name__ for kind in type(detector).__mro__}
+    name = type(detector).__name__
+    if kinds & _NOT_BOXES:
+        raise DualResError(f"the mmdet model {name} segments: its result is masks. Only box detectors are routed.")
+    if kinds & _TEXT:
+        raise DualResError(f"the mmdet detector {name} needs a text beside each image, which no router's batch holds.")
+    head = getattr(detector, "bbox_head", None)
+    if type(head).__name__ == "SSDHead" and not hasattr(head, "loss_cls"):
+        raise DualResError(
+            "SSD300 and SSDLite fail in plain mmdet 3.3.0 already: SSDHead has no loss_cls, which predict asks for. "
+            "Use torchvision:ssd300_vgg16 or torchvision:ssdlite320_mobilenet_v3_large, or another family."
+        )
+
+
 def config_file(config: str) -> str:
     """The path of a config; `mmdet::yolox/….py` is one inside the mmdet package, as in mmengine's `_base_`."""
     prefix = "mmdet::"

@@ -43,14 +43,15 @@ def mutated(command: str, valid: list[str]) -> SearchStrategy[list[str]]:
         command: its name.
         valid: its arguments, without the name.
     """
-    odd = st.sampled_from(sorted(options_of(command).items(), key=lambda item: item[0])).flatmap(_value)
-    more = st.lists(odd, min_size=1, max_size=3).map(lambda words: [*valid, *words])
-    if not valid:
-        return more
-    replaced = st.tuples(st.integers(0, len(valid) - 1), st.sampled_from(TEXT)).map(
+    options = sorted(options_of(command).items(), key=lambda item: item[0])
+    replaced = st.tuples(st.integers(0, max(0, len(valid) - 1)), st.sampled_from(TEXT)).map(
         lambda pick: [*valid[: pick[0]], pick[1], *valid[pick[0] + 1 :]]
     )
-    return st.one_of(more, more, replaced)
+    if not options:
+        return replaced
+    odd = st.lists(st.sampled_from(options).flatmap(_value), min_size=1, max_size=3)
+    more = odd.map(lambda words: [*valid, *words])
+    return st.one_of(more, more, replaced) if valid else more
 
 
 def _value(option: tuple[str, Any]) -> SearchStrategy[str]:
