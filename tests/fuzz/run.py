@@ -14,6 +14,7 @@ import tempfile
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -23,6 +24,7 @@ from tests.fakes import FakeAdapter
 from tests.shared import ROOT
 
 CORPUS = ROOT / "tests" / "fuzz" / "corpus"
+OUTPUTS = ("--out", "--plot", "--csv", "--tensorboard")
 SECONDS = 60  # no small case takes a tenth of it
 
 
@@ -71,11 +73,15 @@ class Failure(AssertionError):
         self.case = case
         self.signature = signature
 
+    @property
+    def name(self) -> str:
+        """Of its file in the corpus."""
+        return f"{self.case.name}-{hashlib.sha256(self.signature.encode()).hexdigest()[:10]}"
+
     def keep(self) -> Path:
         """Write the case into the corpus, over a larger one with the same signature."""
         CORPUS.mkdir(exist_ok=True)
-        digest = hashlib.sha256(self.signature.encode()).hexdigest()[:10]
-        path = CORPUS / f"{self.case.name}-{digest}.json"
+        path = CORPUS / f"{self.name}.json"
         path.write_text(self.case.to_json())
         return path
 
@@ -197,12 +203,27 @@ def snapshot(place: Path) -> dict[str, str]:
     return {str(p.relative_to(place)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
+def outputs_of(arguments: tuple[str, ...]) -> list[str]:
+    """What a command line says it writes to, as typed: the values of `OUTPUTS`.
+
+    Args:
+        arguments: in either spelling, `--out x` or `--out=x`.
+    """
+    words = [word for argument in arguments for word in argument.split("=", 1)]
+    return [value for name, value in pairwise(words) if name in OUTPUTS and value]
+
+
 def _check_files(case: Case, place: Path, before: dict[str, str]) -> None:
     after = snapshot(place)
-    changed = sorted(name for name, digest in before.items() if after.get(name) != digest)
+    outputs = outputs_of(case.arguments)
+    changed = sorted(
+        name
+        for name, digest in before.items()
+        if after.get(name) != digest and not any(Path(name).is_relative_to(out) for out in outputs)
+    )
     if changed:
         raise Failure(case, f"inputs changed: {changed}", f"changed {changed[0]}")
-    new = after.keys() - before.keys()
+    new = {name for name in after.keys() - before.keys() if name not in outputs}
     left = sorted(n for n in new if n.startswith("tmp/") or any(part.startswith(".") for part in Path(n).parts))
     if left:
         raise Failure(case, f"temporary files are left: {left}", f"left in {Path(left[0]).parent}")

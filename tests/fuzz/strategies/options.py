@@ -11,7 +11,7 @@ WHOLE = ("-1", "0", "1", "2", "3", "-2147483649", "1.5", "nan", "x", "", "²")
 REAL = ("nan", "inf", "-inf", "-1", "-0.0", "0", "0.5", "1", "1.0000001", "1e400", "x", "", "²")
 # All inside the folder of the case: a fuzzer that writes elsewhere is a danger to its user.
 TEXT = (
-    "", ".", "..x", "missing", "photos", "coco.json", "data.yaml", "points.csv", "empty", "loop", "a" * 300, "a\nb",
+    "", ".", "x.x", "missing", "photos", "coco.json", "data.yaml", "points.csv", "empty", "loop", "a" * 300, "a\nb",
     "$a$b", "<script>", "=1+1", "photos/*.png", "router", "profile", "cond.onnx", "None", "cpu", "cuda:99", "meta",
 )  # fmt: skip
 # A number that no computer has room for must be refused; one that only takes a day is the user's own wish.
