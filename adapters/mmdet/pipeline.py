@@ -105,6 +105,12 @@ def _without(key: str, prefixes: tuple[str, ...]) -> str:
     return key
 
 
+def _untouched(norm: _BatchNorm) -> bool:
+    mean, variance = norm.running_mean, norm.running_var
+    assert mean is not None and variance is not None
+    return not bool(mean.any()) and torch.equal(variance, torch.ones_like(variance))
+
+
 def warn_if_random(detector: nn.Module) -> None:
     """Say it loudly when a detector was never trained: every batch norm that keeps statistics has its first ones.
 
@@ -112,7 +118,7 @@ def warn_if_random(detector: nn.Module) -> None:
         detector: a built one. One without such batch norms passes.
     """
     norms = [m for m in detector.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
-    if norms and all(bool((n.running_mean == 0).all()) and bool((n.running_var == 1).all()) for n in norms):
+    if norms and all(_untouched(norm) for norm in norms):
         logger.warning(
             "this mmdet %s was never trained: its weights are random and it finds noise. Load a checkpoint first, "
             "as in init_detector(config, checkpoint).",
