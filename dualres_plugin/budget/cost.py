@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 
+from dualres_plugin.budget.calibration import check_threshold
 from dualres_plugin.common.errors import DualResError, check_number
 
 
@@ -31,6 +32,8 @@ class Budget:
         if len(given) > 1:
             raise DualResError(f"give only one of the budgets, not {' and '.join(given)}.")
         check_number("target_high_rate", self.target_high_rate, 0, 1)
+        if self.threshold is not None:
+            check_threshold(self.threshold)
         check_number("gmacs", self.gmacs, above=0)
         check_number("ms", self.ms, above=0)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from dualres_plugin.budget.calibration import check_threshold
 from dualres_plugin.common.card import FORMS, Card
 from dualres_plugin.common.errors import DualResError, check_number
 from dualres_plugin.common.files.lock import locked
@@ -120,8 +120,7 @@ def _check_request(request: ExportRequest, out: Path) -> None:
         raise DualResError(f"a pair is three graphs in a folder: give a folder instead of '{out}'.")
     if form != "pair" and (out.is_dir() or out.suffix != ".onnx"):
         raise DualResError(f"cannot write '{out}': give a file name that ends in .onnx.")
-    if math.isnan(request.threshold):
-        raise DualResError("the threshold is not a number.")
+    check_threshold(request.threshold)
     if adapter.low_detector is not None and form in ("cond", "resize"):
         raise DualResError(f"--form {form} holds one network; two (a low detector of its own) need branches or pair.")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -61,8 +60,6 @@ class Gate(nn.Module):
         super().__init__()
         if (threshold is None) == (controller is None):
             raise DualResError("a gate takes either a threshold, or a controller that moves it to hold a rate.")
-        if threshold is not None and math.isnan(threshold):  # every image would go low, silently
-            raise DualResError("the threshold is not a number.")
         self.router = router
         self.controller = controller
         self._threshold = None if threshold is None else check_threshold(threshold)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,7 +98,8 @@ class DualResSession:
         if hold_rate:
             refuse_threshold(threshold)
         check_number("threads", threads, 1)
-        _refuse_nan(threshold)
+        if threshold is not None:
+            calibration.check_threshold(threshold)
         self.engine: Engine = load_engine(Path(path), engine, threads, providers)
         self.card: Card = self.engine.card
         self.threshold = self._threshold(threshold, target_high_rate)
@@ -245,9 +245,6 @@ class DualResSession:
     def _result(self, name: str, frame: Frame, run: Found, conf: float | None, iou: float | None) -> SessionResult:
         found, high, score = run
         how = self.card.postprocess
-        for name, value in (("conf", conf), ("iou", iou)):
-            if value is not None and not 0 <= value <= 1:
-                raise DualResError(f"{name}={value} must lie between 0 and 1.")
         edges = {"content": frame.edges, "frame": (0.0, 0.0, *map(float, frame.images.shape[:1:-1]))}.get(how.clip)
         boxes, scores, labels = select(
             found, how, how.conf if conf is None else conf, how.iou if iou is None else iou, edges
@@ -259,10 +256,5 @@ class DualResSession:
 def _check_call(conf: float | None, iou: float | None, threshold: float | None) -> None:
     check_number("conf", conf, 0, 1)
     check_number("iou", iou, 0, 1)
-    _refuse_nan(threshold)
-
-
-def _refuse_nan(threshold: float | None) -> None:
-    """Infinite ones are all low or all high; with one that is no number every photo would go low, silently."""
-    if threshold is not None and math.isnan(threshold):
-        raise DualResError("the threshold is not a number.")
+    if threshold is not None:
+        calibration.check_threshold(threshold)

@@ -216,7 +216,7 @@ def read_json(path: Path | str, what: str = "file") -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DualResError(f"{what} '{path}' does not exist.") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no JSON or UTF-8, a number of 5,000 digits, a deep nest
         raise DualResError(f"{what} '{path}' is not valid JSON ({error}).") from None
     except OSError as error:
         raise DualResError(f"cannot read {what} '{path}': {error.strerror}.") from None

@@ -17,7 +17,8 @@ from dualres_plugin.adapters import mmcv_ext
 from dualres_plugin.adapters.mmdet import DualResDetector, MMDetAdapter
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.types import Targets
-from tests.adapters.mmdet.helpers import build, forced, mim_folder, photos, tiny_router
+from tests.adapters.mmdet.helpers import build, mim_folder, photos, tiny_router
+from tests.fakes import forced
 
 R18 = {"model.backbone.depth": 18, "model.backbone.init_cfg": None}
 WIDE = {**R18, "model.neck.in_channels": [64, 128, 256, 512]}
