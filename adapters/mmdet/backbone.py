@@ -94,7 +94,8 @@ def build(description: dict[str, Any]) -> list[nn.Module]:
     Raises:
         DualResError: If it asks for anything but a known backbone with plain settings.
     """
-    from mmdet.models import backbones
+    with torch.device("cpu"):  # we may be on the meta device: what the host makes once, as it is imported, must be real
+        from mmdet.models import backbones
 
     name, settings = _checked_settings(description.get("backbone"))
     _checked_input(description)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import torch
 from torch import nn
 
 from dualres_plugin.adapters.ultralytics.patches import default_activation
@@ -58,8 +59,9 @@ def build(description: dict[str, Any]) -> list[nn.Module]:
     Raises:
         DualResError: If it asks for anything but known layers with plain arguments.
     """
-    from ultralytics.nn.tasks import parse_model
-    from ultralytics.utils.torch_utils import initialize_weights
+    with torch.device("cpu"):  # we may be on the meta device: what the host makes once, as it is imported, must be real
+        from ultralytics.nn.tasks import parse_model
+        from ultralytics.utils.torch_utils import initialize_weights
 
     yaml, activation = _checked(description)
     try:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from dualres_plugin.common.errors import DualResError, file_at_hand, full_disk, is_full_disk, one_line
+from dualres_plugin.common.errors import DualResError, bad_path, file_at_hand, full_disk, is_full_disk, one_line
 
 BAD_INPUT, INTERNAL, SIGNALLED = 2, 70, 128  # 70 is EX_SOFTWARE of sysexits.h; a signal's number is added to 128
 STOPPED = "stopped; the same command goes on with a profile or a predict where it was."
@@ -52,6 +52,8 @@ def _explained(error: Exception) -> tuple[str, int]:
         return str(error), BAD_INPUT
     if is_full_disk(error):
         return str(full_disk(file_at_hand(error) or "the results")), BAD_INPUT
+    if refused := bad_path(error):
+        return str(refused), BAD_INPUT
     file = file_at_hand(error)
     what = f"{type(error).__name__}: {one_line(error)}" + (f" (at '{file}')" if file else "")
     return f"{what}. This was not foreseen: `dualres --debug …` shows where; please report it.", INTERNAL

@@ -10,6 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+# A name or a place on disk that the user gave: too long, a folder for a file, no right to it, a loop of links, ...
+BAD_PATH = {
+    errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT,
+    errno.EBUSY, errno.EEXIST, errno.ENOTEMPTY,
+}  # fmt: skip
 # Libraries written in Rust or C++ (safetensors, arrow) say so in words alone.
 NO_SPACE_WORDS = ("No space left on device", "Disk quota exceeded", "File too large", "os error 28")
 
@@ -61,6 +66,22 @@ def file_at_hand(error: BaseException) -> str | None:
     """
     noted = error.__dict__.get("dualres_file") or (error.filename if isinstance(error, OSError) else None)
     return None if noted is None else str(noted)
+
+
+def bad_path(error: BaseException) -> DualResError | None:
+    """The message for a name or place on disk that the system refuses.
+
+    Args:
+        error: any exception.
+
+    Returns:
+        The error to raise or show in its place; None where the exception is of another kind.
+    """
+    if not isinstance(error, OSError) or error.errno not in BAD_PATH or error.filename is None:
+        return None
+    name = one_line(error.filename)
+    shown = name if len(name) <= 80 else f"{name[:40]}…{name[-20:]} ({len(name)} characters)"
+    return DualResError(f"'{shown}': {error.strerror}. Give another name or place.")
 
 
 def is_full_disk(error: BaseException | None) -> bool:

@@ -194,5 +194,7 @@ def named_backbone(config: RouterConfig) -> nn.Module:
     if config.description:
         from dualres_plugin.hosts.registry import adapter_class
 
-        return PooledStages(adapter_class(config.backbone).build_backbone(config.description), config.pool)
+        with torch.device("cpu"):  # the host is imported here, perhaps on the meta device: what it makes must be real
+            host = adapter_class(config.backbone)
+        return PooledStages(host.build_backbone(config.description), config.pool)
     return build_backbone(config.backbone, config.pool)

@@ -14,7 +14,6 @@ from pydantic import (
     Field,
     NonNegativeFloat,
     PositiveFloat,
-    PositiveInt,
     StrictBool,
     with_config,
 )
@@ -31,6 +30,7 @@ def _known_objective(name: str) -> str:
     return name
 
 
+MOST = 1_000_000  # epochs, and thumbnails per step
 Share = Annotated[float, Field(ge=0, le=1)]
 FileName = Annotated[str, BeforeValidator(lambda value: os.fspath(value) if isinstance(value, Path) else value)]
 
@@ -79,8 +79,8 @@ class TrainConfig:
     hidden: Annotated[int, Field(ge=0, le=WIDEST)] = 0
     train_backbone: StrictBool | None = None
     view_weight: NonNegativeFloat = 0.3
-    epochs: PositiveInt = 12
-    batch: PositiveInt = 64
+    epochs: Annotated[int, Field(gt=0, le=MOST)] = 12
+    batch: Annotated[int, Field(gt=0, le=MOST)] = 64
     lr: NonNegativeFloat = 2e-3
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.8
     weight_decay: NonNegativeFloat = 0.02

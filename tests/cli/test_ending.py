@@ -45,6 +45,8 @@ def ending(command: Callable[[], object], capsys: pytest.CaptureFixture[str]) ->
     [
         (DualResError("bad"), 2, "dualres: bad\n"),
         (OSError(errno.ENOSPC, "No space left on device"), 2, "no space left to write 'photo.jpg'"),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "a" * 300), 2, "(300 characters)': File name too long."),
+        (IsADirectoryError(errno.EISDIR, "Is a directory", "out"), 2, "dualres: 'out': Is a directory."),
         (KeyError("x"), 70, "dualres: KeyError: 'x' (at 'photo.jpg'). This was not foreseen"),
         (RecursionError("a\nb"), 70, "RecursionError: a\\nb (at"),
         (KeyboardInterrupt(), 130, "dualres: stopped; the same command goes on"),

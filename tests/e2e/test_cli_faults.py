@@ -72,7 +72,9 @@ def undisturbed(name: str, work: Path, whole: Runs) -> tuple[float, dict[str, by
 def same(a: dict[str, bytes], b: dict[str, bytes]) -> None:
     """Equal files; what says how long something took, or holds a time of day, need only be there."""
     assert a.keys() == b.keys()
-    exact = [name for name in a if not name.endswith((".html", "metrics.json", "profile.json", ".parquet"))]
+    exact = [
+        name for name in a if not name.endswith((".html", "metrics.json", "profile.json", ".parquet", "images.txt"))
+    ]
     assert [name for name in exact if a[name] != b[name]] == []
 
 

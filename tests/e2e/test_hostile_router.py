@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
+from torchvision.models import get_model
 
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.predict.wrapper import DualResWrapper
@@ -12,7 +14,7 @@ from tests.corpus.routers import CRITICAL, damaged
 from tests.e2e.cli import dualres
 from tests.fakes import FakeAdapter, planted_profile, write_photos
 
-DETECTOR = "torchvision:ssdlite320_mobilenet_v3_large,num_classes=3"
+NETWORK = "ssdlite320_mobilenet_v3_large"
 
 
 @pytest.fixture(scope="module")
@@ -20,6 +22,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("hostile")
     write_photos(folder / "photos", 2)
     planted_profile(folder / "profile", count=8)
+    torch.save(get_model(NETWORK, weights=None, weights_backbone=None, num_classes=3).state_dict(), folder / "net.pth")
     return folder
 
 
@@ -28,12 +31,13 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_no_command_runs_what_a_router_holds(command: str, name: str, desk: Path, tmp_path: Path) -> None:
     marker, out = tmp_path / "was_run", ("--out", tmp_path / "out")
     router = damaged(tmp_path / "router", name, marker)
+    detector = f"torchvision:{NETWORK},weights={desk / 'net.pth'},num_classes=3"
     words = {
-        "predict": (DETECTOR, desk / "photos", "--router", router),
+        "predict": (detector, desk / "photos", "--router", router),
         "evaluate": (desk / "profile", router),
-        "swap": (router, "--detector", DETECTOR, "--images", desk / "photos"),
-        "export": (DETECTOR, "--router", router),
-        "bench": (DETECTOR, "--router", router),
+        "swap": (router, "--detector", detector, "--images", desk / "photos"),
+        "export": (detector, "--router", router),
+        "bench": (detector, "--router", router),
     }[command]
     done = dualres(command, *words, *out)
     assert "refused" in done.message or "backbone" in done.message

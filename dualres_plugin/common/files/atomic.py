@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from dualres_plugin.common.errors import DualResError, full_disk, is_full_disk
+from dualres_plugin.common.errors import BAD_PATH, DualResError, full_disk, is_full_disk
 
 TEMPORARY = ".dualres-"  # in front of every temporary file, so that those of a killed process can be found
 LONGEST_SUFFIX = 16
@@ -84,7 +84,7 @@ def _temporary_file(path: Path) -> tuple[int, Path]:
 
 @contextmanager
 def _own_words(path: Path) -> Iterator[None]:
-    """A full disk becomes the one message that says so."""
+    """A full disk, and a place that cannot be written, become the one message that says so."""
     try:
         yield
     except DualResError:
@@ -92,6 +92,8 @@ def _own_words(path: Path) -> Iterator[None]:
     except Exception as error:
         if is_full_disk(error):
             raise full_disk(path) from error
+        if isinstance(error, OSError) and error.errno in BAD_PATH:
+            raise DualResError(f"cannot write '{path}': {error.strerror}.") from error
         raise
 
 
