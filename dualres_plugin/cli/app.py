@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable
 
 import typer
 
 from dualres_plugin.cli import deploy, detect, learn, published
-from dualres_plugin.cli.ending import one_ending
+from dualres_plugin.common.errors import one_message
 
 app = typer.Typer(
     name="dualres",
@@ -22,14 +23,10 @@ app = typer.Typer(
 
 
 @app.callback()
-def options(
-    quiet: bool = typer.Option(False, "--quiet", "-q", help="Warnings only."),
-    debug: bool = typer.Option(False, "--debug", help="Say more, and show the traceback of an error."),
-) -> None:
+def options(quiet: bool = typer.Option(False, "--quiet", "-q", help="Warnings only.")) -> None:
     """What every command takes."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)
-    level = logging.DEBUG if debug else logging.WARNING if quiet else logging.INFO
-    logging.getLogger("dualres").setLevel(level)
+    logging.getLogger("dualres").setLevel(logging.WARNING if quiet else logging.INFO)
 
 
 learn.register(app)
@@ -39,10 +36,14 @@ published.register(app)
 
 
 def main(command: Callable[[], object] = app) -> None:
-    """Run the command line; whatever goes wrong ends in one line and a status (`ending.one_ending`).
+    """Run the command line; bad input prints one message and exits with status 2.
 
     Args:
         command: what runs; tests give another.
     """
-    with one_ending():
-        command()
+    try:
+        with one_message("dualres"):
+            command()
+    except KeyboardInterrupt:
+        print("dualres: stopped; run the same command again to resume a profile.", file=sys.stderr)
+        sys.exit(130)
