@@ -7,10 +7,11 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 TORCH ?= torch==2.14.1 torchvision==0.29.1
 # Test files run side by side, one thread each: torch's threads wait for each other and gain little here.
 WORKERS ?= 2
+FUZZ_SECONDS ?= 3600
 export YOLO_OFFLINE ?= 1
 export YOLO_AUTOINSTALL ?= 0
 
-.PHONY: help demo test test-mmcv test-fast browser format static-checks mmcv docs clean
+.PHONY: help demo test test-mmcv test-fast fuzz browser format static-checks mmcv docs clean
 
 help:
 	@echo "make demo           install the core and run the main job on generated scenes"
@@ -18,6 +19,7 @@ help:
 	@echo "make test-fast      unit tests only, in under 3 minutes: no adapters, contract or command line"
 	@echo "make test-mmcv      the tests of the MMDetection host on compiled mmcv (compiles it once)"
 	@echo "make browser        Chromium for the tests of report.html: root on Debian installs it, others are told how"
+	@echo "make fuzz           damaged inputs and odd options for an hour (FUZZ_SECONDS=600 for less)"
 	@echo "make format         ruff format and fixes"
 	@echo "make static-checks  ruff and mypy"
 	@echo "make mmcv           compile mmcv with its ops (replaces mmcv-lite)"
@@ -66,6 +68,10 @@ test-mmcv: $(VENV)/mmcv/.built
 test-fast: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile \
 		--ignore=tests/adapters --ignore=tests/contract --ignore=tests/e2e
+
+# What fails is written to tests/fuzz/corpus/, which `make test` runs.
+fuzz: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/fuzz.py --seconds $(FUZZ_SECONDS)
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format .

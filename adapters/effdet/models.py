@@ -68,7 +68,7 @@ def _checked(name: str, checkpoint: str | None, num_classes: str | None, unknown
             f"effdet:{name} would have random weights. Add ',checkpoint=FILE'; effdet's own COCO weights "
             "are listed at https://github.com/rwightman/efficientdet-pytorch/releases."
         )
-    if num_classes is not None and not (num_classes.isdigit() and int(num_classes)):
+    if num_classes is not None and not (num_classes.isdecimal() and int(num_classes)):
         raise DualResError(f"effdet:{name}: num_classes={num_classes} must be a whole number above 0.")
     return Path(checkpoint)
 
@@ -77,7 +77,7 @@ def _parse_size(name: str, image_size: str | None) -> Shape | None:
     if image_size is None:
         return None
     sides = image_size.split("x")
-    if not (1 <= len(sides) <= 2 and all(side.isdigit() and int(side) for side in sides)):
+    if not (1 <= len(sides) <= 2 and all(side.isdecimal() and int(side) for side in sides)):
         raise DualResError(f"effdet:{name}: image_size={image_size} is not a size; write 512 or 512x768.")
     h, w = int(sides[0]), int(sides[-1])
     from effdet.config import get_efficientdet_config

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,14 +14,16 @@ from torch import Tensor, nn
 from dualres_plugin.adapters.mmdet import export
 from dualres_plugin.adapters.mmdet.backbone import backbone_of, build
 from dualres_plugin.adapters.mmdet.batch import MMDetBatch, as_high_sample, blank_sample, content_box, slice_of
-from dualres_plugin.adapters.mmdet.patches import constant, features_given, frozen, loss_mode
+from dualres_plugin.adapters.mmdet.patches import constant, features_given, frozen, loss_mode, without_masks
 from dualres_plugin.adapters.mmdet.pipeline import (
     ground_truth,
     load_detector,
     prepared,
+    refuse_family,
     resize_scale,
     test_pipeline,
     transforms_at,
+    warn_if_random,
 )
 from dualres_plugin.adapters.mmdet.routed import RoutedDetector
 from dualres_plugin.common.errors import DualResError
@@ -45,7 +48,7 @@ class MMDetAdapter(HostAdapter[MMDetBatch]):
         low_detector: a second one for the low size, with the same classes.
 
     Raises:
-        DualResError: If one is routed already, or its test pipeline has no size.
+        DualResError: If one is routed already, cannot be routed, or its test pipeline has no size.
     """
 
     name: ClassVar[str] = "mmdet"
@@ -60,6 +63,8 @@ class MMDetAdapter(HostAdapter[MMDetBatch]):
         for given in (detector, low_detector):
             if isinstance(given, RoutedDetector):
                 raise DualResError("this mmdet detector is routed already: give the plain detector.")
+            if given is not None:
+                refuse_family(given)
         self.preprocessor = detector.data_preprocessor
         self.stride = max(int(getattr(self.preprocessor, "pad_size_divisor", 1)), 32)
         self.pipeline = test_pipeline(detector)
@@ -68,6 +73,7 @@ class MMDetAdapter(HostAdapter[MMDetBatch]):
         self.class_names = dict(enumerate(classes)) or None
         self.label_ids = list(range(_class_count(detector)))
         self._steps: dict[int, list[Any]] = {}
+        self._looked_at = False
 
     @classmethod
     def accepts(cls, detector: Any) -> bool:
@@ -106,10 +112,16 @@ class MMDetAdapter(HostAdapter[MMDetBatch]):
 
     def predict(self, batch: MMDetBatch) -> list[Any]:
         """B copies of the samples with the host's predictions."""
-        net = self.detector_at(batch.low)
+        net = self._net(batch)
         with frozen(net):
             samples = [sample.clone() for sample in batch.samples]  # the host writes its results into them
             return list(net.predict(batch.inputs, samples, rescale=batch.rescale)) if samples else []
+
+    def _net(self, batch: MMDetBatch) -> Any:
+        if not self._looked_at:  # now, not when it was built: mmengine loads weights into built detectors
+            self._looked_at = True
+            warn_if_random(self.detector)
+        return self.detector_at(batch.low)
 
     def merge(self, parts: Sequence[tuple[Tensor, Any, MMDetBatch]], batch: MMDetBatch) -> list[Any]:
         """The samples in the batch's order; a low pass's predictions on copies of the high samples."""
@@ -120,7 +132,7 @@ class MMDetAdapter(HostAdapter[MMDetBatch]):
         return merged
 
     def losses(self, batch: MMDetBatch) -> Tensor:
-        """(B,) float32: the sum of the detector's own losses on each image alone.
+        """(B,) float32: the sum of the detector's own losses on each image alone; where it holds no masks, on boxes.
 
         Raises:
             DualResError: If the detector was built without its `train_cfg`.
@@ -137,12 +149,13 @@ class MMDetAdapter(HostAdapter[MMDetBatch]):
             with features_given(net, slice_of(features, i)), torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
                 try:
-                    with loss_mode(net):
+                    boxes_only = nullcontext() if "masks" in sample.gt_instances else without_masks(net)
+                    with loss_mode(net), boxes_only:
                         loss = net.loss(batch.inputs[i : i + 1], [sample.clone()])
-                except (AttributeError, TypeError, KeyError) as error:
+                except (AttributeError, TypeError, KeyError, ImportError) as error:
+                    advice = "" if isinstance(error, ImportError) else " It needs the train_cfg of its config."
                     raise DualResError(
-                        f"the mmdet detector {type(net).__name__} gives no loss ({error}). "
-                        "It needs the train_cfg of its config."
+                        f"the mmdet detector {type(net).__name__} gives no loss ({error}).{advice}"
                     ) from error
             values.append(net.parse_losses(loss)[0].float())
         return torch.stack(values) if values else torch.zeros(0)
@@ -264,7 +277,7 @@ class MMDetAdapter(HostAdapter[MMDetBatch]):
 
     def profile_pass(self, batch: MMDetBatch, with_losses: bool) -> tuple[list[Detections], Tensor | None]:
         """One run of backbone and neck serves both."""
-        net = self.detector_at(batch.low)
+        net = self._net(batch)
         with frozen(net):
             features = net.extract_feat(batch.inputs)
             with features_given(net, features):

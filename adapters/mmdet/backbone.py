@@ -1,7 +1,12 @@
-"""The backbone of an mmdet detector as the router's frozen features: blocks in forward order, rebuilt from JSON."""
+"""The backbone of an mmdet detector as the router's frozen features: blocks in forward order, rebuilt from JSON.
+
+A router folder may come from anybody, and the host's registry imports whatever dotted name a `type` gives. So the
+class is taken from a list here, and its arguments are numbers, switches and known words.
+"""
 
 from __future__ import annotations
 
+import math
 from copy import deepcopy
 from typing import Any
 
@@ -9,6 +14,30 @@ import torch
 from torch import Tensor, nn
 
 from dualres_plugin.common.errors import DualResError
+from dualres_plugin.common.files.schema import shown
+
+BACKBONES = ("CSPDarknet", "CSPNeXt", "Res2Net", "ResNeSt", "ResNeXt", "ResNet", "ResNetV1d")
+WORDS = ("caffe", "pytorch", "P5", "P6")
+MOST = 4096  # of any number: channels are the largest
+FACTORS = {"deepen_factor": 4, "widen_factor": 4, "num_stages": 4, "expand_ratio": 4}  # these multiply the rest
+NUMBERS = (
+    "base_channels", "base_width", "depth", "dilations", "frozen_stages", "groups", "in_channels", "out_indices",
+    "radix", "reduction_factor", "scales", "spp_kernal_sizes", "spp_kernel_sizes", "stem_channels", "strides",
+    *FACTORS,
+)  # fmt: skip
+SWITCHES = (
+    "avg_down", "avg_down_stride", "channel_attention", "deep_stem", "norm_eval", "use_depthwise", "with_cp",
+    "zero_init_residual",
+)  # fmt: skip
+# Layers by name in a backbone's settings, and what goes with each; where `type` may be a few of the host's names.
+NESTED: dict[str, tuple[str, ...]] = {
+    "act_cfg": ("ELU", "GELU", "HSwish", "LeakyReLU", "Mish", "PReLU", "ReLU", "ReLU6", "Sigmoid", "SiLU", "Swish"),
+    "conv_cfg": ("Conv", "Conv2d", "ConvWS"),
+    "norm_cfg": ("BN", "BN2d", "GN", "IN", "SyncBN"),
+}
+NESTED_KEYS = ("type", "affine", "eps", "inplace", "momentum", "negative_slope", "num_groups", "requires_grad")
+NEVER = ("init_cfg", "pretrained")  # weights come from the router's own file
+ONLY_NONE = ("arch_ovewrite", "dcn", "plugins", "stage_with_dcn")  # more code, or sizes without a bound
 
 
 class HostInput(nn.Module):
@@ -44,8 +73,7 @@ def backbone_of(detector: Any) -> tuple[list[nn.Module], dict[str, Any]]:
     if config is None or "model" not in config:
         raise DualResError("this mmdet detector has no .cfg: build it with init_detector to use its backbone.")
     model = config.model.detector if "detector" in config.model else config.model
-    settings = model.backbone.to_dict()
-    settings.pop("init_cfg", None)
+    settings = {key: value for key, value in model.backbone.to_dict().items() if key not in NEVER}
     pre = detector.data_preprocessor
     normalised = bool(getattr(pre, "_enable_normalize", False))
     description = {
@@ -60,18 +88,26 @@ def backbone_of(detector: Any) -> tuple[list[nn.Module], dict[str, Any]]:
 def build(description: dict[str, Any]) -> list[nn.Module]:
     """The blocks of a description with random weights.
 
-    Raises:
-        DualResError: If the backbone has no list of stages.
-    """
-    import mmdet.models  # noqa: F401 - registers the backbones
-    from mmdet.registry import MODELS
+    Args:
+        description: of `backbone_of`, or read from a router folder: then it may hold anything.
 
-    settings = {**description["backbone"], "init_cfg": None}
-    return _blocks(MODELS.build({**settings, "_scope_": "mmdet"}), description)
+    Raises:
+        DualResError: If it asks for anything but a known backbone with plain settings.
+    """
+    with torch.device("cpu"):  # we may be on the meta device: what the host makes once, as it is imported, must be real
+        from mmdet.models import backbones
+
+    name, settings = _checked_settings(description.get("backbone"))
+    _checked_input(description)
+    try:  # the class itself: the host's registry would import a dotted name
+        backbone = getattr(backbones, name)(**settings, init_cfg=None)
+    except Exception as error:  # arguments that the backbone does not take
+        raise _refusal(f"mmdet cannot build it ({type(error).__name__}: {error})") from None
+    return _blocks(backbone, description)
 
 
 def _blocks(backbone: nn.Module, description: dict[str, Any]) -> list[nn.Module]:
-    entry = HostInput(description["bgr"], description["mean"], description["std"])
+    entry = HostInput(*_checked_input(description))
     first, *rest = _stages(backbone)
     return [nn.Sequential(entry, first), *rest]
 
@@ -96,3 +132,80 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(v) for v in value]
     return value
+
+
+# -- descriptions, which are data --------------------------------------------------------------------------
+
+
+def _checked_settings(settings: Any) -> tuple[str, dict[str, Any]]:
+    """Name and arguments of a backbone class of mmdet, from a config that may hold anything."""
+    if not isinstance(settings, dict):
+        raise _refusal(f"its backbone is {shown(settings)}")
+    name = settings.get("type")
+    name = name.removeprefix("mmdet.") if isinstance(name, str) else name
+    if name not in BACKBONES:
+        raise _refusal(f"backbone {shown(name)} is not one of {', '.join(BACKBONES)}")
+    made = {}
+    for key, value in settings.items():
+        if key in ("type", "_scope_", *NEVER) or (key in ONLY_NONE and not _any(value)):
+            continue
+        made[key] = _value(key, value)
+    return name, made
+
+
+def _checked_input(description: dict[str, Any]) -> tuple[bool, list[float], list[float]]:
+    """How a description has images normalised: whether in BGR, 3 means and 3 deviations, 0 to 255."""
+    bgr: Any = description.get("bgr")
+    mean: Any = description.get("mean")
+    std: Any = description.get("std")
+    for name, values, least in (("mean", mean, -1e4), ("std", std, 1e-6)):
+        if not isinstance(values, list) or len(values) != 3 or not all(_is_number(v, least, 1e4) for v in values):
+            raise _refusal(f"{name}={shown(values)}")
+    if not isinstance(bgr, bool):
+        raise _refusal(f"bgr={shown(bgr)}")
+    return bgr, mean, std
+
+
+def _refusal(reason: str) -> DualResError:
+    return DualResError(
+        f"the router's description of an mmdet backbone is refused: {reason}. Only known backbones with plain settings "
+        "are built from a file; nothing in it was run."
+    )
+
+
+def _value(key: str, value: Any) -> Any:
+    if key in NESTED:
+        return _nested(key, value)
+    if value is None and key in (*NUMBERS, *SWITCHES):
+        return None
+    if key in SWITCHES and isinstance(value, bool):
+        return value
+    if key in ("arch", "style") and value in WORDS:
+        return value
+    if key in NUMBERS:
+        most = FACTORS.get(key, MOST)
+        listed = value if isinstance(value, list) else [value]
+        if len(listed) <= 16 and all(_is_number(v, -1, most) for v in listed):
+            return tuple(value) if isinstance(value, list) else value
+    raise _refusal(f"{shown(key)}={shown(value)}")
+
+
+def _nested(key: str, value: Any) -> Any:
+    if value is None:
+        return None
+    if not isinstance(value, dict) or value.get("type") not in NESTED[key] or set(value) - set(NESTED_KEYS):
+        raise _refusal(f"{key}={shown(value)}")
+    for name, item in value.items():
+        if name != "type" and not isinstance(item, bool) and not _is_number(item, 0, MOST):
+            raise _refusal(f"{key}.{name}={shown(item)}")
+    return dict(value)
+
+
+def _any(value: Any) -> bool:
+    """Is something wanted? None, and False for every stage, is nothing."""
+    return any(v is not False for v in value) if isinstance(value, (list, tuple)) else value is not None
+
+
+def _is_number(value: Any, least: float, most: float) -> bool:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and math.isfinite(value) and least <= value <= most

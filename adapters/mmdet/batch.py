@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
@@ -179,4 +180,6 @@ def slice_of(value: Any, i: int) -> Any:
 def blank_sample(shape: Shape) -> Any:
     """A `DetDataSample` for an image that fills its input of (height, width)."""
     meta = dict.fromkeys(("img_shape", "ori_shape", "pad_shape", "batch_input_shape"), shape)
-    return DetDataSample(metainfo={**meta, "scale_factor": (1.0, 1.0)})
+    sample = DetDataSample(metainfo={**meta, "scale_factor": (1.0, 1.0)})
+    sample.gt_instances = InstanceData(bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.long))
+    return sample  # Sparse R-CNN asks for ground truth even where it only counts

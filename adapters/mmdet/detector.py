@@ -20,6 +20,7 @@ from dualres_plugin.adapters.mmdet.routed import RoutedDetector
 from dualres_plugin.adapters.mmdet.settings import build_router, check_settings, unknown_keys_message
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.types import Decision, RouterImages
+from dualres_plugin.common.weights import check_finite
 from dualres_plugin.hosts.routing import Routing
 from dualres_plugin.train.gating import dualres_loss, gumbel_gate, temperature_at
 
@@ -221,6 +222,7 @@ class DualResDetector(RoutedDetector):
         # mmengine only logs keys that do not fit, which would leave a random router behind.
         theirs = {key[len(prefix) :]: value.shape for key, value in state_dict.items() if key.startswith(prefix)}
         ours = {key: value.shape for key, value in self.router.state_dict().items()}
+        check_finite({k: v for k, v in state_dict.items() if k.startswith(prefix)}, "the checkpoint's router")
         wrong = sorted(key for key in theirs.keys() | ours.keys() if theirs.get(key) != ours.get(key))
         if wrong:
             raise DualResError(

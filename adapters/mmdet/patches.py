@@ -139,6 +139,25 @@ def loss_mode(detector: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
+def without_masks(detector: nn.Module) -> Iterator[None]:
+    """Within the block a two-stage detector has no mask head: what its loss on boxes alone is.
+
+    Args:
+        detector: any; one without a `roi_head.mask_head` stays as it is.
+    """
+    roi_head = getattr(detector, "roi_head", None)
+    head = getattr(roi_head, "mask_head", None)
+    if roi_head is None or head is None:
+        yield
+        return
+    roi_head.mask_head = None
+    try:
+        yield
+    finally:
+        roi_head.mask_head = head
+
+
+@contextmanager
 def features_given(detector: nn.Module, features: Any) -> Iterator[None]:
     """Within the block `detector.extract_feat` returns `features`, so that a head runs without its backbone.
 

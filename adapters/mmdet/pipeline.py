@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,13 @@ import numpy as np
 import torch
 from mmdet.utils import get_test_pipeline_cfg
 from mmengine.structures import InstanceData
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.types import Targets
+
+logger = logging.getLogger("dualres")
 
 DEFAULT_PIPELINE: list[dict[str, Any]] = [
     {"type": "mmdet.Resize", "scale": (640, 640), "keep_ratio": True},
@@ -30,11 +35,12 @@ def load_detector(config: str, weights: str | None, options: dict[str, str] | No
 
     Args:
         config: a file, or `mmdet::…` for one of mmdet's own.
-        weights: a checkpoint; None leaves random weights.
+        weights: a checkpoint.
         options: the host's `--cfg-options`, as text.
 
     Raises:
-        DualResError: If a file is missing or mmdet cannot build the detector.
+        DualResError: If there are no weights, a file is missing, mmdet cannot build the detector, or the weights are
+            another network's.
     """
     from mmdet.apis import init_detector
     from mmengine.config import Config, DictAction
@@ -43,6 +49,10 @@ def load_detector(config: str, weights: str | None, options: dict[str, str] | No
     for path in filter(None, (file, weights)):
         if not Path(path).is_file():
             raise DualResError(f"cannot load the mmdet detector: '{path}' does not exist.")
+    if not weights:
+        raise DualResError(
+            f"mmdet:{config} would have random weights, and find noise. Add its checkpoint: mmdet:{config},WEIGHTS.pth."
+        )
     values = {key: DictAction._parse_iterable(value) for key, value in (options or {}).items()}
     device = "cuda:0" if torch.cuda.is_available() else "cpu"
     try:
@@ -50,11 +60,98 @@ def load_detector(config: str, weights: str | None, options: dict[str, str] | No
         if "test_dataloader" not in cfg:
             dataset = {"type": "mmdet.CocoDataset", "pipeline": _loaded(DEFAULT_PIPELINE)}
             cfg.test_dataloader = {"dataset": dataset}
-        return init_detector(cfg, weights, device=device, cfg_options=values or None)
+        detector = init_detector(cfg, weights, device=device, cfg_options=values or None)
     except DualResError:
         raise
     except Exception as error:
         raise DualResError(f"mmdet cannot build '{config}': {error}") from error
+    check_weights(detector, weights)
+    return detector
+
+
+def check_weights(detector: nn.Module, checkpoint: str) -> None:
+    """Compare a detector with the checkpoint that was loaded into it.
+
+    Args:
+        detector: as `init_detector` made it, plain or routed.
+        checkpoint: the file; `init_detector` has read it without an error.
+
+    Raises:
+        DualResError: If most parameters of the detector are not in the checkpoint, or have another shape there; a
+            warning says so for a few.
+    """
+    from mmengine.runner import CheckpointLoader
+
+    stored: Any = CheckpointLoader.load_checkpoint(checkpoint, map_location="cpu")
+    prefixes = ("module.", "detector.")
+    state = {_without(key, prefixes): value.shape for key, value in stored.get("state_dict", stored).items()}
+    # The router of a routed detector has a check of its own.
+    wanted = {k: v.shape for k, v in detector.named_parameters() if not k.startswith("router.")}
+    missing = [key for key, shape in wanted.items() if state.get(_without(key, prefixes)) != shape]
+    if not missing:
+        return
+    said = (
+        f"the weights '{checkpoint}' do not fit the config: {len(missing)} of {len(wanted)} parameters stay random, "
+        f"first '{missing[0]}'. Give the checkpoint of this very config (classes and widths included)."
+    )
+    if 2 * len(missing) > len(wanted):
+        raise DualResError(said)
+    logger.warning(said)  # some families rename a few old keys while they load
+
+
+def _without(key: str, prefixes: tuple[str, ...]) -> str:
+    for prefix in prefixes:
+        key = key.removeprefix(prefix)
+    return key
+
+
+def _untouched(norm: _BatchNorm) -> bool:
+    mean, variance = norm.running_mean, norm.running_var
+    assert mean is not None and variance is not None
+    return not bool(mean.any()) and torch.equal(variance, torch.ones_like(variance))
+
+
+def warn_if_random(detector: nn.Module) -> None:
+    """Say it loudly when a detector was never trained: every batch norm that keeps statistics has its first ones.
+
+    Args:
+        detector: a built one. One without such batch norms passes.
+    """
+    norms = [m for m in detector.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
+    if norms and all(_untouched(norm) for norm in norms):
+        logger.warning(
+            "this mmdet %s was never trained: its weights are random and it finds noise. Load a checkpoint first, "
+            "as in init_detector(config, checkpoint).",
+            type(detector).__name__,
+        )
+
+
+# By class name, so that what a version of mmdet lacks is no error here.
+_NOT_BOXES = {"SingleStageInstanceSegmentor", "TwoStagePanopticSegmentor", "MaskFormer"}
+_TEXT = {"GLIP", "GroundingDINO"}
+
+
+def refuse_family(detector: nn.Module) -> None:
+    """Name the families that cannot be routed, docs/hosts.md has the table of those that were tried.
+
+    Args:
+        detector: a built one.
+
+    Raises:
+        DualResError: If it is one of them.
+    """
+    kinds = {kind.__name__ for kind in type(detector).__mro__}
+    name = type(detector).__name__
+    if kinds & _NOT_BOXES:
+        raise DualResError(f"the mmdet model {name} segments: its result is masks. Only box detectors are routed.")
+    if kinds & _TEXT:
+        raise DualResError(f"the mmdet detector {name} needs a text beside each image, which no router's batch holds.")
+    head = getattr(detector, "bbox_head", None)
+    if type(head).__name__ == "SSDHead" and not hasattr(head, "loss_cls"):
+        raise DualResError(
+            "SSD300 and SSDLite fail in plain mmdet 3.3.0 already: SSDHead has no loss_cls, which predict asks for. "
+            "Use torchvision:ssd300_vgg16 or torchvision:ssdlite320_mobilenet_v3_large, or another family."
+        )
 
 
 def config_file(config: str) -> str:

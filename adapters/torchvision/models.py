@@ -50,7 +50,7 @@ def build_model(name: str, weights: str | None = None, num_classes: str | None =
         raise DualResError(f"unknown torchvision detector '{name}'. Known: {', '.join(known)}.")
     if rest:
         raise DualResError(f"torchvision:{name}: unknown option(s) {sorted(rest)}; use weights=FILE, num_classes=N.")
-    if num_classes is not None and not num_classes.isdigit():
+    if num_classes is not None and not num_classes.isdecimal():
         raise DualResError(f"torchvision:{name}: num_classes={num_classes} is not a number.")
     classes: dict[str, Any] = {"num_classes": int(num_classes)} if num_classes else {}
     if weights in ("DEFAULT", "default"):

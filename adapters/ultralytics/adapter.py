@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dualres_plugin.adapters.ultralytics import export
+from dualres_plugin.adapters.ultralytics import description, export
 from dualres_plugin.adapters.ultralytics.batch import YoloBatch, content_box, decoded, letterboxed
-from dualres_plugin.adapters.ultralytics.callbacks import add_result_callbacks
+from dualres_plugin.adapters.ultralytics.callbacks import add_result_callbacks, refuse_bypass, refusing
 from dualres_plugin.adapters.ultralytics.loss import ImageLosses
 from dualres_plugin.adapters.ultralytics.models import load_yolo, network_of
 from dualres_plugin.adapters.ultralytics.routed import RoutedYolo
@@ -164,6 +164,8 @@ class UltralyticsAdapter(HostAdapter[YoloBatch]):
         host.predictor = None
         host.model = routed
         add_result_callbacks(host)
+        host.add_callback("on_val_start", refuse_bypass)
+        host.predict = refusing(host.predict)  # which `track` and a plain call go through too
         return host
 
     def predict_source(self, wrapped: Any, source: Any, **kwargs: Any) -> Any:
@@ -188,22 +190,23 @@ class UltralyticsAdapter(HostAdapter[YoloBatch]):
     def router_backbone(self) -> tuple[list[nn.Module], dict[str, Any]]:
         """Copies of the layers that the model's YAML lists as its backbone."""
         net: Any = self.net
-        yaml, count = net.yaml, len(net.yaml["backbone"])
-        blocks = [deepcopy(block).float() for block in list(net.model)[:count]]
-        return blocks, {"yaml": {k: yaml[k] for k in yaml if k != "yaml_file"}, "layers": count}
+        made = description.describe(net.yaml)
+        return [deepcopy(block).float() for block in list(net.model)[: made["layers"]]], made
 
     @classmethod
-    def build_backbone(cls, description: dict[str, Any]) -> list[nn.Module]:
-        """The layers of a YAML's backbone with random weights."""
-        from ultralytics.nn.tasks import DetectionModel
-
-        net: Any = DetectionModel(dict(description["yaml"]), verbose=False)
-        return list(net.model)[: int(description["layers"])]
+    def build_backbone(cls, stored: dict[str, Any]) -> list[nn.Module]:
+        """The layers of a description with random weights; one that comes from a file is not trusted."""
+        return description.build(stored)
 
     # -- profiling ----------------------------------------------------------------------------------------------
 
+    def host_size(self, size: int) -> int:
+        """Up to the stride, as the host's `check_imgsz` does it."""
+        return -(-size // self.stride) * self.stride
+
     def input_shape(self, image_size: tuple[int, int], size: int) -> tuple[int, int]:
         """The host's minimal rectangle: scaled to `size`, padded up to the stride."""
+        size = self.host_size(size)
         h, w = letterboxed(image_size, size)
         return h + (size - h) % self.stride, w + (size - w) % self.stride
 
@@ -216,7 +219,7 @@ class UltralyticsAdapter(HostAdapter[YoloBatch]):
     ) -> YoloBatch:
         from ultralytics.data.augment import LetterBox
 
-        letterbox = LetterBox(size, auto=auto, stride=self.stride)
+        letterbox = LetterBox(self.host_size(size), auto=auto, stride=self.stride)
         padded = np.stack([np.asarray(letterbox(image=np.ascontiguousarray(image))) for image in images])
         tensor = torch.from_numpy(padded).permute(0, 3, 1, 2).contiguous().float().div_(255)
         return YoloBatch(

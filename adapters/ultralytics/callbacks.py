@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 from dualres_plugin.adapters.ultralytics.results import routed
-from dualres_plugin.adapters.ultralytics.routed import RoutedYolo
+from dualres_plugin.adapters.ultralytics.routed import NO_BYPASS, RoutedYolo
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.resize import check_scale
 from dualres_plugin.hosts.registry import adapt
@@ -53,7 +54,7 @@ def attach(
             backend.model = RoutedYolo(type(adapter), backend.model, routing)
 
     yolo.add_callback("on_predict_start", put_in)
-    yolo._dualres = {"on_predict_start": put_in, **add_result_callbacks(yolo)}
+    yolo._dualres = [("on_predict_start", put_in), *add_result_callbacks(yolo)]
     # An existing predictor copied the callbacks when it was made; the next predict builds a new one.
     yolo.predictor = None
     return yolo
@@ -68,24 +69,55 @@ def detach(yolo: Any) -> Any:
     added = getattr(yolo, "_dualres", None)
     if added is None:
         return yolo
-    for event, function in added.items():
-        yolo.callbacks[event].remove(function)
+    for event, function in added:
+        if function in yolo.callbacks.get(event, []):  # `reset_callbacks` of the host took it away already
+            yolo.callbacks[event].remove(function)
     del yolo._dualres
     yolo.predictor = None
     return yolo
 
 
-def add_result_callbacks(yolo: Any) -> dict[str, Callable[[Any], None]]:
-    """Put the route on every `Results` that a `YOLO` gives from now on.
+def add_result_callbacks(yolo: Any) -> list[tuple[str, Callable[[Any], None]]]:
+    """Put the route on every `Results` that a `YOLO` gives from now on, and refuse what would bypass the routing.
 
     Returns:
-        Event -> the function that was added.
+        Each event with the function that was added.
     """
     # The tracker replaces the results between these two events, so both are needed.
-    events = ("on_predict_postprocess_end", "on_predict_batch_end")
-    for event in events:
-        yolo.add_callback(event, _mark_results)
-    return dict.fromkeys(events, _mark_results)
+    marks = ("on_predict_postprocess_end", "on_predict_batch_end")
+    added = [("on_predict_start", refuse_bypass), *((event, _mark_results) for event in marks)]
+    for event, function in added:
+        yolo.add_callback(event, function)
+    return added
+
+
+def refuse_bypass(runner: Any) -> None:
+    """A callback of predictors and validators that refuses what would bypass the routing.
+
+    Raises:
+        DualResError: If augmentation or features are asked for.
+    """
+    _refuse(vars(runner.args))
+
+
+def refusing(predict: Callable[..., Any]) -> Callable[..., Any]:
+    """`predict` of a routed `YOLO`: the host drops these options, with a warning, before any callback sees them.
+
+    Args:
+        predict: the host's own.
+    """
+
+    @wraps(predict)
+    def checked(*arguments: Any, **options: Any) -> Any:
+        _refuse(options)
+        return predict(*arguments, **options)
+
+    return checked
+
+
+def _refuse(options: dict[str, Any]) -> None:
+    if options.get("augment") or options.get("embed"):
+        raise DualResError(NO_BYPASS)
 
 
 def _mark_results(predictor: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +17,43 @@ def load_yolo(path: str) -> Any:
     Raises:
         DualResError: If the file is missing or is no detector.
     """
-    from ultralytics.models import YOLO
-
     if Path(path).name.startswith("yolov6") and path.endswith(".pt") and not Path(path).is_file():
         raise DualResError(
             f"'{path}' does not exist, and Ultralytics has no such download: it ships yolov6n.yaml only. Train one "
             "(examples/train_ultralytics.py yolov6n.yaml --data …, or YOLO('yolov6n.yaml').train(data=…)). "
             "Checkpoints of Meituan's YOLOv6 repository have another format."
         )
+    from ultralytics.models import YOLO
+
+    _check_there(path)
     try:
         return YOLO(path)
     except FileNotFoundError as error:
         raise DualResError(f"cannot load detector '{path}': the file does not exist ({error}).") from None
     except Exception as error:
         raise DualResError(f"cannot load '{path}' as an Ultralytics detector: {error}") from None
+
+
+def _check_there(path: str) -> None:
+    """A missing file must not send the host to the network, but for a bare name of its own downloads (yolo11n.pt)."""
+    from ultralytics.utils import SETTINGS
+    from ultralytics.utils.checks import check_yolov5u_filename
+    from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES
+
+    if not path.endswith(".pt") or Path(path).is_file():
+        return
+    name = str(check_yolov5u_filename(path, verbose=False))
+    if (Path(SETTINGS["weights_dir"]) / name).is_file():
+        return
+    missing = f"cannot load detector '{path}': the file does not exist"
+    if name not in GITHUB_ASSETS_NAMES:
+        raise DualResError(
+            f"{missing}. Give the .pt of a training, or a bare name that Ultralytics downloads, such as yolo11n.pt."
+        )
+    if os.environ.get("YOLO_OFFLINE", "").lower() in ("1", "true"):
+        raise DualResError(
+            f"{missing}, and YOLO_OFFLINE keeps Ultralytics from downloading it. Unset that, or put the file here."
+        )
 
 
 def network_of(detector: Any) -> nn.Module:

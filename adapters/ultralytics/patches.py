@@ -64,3 +64,20 @@ def quiet() -> Iterator[None]:
         yield
     finally:
         LOGGER.setLevel(level)
+
+
+@contextmanager
+def default_activation(activation: nn.Module | None) -> Iterator[None]:
+    """Within the block, what the host's convolutions are built with; None is the host's default.
+
+    The host's parser does the same with a YAML's `activation`, which it evaluates as Python.
+    """
+    from ultralytics.nn.modules import Conv
+
+    kind: Any = Conv
+    before = kind.default_act
+    kind.default_act = activation or before
+    try:
+        yield
+    finally:
+        kind.default_act = before

@@ -11,6 +11,8 @@ from dualres_plugin.common.errors import DualResError
 from dualres_plugin.hosts.contract import HostAdapter
 from dualres_plugin.hosts.routing import Routing, detector_attribute
 
+NO_BYPASS = "augment and embed are not available on a routed detector: use the plain YOLO for them."
+
 
 class RoutedYolo(nn.Module):
     """The network that stands in for `YOLO.model`: routes, runs each resolution, merges.
@@ -51,7 +53,7 @@ class RoutedYolo(nn.Module):
             DualResError: If augmentation or features are asked for.
         """
         if augment or embed:
-            raise DualResError("augment and embed are not available on a routed detector: use the plain YOLO for them.")
+            raise DualResError(NO_BYPASS)
         adapter = self.adapter_class(self.detector, self.low_detector)
         raw, _decision = self.routing.run(adapter, YoloBatch(images, (int(images.shape[2]), int(images.shape[3]))))
         return raw

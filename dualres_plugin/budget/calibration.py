@@ -28,6 +28,22 @@ def check_rate(target_high_rate: float) -> float:
     return float(target_high_rate)
 
 
+def check_threshold(threshold: float) -> float:
+    """A score that divides high from low, as a float; the infinities are the exact ends.
+
+    Args:
+        threshold: what the user gave.
+
+    Raises:
+        DualResError: If it is no number, with which nothing would ever go high.
+    """
+    if not isinstance(threshold, (int, float)) or threshold != threshold:
+        raise DualResError(
+            f"threshold={threshold!r} is not a number: give a score, or inf for all low, -inf for all high."
+        )
+    return float(threshold)
+
+
 def score_quantiles(scores: Sequence[float] | np.ndarray) -> list[float]:
     """The calibration that some images' scores give.
 

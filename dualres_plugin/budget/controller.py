@@ -8,6 +8,7 @@ shift that rate a little, so that the long-run share is exact whatever happens.
 from __future__ import annotations
 
 import logging
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -73,14 +74,18 @@ class BudgetController:
         band: how far the calibrated threshold's own rate may leave the target before a warning.
 
     Raises:
-        DualResError: If the rate is outside [0, 1] or there is no calibration.
+        DualResError: If the rate is outside [0, 1], the window or the band cannot be, or there is no calibration.
     """
 
     def __init__(self, target_high_rate: float, quantiles: Sequence[float], window: int = 32, band: float = 0.15):
         if not len(quantiles):
             raise DualResError("the budget controller starts from a calibrated router: fit it, or run `dualres swap`.")
+        if not isinstance(window, int) or not 1 <= window <= 1_000_000:
+            raise DualResError(f"window={window!r}: the budget controller needs at least 1 recent score, at most 1e6.")
+        if not 0 < band <= 1:
+            raise DualResError(f"band={band!r} must be above 0, at most 1: it is a difference of shares.")
         self.target = calibration.check_rate(target_high_rate)
-        self.window = int(window)
+        self.window = window
         self.band = float(band)
         self._calibrated = calibration.threshold_for(self.target, quantiles)
         # Scores as the calibration has them, evenly spread; real ones push them out.
@@ -135,7 +140,12 @@ class BudgetController:
 
         Returns:
             True where the image goes high.
+
+        Raises:
+            DualResError: If the score is NaN, which would stay in the window.
         """
+        if math.isnan(score):
+            raise DualResError("the router's score is NaN: the photo or the router holds values that are no numbers.")
         high = score > self.threshold
         self._scores.append(float(score))
         self._routes.append(high)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 
-from dualres_plugin.common.errors import DualResError
+from dualres_plugin.budget.calibration import check_threshold
+from dualres_plugin.common.errors import DualResError, check_number
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,7 @@ class Budget:
         gmacs, ms: mean compute or time per image.
 
     Raises:
-        DualResError: If more than one is given.
+        DualResError: If more than one is given, or a number is out of range.
     """
 
     target_high_rate: float | None = None
@@ -29,6 +31,11 @@ class Budget:
         given = [f.name for f in fields(self) if getattr(self, f.name) is not None]
         if len(given) > 1:
             raise DualResError(f"give only one of the budgets, not {' and '.join(given)}.")
+        check_number("target_high_rate", self.target_high_rate, 0, 1)
+        if self.threshold is not None:
+            check_threshold(self.threshold)
+        check_number("gmacs", self.gmacs, above=0)
+        check_number("ms", self.ms, above=0)
 
 
 def rate_for_budget(budget: float, router: float, low: float, high: float, unit: str = "GMACs") -> float:
@@ -43,8 +50,10 @@ def rate_for_budget(budget: float, router: float, low: float, high: float, unit:
         β in [0, 1]; 1 where the budget is more than all-high needs.
 
     Raises:
-        DualResError: If even all-low exceeds the budget, or high costs no more than low.
+        DualResError: If even all-low exceeds the budget, high costs no more than low, or a cost is not finite.
     """
+    if not all(math.isfinite(cost) for cost in (budget, router, low, high)):
+        raise DualResError(f"costs must be finite {unit}: budget {budget}, router {router}, low {low}, high {high}.")
     if high <= low:
         raise DualResError(f"high costs {high:g} {unit} and low {low:g}: routing can save nothing.")
     if budget < router + low:

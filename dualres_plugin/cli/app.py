@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Callable
 
 import typer
 
 from dualres_plugin.cli import deploy, detect, learn, published
-from dualres_plugin.common.errors import one_message
+from dualres_plugin.cli.ending import one_ending
 
 app = typer.Typer(
     name="dualres",
@@ -23,10 +22,14 @@ app = typer.Typer(
 
 
 @app.callback()
-def options(quiet: bool = typer.Option(False, "--quiet", "-q", help="Warnings only.")) -> None:
+def options(
+    quiet: bool = typer.Option(False, "--quiet", "-q", help="Warnings only."),
+    debug: bool = typer.Option(False, "--debug", help="Say more, and show the traceback of an error."),
+) -> None:
     """What every command takes."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)
-    logging.getLogger("dualres").setLevel(logging.WARNING if quiet else logging.INFO)
+    level = logging.DEBUG if debug else logging.WARNING if quiet else logging.INFO
+    logging.getLogger("dualres").setLevel(level)
 
 
 learn.register(app)
@@ -36,14 +39,10 @@ published.register(app)
 
 
 def main(command: Callable[[], object] = app) -> None:
-    """Run the command line; bad input prints one message and exits with status 2.
+    """Run the command line; whatever goes wrong ends in one line and a status (`ending.one_ending`).
 
     Args:
         command: what runs; tests give another.
     """
-    try:
-        with one_message("dualres"):
-            command()
-    except KeyboardInterrupt:
-        print("dualres: stopped; run the same command again to resume a profile.", file=sys.stderr)
-        sys.exit(130)
+    with one_ending():
+        command()

@@ -8,13 +8,13 @@ from typing import Annotated
 
 import typer
 
-from dualres_plugin.cli.options import Detector, High, Low, Rate, Threshold, sizes
+from dualres_plugin.cli.options import Detector, High, Low, Rate, Threshold, alone, sizes, within
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file to the command line."""
     app.command("export")(export)
-    app.command("bench")(bench)
+    app.command("bench")(alone(bench))
     app.command("layout")(layout)
 
 
@@ -33,7 +33,9 @@ def export(
     threshold: Threshold = None,
     nms: Annotated[bool, typer.Option("--nms", help="Put the host's NMS into the graph.")] = False,
     images: Photos = None,
-    photos: Annotated[int, typer.Option(help="Photos to check the file with, both routes; 0: no check.")] = 8,
+    photos: Annotated[
+        int, typer.Option(help="Photos to check the file with, both routes; 0: no check.", callback=within(0))
+    ] = 8,
 ) -> None:
     """Write detector, router and threshold as ONNX, checked against PyTorch on real photos.
 
@@ -44,14 +46,15 @@ def export(
     dualres export yolo11n.pt --router runs/router --images photos/ --out yolo11n_dualres.onnx
     dualres export yolo11n.pt --router runs/router --form pair --out runs/pair
     """
-    from dualres_plugin.common.errors import DualResError
+    from dualres_plugin.common.errors import DualResError, at_hand
     from dualres_plugin.export.build import export_model
     from dualres_plugin.hosts.registry import load_detector
     from dualres_plugin.router.network import ResolutionRouter
 
     if threshold is not None and target_high_rate is not None:
         raise DualResError("give only one of --target-high-rate and --threshold.")
-    adapter = load_detector(detector)
+    with at_hand(detector):
+        adapter = load_detector(detector)
     net = ResolutionRouter.from_pretrained(router)
     if threshold is None:
         threshold = net.threshold_for(0.5 if target_high_rate is None else target_high_rate)
@@ -72,14 +75,16 @@ def bench(
     router: Router,
     out: Annotated[Path, typer.Option(help="Folder for table.txt, times.csv, bench.png and the exported models.")],
     images: Photos = None,
-    count: Annotated[int, typer.Option(help="Photos to run.")] = 128,
+    count: Annotated[int, typer.Option(help="Photos to run.", callback=within(1))] = 128,
     high: High = None,
     low: Low = None,
     forms: Annotated[str, typer.Option(help="Forms to measure, comma separated.")] = "cond,resize,branches,pair",
-    threads: Annotated[int, typer.Option(help="Threads of every runtime.")] = 2,
-    rounds: Annotated[int, typer.Option(help="Passes over the photos.")] = 1,
+    threads: Annotated[int, typer.Option(help="Threads of every runtime.", callback=within(1))] = 2,
+    rounds: Annotated[int, typer.Option(help="Passes over the photos.", callback=within(1))] = 1,
     memory: Annotated[bool, typer.Option(help="Measure resident memory, each model in its own process.")] = True,
-    check: Annotated[int, typer.Option(help="Photos to check every export with, against PyTorch, both routes.")] = 2,
+    check: Annotated[
+        int, typer.Option(help="Photos to check every export with, against PyTorch, both routes.", callback=within(0))
+    ] = 2,
 ) -> None:
     """Time every form against the plain detector, in one interleaved run, with the router's cost in it.
 
@@ -89,11 +94,13 @@ def bench(
     """
     # Read when torch is loaded: its idle threads must not spin while another case is timed.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    from dualres_plugin.common.errors import at_hand
     from dualres_plugin.export.bench.run import BenchSettings, run_bench
     from dualres_plugin.hosts.registry import load_detector
     from dualres_plugin.router.network import ResolutionRouter
 
-    adapter = load_detector(detector)
+    with at_hand(detector):
+        adapter = load_detector(detector)
     size, scale = sizes(adapter, low, high)
     settings = BenchSettings(
         high=size, scale=scale, forms=tuple(forms.split(",")), images=images,

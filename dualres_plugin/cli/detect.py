@@ -8,7 +8,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dualres_plugin.cli.options import Detector, Device, High, Low, Rate, Seed, Threshold, on_device, sizes
+from dualres_plugin.cli.options import (
+    Detector,
+    Device,
+    High,
+    Low,
+    Rate,
+    Seed,
+    Threshold,
+    alone,
+    on_device,
+    sizes,
+    stamp,
+    within,
+)
 
 if TYPE_CHECKING:
     from dualres_plugin.budget.cost import Budget
@@ -19,7 +32,7 @@ if TYPE_CHECKING:
 def register(app: typer.Typer) -> None:
     """Add the commands of this file to the command line."""
     app.command("predict")(predict)
-    app.command("demo")(demo)
+    app.command("demo")(alone(demo))
 
 
 def predict(
@@ -32,14 +45,22 @@ def predict(
     hold: Annotated[
         bool, typer.Option("--hold", help="Hold the target rate when the content drifts (streams, videos).")
     ] = False,
-    gmacs: Annotated[float | None, typer.Option(help="Mean compute per image to spend, in GMACs.")] = None,
+    gmacs: Annotated[
+        float | None, typer.Option(help="Mean compute per image to spend, in GMACs.", callback=within(above=0))
+    ] = None,
     ms: Annotated[
-        float | None, typer.Option(help="Mean milliseconds per image to spend; times are measured on the first images.")
+        float | None,
+        typer.Option(
+            help="Mean milliseconds per image to spend; times are measured on the first images.",
+            callback=within(above=0),
+        ),
     ] = None,
     high: High = None,
     low: Low = None,
-    conf: Annotated[float, typer.Option(help="Draw and list detections above this score.")] = 0.25,
-    batch: Annotated[int | None, typer.Option(help="Images per pass (default 1).")] = None,
+    conf: Annotated[
+        float, typer.Option(help="Draw and list detections above this score.", callback=within(0, 1))
+    ] = 0.25,
+    batch: Annotated[int | None, typer.Option(help="Images per pass (default 1).", callback=within(1))] = None,
     save: Annotated[bool, typer.Option(help="Save drawn images or video.")] = True,
     show_routes: Annotated[
         bool, typer.Option("--show-routes", help="Write contact_sheet.jpg: thumbnails with routes, sorted by score.")
@@ -58,6 +79,8 @@ def predict(
 ) -> None:
     """Detect with routing: draws the images, writes COCO JSON, prints each route and the share that went high.
 
+    Whatever stops it, what was done is written, and the same command goes on from there; a video begins anew.
+
     \b
     Examples:
     dualres predict yolo11n.pt photos/ --router runs/router --out runs/predict
@@ -67,9 +90,13 @@ def predict(
     dualres predict yolo11n_dualres.onnx photos/ --out runs/predict
     """
     from dualres_plugin.budget.cost import Budget
+    from dualres_plugin.common.files.lock import locked
     from dualres_plugin.predict.exported import is_exported
     from dualres_plugin.predict.saving import Outputs, save_predictions
 
+    if out.is_dir():
+        with locked(out):  # whoever writes there now is told of before the detector is loaded
+            pass
     outputs = Outputs(conf, save, show_routes, save_txt or save_conf, save_conf, ids)
     setup = _Setup(router, low, high, batch, device)
     made: ExportedPredictor | Predictor
@@ -78,7 +105,11 @@ def predict(
         made = _exported(detector, target_high_rate, threshold, hold, conf)
     else:
         made = _routed(detector, source, Budget(target_high_rate, threshold, gmacs, ms), hold, setup)
-    typer.echo(str(save_predictions(made, source, out, outputs)))
+    settings = {
+        "detector": stamp(detector), "router": stamp(router), "target_high_rate": target_high_rate,
+        "threshold": threshold, "gmacs": gmacs, "ms": ms, "hold": hold, "high": high, "low": low,
+    }  # fmt: skip
+    typer.echo(str(save_predictions(made, source, out, outputs, settings)))
 
 
 @dataclass(frozen=True)
@@ -107,13 +138,15 @@ class _Setup:
 
 def _routed(detector: str, source: str, budget: Budget, hold: bool, setup: _Setup) -> Predictor:
     """A detector with its router in PyTorch."""
+    from dualres_plugin.common.errors import at_hand
     from dualres_plugin.hosts.registry import load_detector
     from dualres_plugin.predict.operating_point import choose_gate
     from dualres_plugin.predict.predictor import Predictor
     from dualres_plugin.router.network import ResolutionRouter, load_default_router
 
     _check_hold(hold, budget.threshold, "--target-high-rate, --gmacs or --ms")
-    adapter = on_device(load_detector(detector), setup.device)
+    with at_hand(detector):
+        adapter = on_device(load_detector(detector), setup.device)
     size, scale = sizes(adapter, setup.low, setup.high)
     router = ResolutionRouter.from_pretrained(setup.router) if setup.router else load_default_router()
     gate = choose_gate(router, adapter, size, scale, source, budget, hold)
@@ -122,13 +155,16 @@ def _routed(detector: str, source: str, budget: Budget, hold: bool, setup: _Setu
 
 def _exported(model: str, rate: float | None, threshold: float | None, hold: bool, conf: float) -> ExportedPredictor:
     """An exported file or pair in onnxruntime."""
+    from dualres_plugin.common.errors import at_hand
     from dualres_plugin.predict.exported import ExportedPredictor
     from dualres_plugin.runtime.session import DualResSession
 
     _check_hold(hold, threshold, "--target-high-rate")
     if hold and rate is None:
         rate = 0.5
-    return ExportedPredictor(DualResSession(model, threshold=threshold, target_high_rate=rate, hold_rate=hold), conf)
+    with at_hand(model):
+        session = DualResSession(model, threshold=threshold, target_high_rate=rate, hold_rate=hold)
+    return ExportedPredictor(session, conf)
 
 
 def _check_hold(hold: bool, threshold: float | None, instead: str) -> None:
@@ -141,7 +177,9 @@ def _check_hold(hold: bool, threshold: float | None, instead: str) -> None:
 
 def demo(
     out: Annotated[Path, typer.Option(help="Where everything goes.")] = Path("runs/demo"),
-    images: Annotated[int, typer.Option(help="Scenes to learn from; a third as many again are evaluated on.")] = 240,
+    images: Annotated[
+        int, typer.Option(help="Scenes to learn from; a third as many again are evaluated on.", callback=within(1))
+    ] = 240,
     seed: Seed = 0,
 ) -> None:
     """The whole job in minutes, offline: profile, train, evaluate and draw, on generated scenes.

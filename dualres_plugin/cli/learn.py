@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dualres_plugin.cli.options import Detector, Device, High, Low, Seed, on_device, short_name, sizes
+from dualres_plugin.cli.options import (
+    MOST_SEED,
+    Detector,
+    Device,
+    High,
+    Low,
+    Seed,
+    alone,
+    on_device,
+    short_name,
+    sizes,
+    within,
+)
 
 if TYPE_CHECKING:
     from dualres_plugin.profile.table import Profile
@@ -18,8 +30,8 @@ if TYPE_CHECKING:
 def register(app: typer.Typer) -> None:
     """Add the commands of this file to the command line."""
     app.command("profile")(profile)
-    app.command("train")(train)
-    app.command("evaluate")(evaluate)
+    app.command("train")(alone(train))
+    app.command("evaluate")(alone(evaluate))
     app.command("swap")(swap)
 
 
@@ -32,13 +44,20 @@ def profile(
     images: Annotated[Path | None, typer.Option(help="Image folder (not needed with a data.yaml).")] = None,
     high: High = None,
     low: Low = None,
-    views: Annotated[int, typer.Option(help="Views per image: 1 the image alone, more adds crops and mosaics.")] = 1,
+    views: Annotated[
+        int, typer.Option(help="Views per image: 1 the image alone, more adds crops and mosaics.", callback=within(1))
+    ] = 1,
     split: Annotated[str, typer.Option(help="Split of a data.yaml.")] = "train",
-    batch: Annotated[int, typer.Option(help="Images per pass.")] = 8,
-    workers: Annotated[int, typer.Option(help="Threads that read images ahead.")] = 1,
-    thumbnail: Annotated[int, typer.Option(help="Side of the stored thumbnails: the router's largest input.")] = 160,
+    batch: Annotated[int, typer.Option(help="Images per pass.", callback=within(1))] = 8,
+    workers: Annotated[int, typer.Option(help="Threads that read images ahead.", callback=within(1))] = 1,
+    thumbnail: Annotated[
+        int, typer.Option(help="Side of the stored thumbnails: the router's largest input.", callback=within(1))
+    ] = 160,
     seed: Seed = 0,
     device: Device = "cpu",
+    allow_outside: Annotated[
+        bool, typer.Option("--allow-outside", help="File names of the annotations may lead out of --images.")
+    ] = False,
 ) -> None:
     """Run the detector once at both sizes over a data set and store what routing needs.
 
@@ -58,7 +77,7 @@ def profile(
 
     if low and high and low >= high:
         raise DualResError(f"--low {low} must be smaller than --high {high}.")
-    dataset = load_dataset(data, images, split)
+    dataset = load_dataset(data, images, split, allow_outside)
     adapter = on_device(load_detector(detector), device)
     size, scale = sizes(adapter, low, high)
     settings = ProfileSettings(size, scale, views, batch, seed, thumbnail)
@@ -84,10 +103,10 @@ def train(
         ),
     ] = None,
     weights: Annotated[Path | None, typer.Option(help="Local file with backbone weights.")] = None,
-    input_size: Annotated[int | None, typer.Option(help="Thumbnail side in pixels.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the profile.")] = None,
-    batch: Annotated[int | None, typer.Option(help="Thumbnails per step.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of everything random.")] = None,
+    input_size: Annotated[int | None, typer.Option(help="Thumbnail side in pixels.", callback=within(1))] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the profile.", callback=within(1))] = None,
+    batch: Annotated[int | None, typer.Option(help="Thumbnails per step.", callback=within(1))] = None,
+    seed: Annotated[int | None, typer.Option(help="Of everything random.", callback=within(0, MOST_SEED))] = None,
     tensorboard: Annotated[
         Path | None, typer.Option(help="Folder for TensorBoard: loss, rank correlation and the like.")
     ] = None,
@@ -104,7 +123,6 @@ def train(
     dualres train runs/yolo runs/frcnn --gain agreement --out runs/universal
     dualres train runs/train --config configs/paper.yaml --tensorboard runs/tb --out runs/paper
     """
-    from dualres_plugin.common.files.atomic import make_dir
     from dualres_plugin.profile.table import Profile
     from dualres_plugin.train.config import TrainConfig
     from dualres_plugin.train.log import tensorboard_log
@@ -120,7 +138,6 @@ def train(
         batch=batch,
         seed=seed,
     )
-    make_dir(out)  # an unwritable folder is found now, not after the training
     with tensorboard_log(tensorboard, settings) if tensorboard else nullcontext() as log:
         router = train_router([Profile.load(p) for p in profiles], settings, log=log)
     router.save(out)
@@ -140,12 +157,14 @@ def evaluate(
         list[Path] | None,
         typer.Option(help="Profile of the same images at other sizes: adds what one fixed size gives. Repeatable."),
     ] = None,
-    target_high_rate: Annotated[float, typer.Option(help="Share at high, 0 to 1, of the operating point.")] = 0.5,
+    target_high_rate: Annotated[
+        float, typer.Option(help="Share at high, 0 to 1, of the operating point.", callback=within(0, 1))
+    ] = 0.5,
     detector: Annotated[
         str | None, typer.Option(help="Measure milliseconds with this detector and show them in the report.")
     ] = None,
-    bootstrap: Annotated[int, typer.Option(help="Resamples for the 95 % interval.")] = 200,
-    permutations: Annotated[int, typer.Option(help="Random orders for the random baseline.")] = 20,
+    bootstrap: Annotated[int, typer.Option(help="Resamples for the 95 % interval.", callback=within(0))] = 200,
+    permutations: Annotated[int, typer.Option(help="Random orders for the random baseline.", callback=within(1))] = 20,
     seed: Seed = 0,
 ) -> None:
     """Curve, AUC-Policy with interval, baselines and a report to look at.
@@ -155,16 +174,13 @@ def evaluate(
     dualres evaluate runs/val runs/router --out runs/report
     dualres evaluate runs/val runs/router --sizes runs/val-512 --detector yolo11n.pt --out runs/report
     """
-    from dualres_plugin.budget.calibration import check_rate
-    from dualres_plugin.common.files.atomic import make_dir
+    from dualres_plugin.common.files.paths import shareable
     from dualres_plugin.evaluate.evaluation import evaluate as run
     from dualres_plugin.evaluate.evaluation import summary
     from dualres_plugin.evaluate.report.write import write_evaluation
     from dualres_plugin.profile.table import Profile
     from dualres_plugin.router.network import ResolutionRouter
 
-    check_rate(target_high_rate)
-    make_dir(out)
     loaded, net = Profile.load(profile), ResolutionRouter.from_pretrained(router)
     others = [Profile.load(p) for p in sizes or []]
     timings = _timings(detector, net, loaded) if detector else None
@@ -178,7 +194,10 @@ def evaluate(
         progress=True,
         other_sizes=others,
     )
-    command = f"dualres evaluate {profile} {router} --target-high-rate {target_high_rate:g} --out {out} --seed {seed}"
+    shown = [shareable(path) for path in (profile, router, out)]  # the report is shared: no path of this machine
+    command = (
+        f"dualres evaluate {shown[0]} {shown[1]} --target-high-rate {target_high_rate:g} --out {shown[2]} --seed {seed}"
+    )
     title = f"{loaded.meta['detector']} on {loaded.meta['dataset']}"
     described = _described(command, net, loaded, seed)
     write_evaluation(out, result, loaded, title=title, run=described, timings=timings)
@@ -197,13 +216,26 @@ def _described(command: str, router: ResolutionRouter, profile: Profile, seed: i
 
 
 def _timings(detector: str, router: ResolutionRouter, profile: Profile, images: int = 16) -> dict[str, float]:
-    """Milliseconds of router and passes on the first photos of a profile."""
+    """Milliseconds of router and passes on the first photos of a profile.
+
+    Raises:
+        DualResError: If it is another detector than that of the profile: the times would not be those of its AP.
+    """
+    from dualres_plugin.common.errors import DualResError
     from dualres_plugin.common.images import read_image
     from dualres_plugin.hosts.registry import load_detector
     from dualres_plugin.predict.operating_point import measure_ms
+    from dualres_plugin.profile.build import fingerprint
 
     paths = [profile.table.column("path")[int(row)].as_py() for row in profile.originals[:images]]
-    adapter = load_detector(detector).for_inference()
+    adapter = load_detector(detector)
+    if profile.meta.get("detector_fingerprint") not in ("", None, fingerprint(adapter)):
+        raise DualResError(
+            f"--detector {short_name(detector)} has other weights than the detector of profile '{profile.path}' "
+            f"({profile.meta['detector']}), so its times do not belong to these numbers: give that one, or leave the "
+            "option out."
+        )
+    adapter = adapter.for_inference()
     return measure_ms(adapter, router, [read_image(p) for p in paths], int(profile.meta["high"]), profile.scale)
 
 
@@ -222,7 +254,7 @@ def swap(
     Example:
     dualres swap runs/router --detector ultralytics:yolo11s.pt --images calib/ --out runs/router-s
     """
-    from dualres_plugin.common.files.atomic import make_dir
+    from dualres_plugin.common.files.lock import locked
     from dualres_plugin.hosts.registry import load_detector
     from dualres_plugin.router.network import ResolutionRouter
     from dualres_plugin.router.recalibrate import recalibrate
@@ -230,9 +262,9 @@ def swap(
     adapter = on_device(load_detector(detector), device)
     size, scale = sizes(adapter, low, high)
     net = ResolutionRouter.from_pretrained(router)
-    make_dir(out)  # an unwritable folder is found now, not after the calibration
-    count, cost = recalibrate(net, adapter, images, size, scale, short_name(detector))
-    net.save(out)
+    with locked(out):  # an unwritable folder is found now, not after the calibration
+        count, cost = recalibrate(net, adapter, images, size, scale, short_name(detector))
+        net.save(out)
     typer.echo(
         f"router in {out}, calibrated on {count} images for {short_name(detector)}: "
         f"low {cost['low_gmacs']:.2f}, high {cost['high_gmacs']:.2f} GMACs, router {net.gmacs():.3f}"

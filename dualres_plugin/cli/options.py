@@ -6,6 +6,8 @@ those of others; what they do is in short ones beside them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,20 +16,69 @@ import typer
 if TYPE_CHECKING:
     from dualres_plugin.hosts.contract import HostAdapter
 
+MOST_SEED = 2**32 - 1  # of NumPy's older generators
+MOST_SIZE = 2**15  # pixels: more is a slip of the finger, and no machine's memory
+
+
+def within(least: float | None = None, most: float | None = None, above: float | None = None) -> Callable[..., Any]:
+    """What an option of a number calls: it refuses what is not finite or out of range.
+
+    Args:
+        least, most, above: as of `errors.check_number`.
+
+    Returns:
+        A callback as Typer takes it.
+    """
+
+    def check(param: typer.CallbackParam, value: Any) -> Any:
+        from dualres_plugin.common.errors import check_number
+
+        check_number(max(param.opts, key=len), value, least, most, above)
+        return value
+
+    return check
+
+
 Detector = Annotated[
     str,
     typer.Argument(
         metavar="DETECTOR",
         help="HOST:NAME[,key=value]: ultralytics:yolo11n.pt, torchvision:NAME,weights=FILE,num_classes=N, "
-        "mmdet:config.py,weights.pth, effdet:NAME,checkpoint=FILE. A bare .pt is Ultralytics.",
+        "mmdet:config.py,weights.pth, effdet:NAME,checkpoint=FILE. A bare .pt is Ultralytics. A .pt of Ultralytics and "
+        "a config of mmdet can run code: load only those you trust.",
     ),
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps …")]
-High = Annotated[int | None, typer.Option(help="High size in pixels; the detector's own by default.")]
-Low = Annotated[int | None, typer.Option(help="Low size in pixels; half of high by default, or that of a pair.")]
-Rate = Annotated[float | None, typer.Option(help="Wanted share at high, 0 to 1 (default 0.5).")]
-Threshold = Annotated[float | None, typer.Option(help="Score above which an image goes high.")]
-Seed = Annotated[int, typer.Option(help="Of everything random; the same seed gives the same result.")]
+High = Annotated[
+    int | None, typer.Option(help="High size in pixels; the detector's own by default.", callback=within(1, MOST_SIZE))
+]
+Low = Annotated[
+    int | None,
+    typer.Option(help="Low size in pixels; half of high by default, or that of a pair.", callback=within(1, MOST_SIZE)),
+]
+Rate = Annotated[float | None, typer.Option(help="Wanted share at high, 0 to 1 (default 0.5).", callback=within(0, 1))]
+Threshold = Annotated[float | None, typer.Option(help="Score above which an image goes high.", callback=within())]
+Seed = Annotated[
+    int,
+    typer.Option(help="Of everything random; the same seed gives the same result.", callback=within(0, MOST_SEED)),
+]
+
+
+def alone(command: Callable[..., None]) -> Callable[..., None]:
+    """A command that holds its `--out` while it runs: two at once would mix their results.
+
+    Args:
+        command: has an argument `out`, a folder, which is made, and found unwritable, before the work begins.
+    """
+
+    @wraps(command)
+    def held(**arguments: Any) -> None:
+        from dualres_plugin.common.files.lock import locked
+
+        with locked(arguments["out"]):
+            command(**arguments)
+
+    return held
 
 
 def sizes(adapter: HostAdapter[Any], low: int | None, high: int | None) -> tuple[int, float]:
@@ -67,6 +118,23 @@ def on_device(adapter: HostAdapter[Any], device: str) -> HostAdapter[Any]:
         return adapter.to(device)
     except (RuntimeError, AssertionError, ValueError) as error:
         raise DualResError(f"device '{device}' is not available: {error}") from None
+
+
+def stamp(files: str | None) -> str | None:
+    """A detector or router as it is now: what is made with it goes on only as long as none of its files changes.
+
+    Args:
+        files: HOST:NAME[,key=value], a file, or the folder of a router.
+
+    Returns:
+        The text, with size and time of each file that it names.
+    """
+    if files is None:
+        return None
+    parts = [part.rpartition("=")[2] for part in files.split(",")]
+    paths = [Path(p) for part in parts for p in (part, part.partition(":")[2]) if p and Path(p).exists()]
+    inside = [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
+    return " ".join([files, *(f"{f.name}:{f.stat().st_size}:{f.stat().st_mtime_ns}" for f in inside)])
 
 
 def short_name(detector: str) -> str:

@@ -7,15 +7,37 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, with_config
 
 from dualres_plugin.common.errors import DualResError
+from dualres_plugin.common.files.schema import GATE, Int, Number, PlainDict, Quantiles, checked, shown
 
 FORMAT_VERSION = 1
 KEY = "dualres"  # of ONNX's metadata_props
 FORMS = ("cond", "resize", "branches", "pair")
+CARD_MB = 4.0  # a data set of thousands of classes has long names
 
 
+def _base_name(name: str) -> str:
+    if name in ("", ".", "..") or any(c in name for c in "/\\:\0"):
+        raise ValueError("must be the name of a file in the same folder")
+    return name
+
+
+def _no_nan(value: float) -> float:
+    if value != value:
+        raise ValueError("must be a number; infinities are the exact ends")
+    return value
+
+
+Side = Annotated[Int, Field(ge=1, le=65_536)]
+Share = Annotated[Number, Field(ge=0, le=1)]
+FileName = Annotated[str, Field(max_length=255), AfterValidator(_base_name)]
+
+
+@with_config(GATE)
 @dataclass(frozen=True)
 class Preprocess:
     """From a photo to the graph's `images`, as the host does it.
@@ -30,15 +52,16 @@ class Preprocess:
         gain: the factor back: "axis" (one for each side, of the rounded sizes) or "frame" (one, of the whole frame).
     """
 
-    kind: str = "letterbox"
+    kind: Literal["letterbox", "original"] = "letterbox"
     centre: bool = True
-    fill: tuple[float, float, float] = (114 / 255, 114 / 255, 114 / 255)
-    multiple: int = 0
-    resample: str = "cv2"
-    rounding: str = "even"
-    gain: str = "axis"
+    fill: tuple[Share, Share, Share] = (114 / 255, 114 / 255, 114 / 255)
+    multiple: Annotated[Int, Field(ge=0, le=4096)] = 0
+    resample: Literal["cv2", "pil"] = "cv2"
+    rounding: Literal["even", "up", "down"] = "even"
+    gain: Literal["axis", "frame"] = "axis"
 
 
+@with_config(GATE)
 @dataclass(frozen=True)
 class Postprocess:
     """From the graph's `detections` to boxes.
@@ -49,7 +72,7 @@ class Postprocess:
         nms: whether overlaps are still to be removed.
         conf: default score threshold.
         iou: overlap above which the weaker of two boxes of a class goes.
-        max_det: detections per image.
+        max_det: detections per image; a host without a limit writes the largest 32-bit number.
         multi_label: an anchor may give a box for each class above `conf`; else for its best class only.
         offset: distance that NMS puts between the classes, in pixels; 0 is the largest coordinate + 1.
         clip: boxes end at the edge of the "photo" (after NMS), of the "content" or the "frame" (before), or "none".
@@ -58,20 +81,21 @@ class Postprocess:
         drop_empty: boxes without width or height do not go into it.
     """
 
-    layout: str = "anchors"
-    boxes: str = "xywh"
+    layout: Literal["anchors", "rows"] = "anchors"
+    boxes: Literal["xywh", "xyxy"] = "xywh"
     nms: bool = True
-    conf: float = 0.25
-    iou: float = 0.7
-    max_det: int = 300
+    conf: Share = 0.25
+    iou: Share = 0.7
+    max_det: Annotated[Int, Field(ge=1, le=2**31 - 1)] = 300
     multi_label: bool = False
-    offset: float = 7680.0
-    clip: str = "photo"
-    candidates: int = 30000
-    floor: float = 0.0
+    offset: Annotated[Number, Field(ge=0)] = 7680.0
+    clip: Literal["photo", "content", "frame", "none"] = "photo"
+    candidates: Annotated[Int, Field(ge=1, le=100_000_000)] = 30000
+    floor: Share = 0.0
     drop_empty: bool = False
 
 
+@with_config(GATE)
 @dataclass(frozen=True)
 class Card:
     """The metadata of an exported model.
@@ -89,24 +113,26 @@ class Card:
         names: label -> class name.
         version: of dualres-plugin.
         files: of a pair: "router", "high", "low" -> file name beside the manifest.
+        checksums: of a pair: file name -> SHA-256; empty in pairs of older versions.
         parity: what the check at export found.
     """
 
-    form: str
-    host: str
-    high: int
-    scale: float
-    stride: int
-    threshold: float
-    version: str
+    form: Annotated[str, Field(pattern=f"^({'|'.join(FORMS)})$")]
+    host: Annotated[str, Field(max_length=100)]
+    high: Side
+    scale: Annotated[Number, Field(gt=0, lt=1)]
+    stride: Annotated[Int, Field(ge=1, le=4096)]
+    threshold: Annotated[float, Field(allow_inf_nan=True), AfterValidator(_no_nan)]
+    version: Annotated[str, Field(max_length=100)]
     preprocess: Preprocess
     postprocess: Postprocess
-    static: tuple[int, int] | None = None
-    low: tuple[int, int] | None = None
-    quantiles: list[float] = field(default_factory=list)
+    static: tuple[Side, Side] | None = None
+    low: tuple[Side, Side] | None = None
+    quantiles: Quantiles = field(default_factory=list)
     names: dict[int, str] = field(default_factory=dict)
-    files: dict[str, str] = field(default_factory=dict)
-    parity: dict[str, float] = field(default_factory=dict)
+    files: dict[str, FileName] = field(default_factory=dict)
+    checksums: dict[FileName, str] = field(default_factory=dict)
+    parity: PlainDict = field(default_factory=dict)
 
     def to_json(self) -> str:
         """JSON text; an infinite threshold becomes the string that Python's `float` reads."""
@@ -124,33 +150,23 @@ class Card:
         Raises:
             DualResError: If it is damaged, or of another version.
         """
+        if len(text) > CARD_MB * 1e6:
+            raise DualResError(f"the metadata of '{where}' has {len(text) / 1e6:.0f} MB, more than {CARD_MB:g}.")
         try:
             values: Any = json.loads(text)
             known = isinstance(values, dict) and values.pop("kind", None) == "dualres-model"
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DualResError(f"the metadata of '{where}' is damaged ({error}). Export the model again.") from None
         if not known:
             raise DualResError(f"'{where}' does not describe a DualRes model. Make one with: dualres export")
         version = values.pop("format_version", None)
         if version != FORMAT_VERSION:
             raise DualResError(
-                f"'{where}' has format version {version!r}, this dualres-plugin reads version {FORMAT_VERSION}. "
+                f"'{where}' has format version {shown(version)}, this dualres-plugin reads version {FORMAT_VERSION}. "
                 "Update the package, or export the model again."
             )
-        try:
-            pre, post = values.pop("preprocess"), values.pop("postprocess")
-            return cls(
-                preprocess=Preprocess(**{**pre, "fill": tuple(pre["fill"])}),
-                postprocess=Postprocess(**post),
-                threshold=float(values.pop("threshold")),
-                names={int(k): str(v) for k, v in values.pop("names").items()},
-                static=_pair(values.pop("static")),
-                low=_pair(values.pop("low")),
-                **values,
-            )
-        except (TypeError, KeyError, ValueError, AttributeError) as error:
-            raise DualResError(f"the metadata of '{where}' is incomplete or edited: {error}.") from None
-
-
-def _pair(value: Any) -> tuple[int, int] | None:
-    return None if value is None else (int(value[0]), int(value[1]))
+        edited = f"the metadata of '{where}' is incomplete or edited"
+        lost = sorted(cls.__dataclass_fields__.keys() - values.keys() - {"checksums"})
+        if lost:
+            raise DualResError(f"{edited}: it lacks {', '.join(lost)}.")
+        return checked(cls, values, edited)

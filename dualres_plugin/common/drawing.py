@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from dualres_plugin.common.errors import one_line
 from dualres_plugin.common.types import Detections
 
 # Okabe and Ito's palette: told apart with every kind of colour vision.
@@ -41,12 +42,22 @@ def draw(
         if score < least_score:
             continue
         colour = COLOURS[int(label) % len(COLOURS)]
-        canvas.rectangle(box, outline=colour, width=max(2, unit))
-        name = (names or {}).get(int(label), str(int(label)))
+        corners = (box[0], box[1], max(box[0], box[2]), max(box[1], box[3]))
+        canvas.rectangle(corners, outline=colour, width=max(2, unit))
+        name = one_line((names or {}).get(int(label), label))
         tag(canvas, (box[0], box[1]), f"{name} {score:.2f}", colour, font, above=True)
     if caption:
         tag(canvas, (0, 0), caption, ROUTE_COLOURS.get(route or "", "#000000"), font, above=False)
     return image
+
+
+def plain_text(text: str) -> str:
+    """A name as matplotlib shows it word for word: between two `$` it would read mathematics, and fail on most.
+
+    Args:
+        text: of a title, label or legend.
+    """
+    return one_line(text).replace("$", r"\$")
 
 
 def tag(canvas: ImageDraw.ImageDraw, at: tuple[float, float], text: str, colour: str, font: Font, above: bool) -> None:

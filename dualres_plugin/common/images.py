@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -19,9 +20,11 @@ if TYPE_CHECKING:  # the exported runtime reads photos without torch
 
     from dualres_plugin.common.types import RouterImages
 
+logger = logging.getLogger("dualres")
 Item = TypeVar("Item")
 OnSkip = Callable[[str], object]  # told why an image is left out
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+UNSURE_FRAMES = 0.02  # some containers state the number of frames from rate and duration, which is not exact
 VIDEO_SUFFIXES = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"}
 
 
@@ -36,10 +39,12 @@ class SourceImage:
     Attributes:
         name: file name, or `image12` / `video_000012` for arrays and frames.
         pixels: (H, W, 3) RGB uint8.
+        path: of its file; None for arrays and frames.
     """
 
     name: str
     pixels: np.ndarray
+    path: Path | None = None
 
     def tensor(self) -> Tensor:
         """(3, H, W) RGB in [0, 1]."""
@@ -78,11 +83,11 @@ def read_image(path: Path | str, size: tuple[int, int] | None = None) -> np.ndar
             pixels = _to_rgb(upright)
     except FileNotFoundError:
         raise UnreadableImageError(f"'{path}' does not exist.") from None
+    except UnreadableImageError:
+        raise
     except (UnidentifiedImageError, ImportError):  # Ultralytics makes PIL ask for a HEIF package in such a case
         raise UnreadableImageError(f"'{path}' is not an image that can be read.") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        if isinstance(error, UnreadableImageError):
-            raise
+    except Exception as error:  # decoders of damaged bytes raise anything: struct.error, zlib.error, IndexError …
         raise UnreadableImageError(f"'{path}' is damaged: {error}.") from None
     if size is not None and pixels.shape[:2] != size:
         raise UnreadableImageError(
@@ -93,8 +98,11 @@ def read_image(path: Path | str, size: tuple[int, int] | None = None) -> np.ndar
 
 def _to_rgb(image: Image.Image) -> np.ndarray:
     if image.mode.startswith("I") or image.mode == "F":  # 16-bit grey: keep the upper eight bits, do not clip
-        deep = np.asarray(image).astype(np.float64)
-        eight = np.clip(deep / 257.0 if deep.max(initial=0) > 255 else deep, 0, 255).astype(np.uint8)
+        deep = np.nan_to_num(np.asarray(image).astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+        largest = deep.max(initial=0)
+        if image.mode == "F" and largest <= 1:  # floats from 0 to 1, as scientific software writes them
+            deep = np.round(deep * 255)
+        eight = np.clip(deep / 257.0 if largest > 255 else deep, 0, 255).astype(np.uint8)
         return np.repeat(eight[..., None], 3, axis=2)
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         # Hosts drop the alpha channel; the colours below it are what a camera saw.
@@ -112,7 +120,7 @@ def image_size(path: Path | str) -> tuple[int, int]:
         with Image.open(path) as image:
             w, h = image.size
             rotated = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-    except (OSError, SyntaxError, ValueError, ImportError, Image.DecompressionBombError) as error:
+    except Exception as error:  # as in `read_image`
         raise UnreadableImageError(f"'{path}' is not an image that can be read: {error}") from None
     return (w, h) if rotated else (h, w)
 
@@ -189,17 +197,30 @@ def expand_source(source: str | Path) -> list[Path]:
         DualResError: If there are none.
     """
     path = Path(source)
-    if path.is_dir():
+    try:
+        is_dir, is_file = path.is_dir(), path.is_file()
+    except OSError as error:  # a name longer than the file system takes
+        raise DualResError(f"source '{str(source)[:200]}' cannot be read: {error.strerror}.") from None
+    if is_dir:
         return list_images(path)
-    if path.suffix.lower() == ".txt" and path.is_file():
-        lines = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+    if path.suffix.lower() == ".txt" and is_file:
+        lines = [line.strip() for line in _list_text(path).splitlines() if line.strip()]
         return [Path(line) if Path(line).is_absolute() else path.parent / line for line in lines]
-    if path.is_file():
+    if is_file:
         return [path]
     found = [Path(p) for p in sorted(glob.glob(str(source), recursive=True))]  # noqa: PTH207 - absolute patterns too
     if not found:
         raise DualResError(f"source '{source}' does not exist (no file, folder or glob match).")
     return found
+
+
+def _list_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise DualResError(f"list of images '{path}' is not a text file (UTF-8) with a path per line.") from None
+    except OSError as error:
+        raise DualResError(f"cannot read list of images '{path}': {error.strerror}.") from None
 
 
 def _one(item: Any, name: str, on_skip: OnSkip | None) -> Iterator[SourceImage]:
@@ -213,7 +234,7 @@ def _one(item: Any, name: str, on_skip: OnSkip | None) -> Iterator[SourceImage]:
         yield SourceImage(name, _to_rgb(item))
     else:
         try:
-            yield SourceImage(Path(item).name, read_image(item))
+            yield SourceImage(Path(item).name, read_image(item), Path(item))
         except UnreadableImageError as error:
             if on_skip is None:
                 raise
@@ -251,17 +272,22 @@ def _open_video(path: Path) -> Any:
 
 
 def _frames(path: Path) -> Iterator[SourceImage]:
+    import cv2
+
     capture = _open_video(path)
     try:
+        stated = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         number = 0
         while True:
             ok, frame = capture.read()
             if not ok:
-                return
+                break
             yield SourceImage(f"{path.stem}_{number:06d}.jpg", frame[..., ::-1])
             number += 1
     finally:
         capture.release()
+    if number < stated * (1 - UNSURE_FRAMES):
+        logger.warning("video '%s' ends early: only %d of its %d frames can be read.", path, number, stated)
 
 
 def router_images_of(images: Sequence[np.ndarray]) -> RouterImages:

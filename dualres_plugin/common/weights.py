@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,21 @@ def read_state_dict(path: Path | str, what: str) -> dict[str, Tensor]:
     if not tensors:
         raise DualResError(f"{what} '{path}' hold no state dict.")
     return tensors
+
+
+def check_finite(tensors: Mapping[str, Tensor], where: str) -> None:
+    """Refuse NaN and infinities, with which every score would be one, and no route a choice.
+
+    Args:
+        tensors: by name, of any shape and type.
+        where: opens the message.
+
+    Raises:
+        DualResError: If a tensor holds one.
+    """
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor.float()).all()):
+            raise DualResError(f"{where}: '{name}' holds NaN or infinite values, so the file is damaged.")
 
 
 def _read(path: Path) -> Any:

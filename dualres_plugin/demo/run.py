@@ -10,7 +10,7 @@ from torchvision.models.detection import FCOS
 
 from dualres_plugin.common.files.atomic import make_dir
 from dualres_plugin.demo.detector import HIGH_SIZE, LOW_SIZE, build_demo_detector
-from dualres_plugin.demo.scenes import write_coco
+from dualres_plugin.demo.scenes import CLASSES, write_coco
 from dualres_plugin.evaluate.evaluation import Evaluation, evaluate, summary
 from dualres_plugin.evaluate.report.write import write_evaluation
 from dualres_plugin.hosts.registry import adapt
@@ -47,6 +47,7 @@ def run_demo(out: Path, images: int, seed: int, echo: Callable[[str], None]) -> 
     start = time.perf_counter()
     make_dir(out)
     detector = adapt(build_demo_detector())
+    detector.class_names = dict(enumerate(CLASSES, 1))
     profiles: dict[str, Profile] = {}
     folders: dict[str, Path] = {}
     sizes = {"train": images, "val": max(30, images * 2 // 3)}

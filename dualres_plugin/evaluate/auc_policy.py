@@ -275,6 +275,8 @@ def plot_curves(
     """
     from matplotlib.figure import Figure as NewFigure
 
+    from dualres_plugin.common.drawing import plain_text
+
     if ax is None:
         ax = NewFigure(figsize=(5.5, 5), layout="constrained").subplots()
     ax.plot([0, 1], [0, 1], "--", color="#777777", label=f"random mix  {RANDOM_MIX:.3f}")
@@ -282,7 +284,7 @@ def plot_curves(
         value = auc_policy(compute, metric)
         f, m = sorted_points(compute, metric)
         x, y = (f - f[0]) / (f[-1] - f[0]), (m - m[0]) / (m[-1] - m[0])
-        ax.plot(x, y, "o-", color=color, markersize=4 if len(x) < 30 else 0, label=f"{name}  {value:.3f}")
+        ax.plot(x, y, "o-", color=color, markersize=4 if len(x) < 30 else 0, label=plain_text(f"{name}  {value:.3f}"))
         if len(curves) == 1:
             ax.fill_between(x, y, color=color, alpha=0.12, linewidth=0)
     ax.set(xlabel="share of the extra compute, (F - F0) / (F1 - F0)", ylabel="(M - M0) / (M1 - M0)")

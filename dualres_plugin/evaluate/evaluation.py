@@ -16,6 +16,7 @@ from dualres_plugin.evaluate.baselines import (
     random_curve,
     routed_curve,
 )
+from dualres_plugin.evaluate.caution import cautions
 from dualres_plugin.evaluate.curve import Curve
 from dualres_plugin.evaluate.scoring import score_profile
 from dualres_plugin.profile.coco_ap import MixedAP
@@ -47,6 +48,7 @@ class Evaluation:
         others: further curves.
         notes: what to know before believing the numbers.
         extra: further entries for metrics.json.
+        warnings: why the numbers may be worthless; shown before everything else.
     """
 
     n: int
@@ -66,6 +68,7 @@ class Evaluation:
     others: list[Curve] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     extra: dict[str, Any] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
 
     def metrics(self) -> dict[str, Any]:
         """The documented content of metrics.json.
@@ -92,6 +95,7 @@ class Evaluation:
                 c.name: {"auc_policy": c.auc_policy, "extra_gmacs": c.extra_gmacs, "points": c.points()}
                 for c in self.others
             },
+            "warnings": self.warnings,
             "notes": self.notes,
             **self.extra,
         }
@@ -132,6 +136,7 @@ def evaluate(
     result = evaluate_scores(
         profile, scores, router.gmacs(), bootstrap=bootstrap, permutations=permutations, seed=seed, progress=progress
     )
+    result.warnings += cautions(router.info, profile)
     if other_sizes:
         result.others.append(fixed_size_curve(profile, other_sizes))
     if router.quantiles:
@@ -254,4 +259,5 @@ def summary(result: Evaluation) -> str:
         f"  {curve.name}: AUC-Policy {curve.auc_policy:.3f}, {curve.gmacs[0]:.2f} to {curve.gmacs[-1]:.2f} GMACs"
         for curve in result.others
     ]
-    return "\n".join(lines + [f"note: {note}" for note in result.notes])
+    warnings = [f"WARNING: {text}" for text in result.warnings]
+    return "\n".join(warnings + lines + [f"note: {note}" for note in result.notes])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -12,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from dualres_plugin.budget.calibration import check_threshold
 from dualres_plugin.common.card import FORMS, Card
-from dualres_plugin.common.errors import DualResError
+from dualres_plugin.common.errors import DualResError, check_number
+from dualres_plugin.common.files.lock import locked
 from dualres_plugin.common.resize import check_scale
 from dualres_plugin.export import forms
 from dualres_plugin.export.decoding import speed_up_distributions
@@ -93,14 +94,16 @@ def export_model(
 
     Raises:
         DualResError: If the form does not suit the detector, onnx is missing, or the file computes anything else
-            than PyTorch. A file that fails its check is not written.
+            than PyTorch, or another process writes to `out`. A file that fails its check is not written.
     """
     require_onnx()
+    check_number("photos", photos, 0)
+    check_number("high", high, 1)
     out = Path(out)
     scale = check_scale(adapter.default_scale if scale is None else scale)
     request = ExportRequest(adapter, router.eval(), form, int(high or adapter.default_size), scale, threshold, nms)
     _check_request(request, out)
-    with TemporaryDirectory(prefix="dualres-export-") as folder:
+    with locked(out, is_file=form != "pair"), TemporaryDirectory(prefix="dualres-export-") as folder:
         made = Path(folder, "pair" if form == "pair" else "model.onnx")
         card = _build(request, made, Path(folder))
         if photos:
@@ -117,8 +120,7 @@ def _check_request(request: ExportRequest, out: Path) -> None:
         raise DualResError(f"a pair is three graphs in a folder: give a folder instead of '{out}'.")
     if form != "pair" and (out.is_dir() or out.suffix != ".onnx"):
         raise DualResError(f"cannot write '{out}': give a file name that ends in .onnx.")
-    if math.isnan(request.threshold):
-        raise DualResError("the threshold is not a number.")
+    check_threshold(request.threshold)
     if adapter.low_detector is not None and form in ("cond", "resize"):
         raise DualResError(f"--form {form} holds one network; two (a low detector of its own) need branches or pair.")
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from dualres_plugin.common.card import KEY, Card
 from dualres_plugin.common.files.atomic import atomic_dir, atomic_write, make_dir
 from dualres_plugin.export.graph import require_onnx
-from dualres_plugin.runtime.engines import MANIFEST
+from dualres_plugin.runtime.engines import MANIFEST, sha256_of
 
 WEIGHTS = "weights.bin"  # of a pair: read by both sizes
 INSIDE = 1024  # bytes; smaller weights, and constants that shape inference reads, stay in the graph
@@ -59,6 +60,8 @@ def write_card(made: Path, card: Card) -> None:
         card: the metadata.
     """
     if made.is_dir():
+        graphs = sorted(file for file in made.iterdir() if file.name != MANIFEST)
+        card = replace(card, checksums={file.name: sha256_of(file) for file in graphs})
         (made / MANIFEST).write_text(card.to_json() + "\n", encoding="utf-8")
         return
     onnx = require_onnx()

@@ -191,12 +191,20 @@ class HostAdapter(ABC, Generic[Batch]):
     def build_backbone(cls, description: dict[str, Any]) -> list[nn.Module]:
         """The blocks of `router_backbone` with random weights.
 
+        Args:
+            description: comes from a router folder, perhaps a stranger's: it is data. Check every name and value
+                against a list, and hand nothing of it to a parser or registry of the host.
+
         Raises:
-            DualResError: If the host does not offer them.
+            DualResError: If the host does not offer them, or the description asks for anything else.
         """
         raise DualResError(f"the {cls.name} adapter does not offer the detector's backbone.")
 
     # -- profiling -----------------------------------------------------------------------------------------
+
+    def host_size(self, size: int) -> int:
+        """The size that the host runs at when it is asked for `size`, both in pixels: some round up to the stride."""
+        return size
 
     def input_shape(self, image_size: Shape, size: int) -> Shape:
         """(height, width) of the network input: images that agree share a batch.

@@ -1,20 +1,19 @@
-"""Detections as COCO results: ids of images and classes, and a JSON list that is written as it grows."""
+"""Detections as COCO results: ids of images and classes, and the rows."""
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Any, Protocol
 
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.files.atomic import atomic_write, read_json
-from dualres_plugin.predict.predictor import Prediction
+from dualres_plugin.common.files.atomic import read_json
+from dualres_plugin.common.types import Detections
 from dualres_plugin.profile.dataset import match_categories
 
 logger = logging.getLogger("dualres")
+LONGEST_ID = 18  # digits that 64 bits hold
 
 
 class Classes(Protocol):
@@ -103,57 +102,34 @@ def choose_ids(paths: list[Path], adapter: Classes, annotations: Path | None) ->
     """
     if annotations is not None:
         return IdsOf(annotations, adapter)
-    numbered = len({int(p.stem) for p in paths if p.stem.isdigit()}) == len(paths)
+    numbered = len({int(p.stem) for p in paths if _is_id(p.stem)}) == len(paths)
     return NumberedIds() if numbered else Ids()
 
 
-def coco_rows(p: Prediction, ids: Ids, conf: float, names: dict[int, str] | None) -> Iterator[dict[str, Any]]:
+def _is_id(stem: str) -> bool:
+    return stem.isascii() and stem.isdigit() and len(stem) <= LONGEST_ID
+
+
+def coco_rows(name: str, found: Detections, ids: Ids, names: dict[int, str] | None) -> Iterator[dict[str, Any]]:
     """The detections of one image as COCO results, with file and class names beside the ids.
 
     Args:
-        p: the image and what was found.
+        name: of the image's file.
+        found: in it, in pixels.
         ids: give the image's and the classes' ids.
-        conf: detections below this score are left out.
         names: label -> class name.
 
     Yields:
         One row per detection; `bbox` is x, y, width, height in pixels.
     """
-    image_id = ids.image(p.image.name)
+    image_id = ids.image(name)
     if image_id is None:
         return
-    for box, score, label in zip(p.found.boxes.tolist(), p.found.scores.tolist(), p.found.labels.tolist()):
-        category = ids.category(label) if score >= conf else None
+    for box, score, label in zip(found.boxes.tolist(), found.scores.tolist(), found.labels.tolist()):
+        category = ids.category(label)
         if category is not None:
             x0, y0, x1, y1 = box
-            row = {"image_id": image_id, "file_name": p.image.name, "category_id": category, "score": round(score, 5)}
+            row = {"image_id": image_id, "file_name": name, "category_id": category, "score": round(score, 5)}
             row["bbox"] = [round(v, 2) for v in (x0, y0, x1 - x0, y1 - y0)]
             row["category_name"] = (names or {}).get(label, str(label))
             yield row
-
-
-@contextmanager
-def json_rows(path: Path) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """Write a JSON list row by row, so that the rows of a long stream need not be kept.
-
-    Args:
-        path: of the file, which appears when the block ends well.
-
-    Yields:
-        A function that writes one row.
-    """
-    with atomic_write(path) as temporary, temporary.open("w") as file:
-        file.write("[")
-        yield _row_writer(file)
-        file.write("]\n")
-
-
-def _row_writer(file: TextIO) -> Callable[[dict[str, Any]], None]:
-    between = ""
-
-    def write(row: dict[str, Any]) -> None:
-        nonlocal between
-        file.write(between + json.dumps(row))
-        between = ",\n"
-
-    return write

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from dualres_plugin.common.drawing import COLOURS, ROUTE_COLOURS, Font
+from dualres_plugin.common.errors import one_line
 from dualres_plugin.common.files.atomic import atomic_write
 from dualres_plugin.common.types import Detections, ImageDecision
 
@@ -68,7 +69,7 @@ class ContactSheet:
         small.thumbnail(_box(WIDE))
         chosen = found.scores >= self.least_score
         size = np.array([pixels.shape[1], pixels.shape[0]] * 2, dtype=np.float32)
-        self._kept.append(_Thumb(name, route, small, found.boxes[chosen] / size, found.labels[chosen]))
+        self._kept.append(_Thumb(one_line(name), route, small, found.boxes[chosen] / size, found.labels[chosen]))
 
     def __str__(self) -> str:
         share = self.high / self.seen if self.seen else 0.0
@@ -142,6 +143,7 @@ def _draw_cell(
     for (x0, y0, x1, y1), label in zip(thumb.boxes.tolist(), thumb.labels.tolist()):
         upper_left = (left + x0 * picture.width, above + y0 * picture.height)
         lower_right = (left + x1 * picture.width - 1, above + y1 * picture.height - 1)
+        lower_right = (max(lower_right[0], upper_left[0]), max(lower_right[1], upper_left[1]))  # under a pixel wide
         pen.rectangle((upper_left, lower_right), outline=COLOURS[label % len(COLOURS)], width=2)
     sheet.paste(inside, (x + BORDER, y + BORDER + BAR))
     canvas.text((x + BORDER + 2, y + 5), f"{thumb.route.route}  {thumb.route.score:+.2f}", fill="white", font=font)

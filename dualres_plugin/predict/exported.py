@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from dualres_plugin.common.errors import DualResError
+from dualres_plugin.common.errors import DualResError, at_hand
 from dualres_plugin.common.images import SourceImage
 from dualres_plugin.common.types import Detections, ImageDecision
 from dualres_plugin.predict.predictor import Prediction
@@ -35,6 +36,17 @@ class ExportedPredictor:
         self.conf = conf
         self.adapter = ExportedClasses(session.card.names or None)
 
+    def settings(self) -> dict[str, Any]:
+        """What the predictions depend on, as plain values."""
+        held = self.session.controller
+        point = {"threshold": self.session.threshold} if held is None else {"held": held.target}
+        return {"form": self.session.card.form, "least score": self.conf, **point}
+
+    def replay(self, score: float) -> None:
+        """As of `Predictor`."""
+        if self.session.controller is not None:
+            self.session.controller.route(score)
+
     def stream(
         self, images: Iterator[SourceImage], on_skip: Callable[[str], None] | None = None
     ) -> Iterator[Prediction]:
@@ -46,7 +58,8 @@ class ExportedPredictor:
         for image in images:
             threshold = self.session.next_threshold
             try:
-                (found,) = self.session.stream(image, conf=self.conf)
+                with at_hand(image.path or image.name):
+                    (found,) = self.session.stream(image, conf=self.conf)
             except DualResError as error:
                 if on_skip is None:
                     raise

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from dualres_plugin.common.errors import DualResError
+from dualres_plugin.common.errors import DualResError, at_hand, check_number
 from dualres_plugin.common.images import SourceImage
 from dualres_plugin.common.types import Decision, Detections, ImageDecision
 from dualres_plugin.hosts.contract import HostAdapter
@@ -49,6 +49,22 @@ class Predictor:
         self.size = size
         self.scale = scale
         self.batch = batch
+        check_number("batch", batch, 1)
+
+    def settings(self) -> dict[str, Any]:
+        """What the predictions depend on, as plain values."""
+        gate = self.gate
+        point = {"threshold": gate.threshold} if gate.controller is None else {"held": gate.controller.target}
+        return {"host": self.adapter.name, "high": self.size, "scale": self.scale, **point}
+
+    def replay(self, score: float) -> None:
+        """Let an image that an earlier, unfinished run has done count towards the rate that is held.
+
+        Args:
+            score: the router's.
+        """
+        if self.gate.controller is not None:
+            self.gate.controller.route(score)
 
     def stream(
         self, images: Iterator[SourceImage], on_skip: Callable[[str], None] | None = None
@@ -74,7 +90,8 @@ class Predictor:
 
     def _run(self, images: list[SourceImage], on_skip: Callable[[str], None] | None) -> list[Prediction]:
         try:
-            return self._predict(images)
+            with at_hand(images[0].path or images[0].name):
+                return self._predict(images)
         except DualResError:
             raise
         except Exception as error:

@@ -1,32 +1,53 @@
 """What `dualres predict` leaves behind: drawings or a video, detections, routes, label files and a contact sheet.
 
-Everything is written while the images come in, so that a long stream needs no more memory than a short one.
+Everything is written while the images come in, so that a long stream needs no more memory than a short one, and
+whatever stops it loses nothing: the tables are made from the journal of what is done.
 """
 
 from __future__ import annotations
 
-import csv
 import logging
+from collections import Counter
+from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from dualres_plugin.common.drawing import draw
-from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.files.atomic import atomic_write, make_dir
-from dualres_plugin.common.images import VIDEO_SUFFIXES, expand_source, iter_source, video_rate
-from dualres_plugin.predict.coco_results import Ids, choose_ids, coco_rows, json_rows
+from dualres_plugin.common.errors import DualResError, check_number, one_line
+from dualres_plugin.common.files.atomic import atomic_write
+from dualres_plugin.common.files.lock import locked
+from dualres_plugin.common.images import (
+    VIDEO_SUFFIXES,
+    SourceImage,
+    UnreadableImageError,
+    expand_source,
+    iter_source,
+    read_image,
+    video_rate,
+)
+from dualres_plugin.predict.coco_results import Ids, choose_ids
 from dualres_plugin.predict.contact_sheet import ContactSheet
 from dualres_plugin.predict.exported import ExportedPredictor
+from dualres_plugin.predict.journal import Journal, Record
+from dualres_plugin.predict.outputs import (
+    DETECTIONS,
+    ROUTES,
+    SHEET,
+    Names,
+    label_lines,
+    refuse_foreign,
+    refuse_own_source,
+    write_tables,
+    written_before,
+)
 from dualres_plugin.predict.predictor import Prediction, Predictor
+from dualres_plugin.predict.video import Video, video_at
 
 logger = logging.getLogger("dualres")
-SHEET = "contact_sheet.jpg"
 
 
 @dataclass(frozen=True)
@@ -58,6 +79,22 @@ class Summary:
     images: int = 0
     high: int = 0
     left_out: int = 0
+    first_problem: str = ""
+
+    def count(self, route: str) -> None:
+        """One more image."""
+        self.images += 1
+        self.high += route == "high"
+
+    def skip(self, message: str) -> None:
+        """One that cannot be used.
+
+        Args:
+            message: says why.
+        """
+        self.left_out += 1
+        self.first_problem = self.first_problem or message
+        logger.warning("left out: %s", one_line(message))
 
     @property
     def share(self) -> float:
@@ -70,160 +107,227 @@ class Summary:
 
 
 def save_predictions(
-    predictor: Predictor | ExportedPredictor, source: str, out: Path, outputs: Outputs | None = None
+    predictor: Predictor | ExportedPredictor,
+    source: str,
+    out: Path,
+    outputs: Outputs | None = None,
+    settings: dict[str, Any] | None = None,
 ) -> Summary:
     """Run over a source and write what `outputs` asks for.
+
+    Whatever stops a run, the tables hold what was done by then, and the same call goes on from there; a video begins
+    anew. A file that predict did not write is never replaced.
 
     Args:
         predictor: a detector with its router, or an exported model.
         source: path, folder, glob, list file (.txt) or video.
         out: folder of the results.
         outputs: what is written besides `detections.json` and `routes.csv`; None is the drawings.
+        settings: what else the predictions depend on; an unfinished run goes on with equal ones alone. None asks the
+            predictor.
 
     Returns:
-        Counts of images and routes.
+        Counts of images and routes, those of an unfinished run among them.
 
     Raises:
-        DualResError: If the source or the output folder cannot be used.
+        DualResError: If the source or the output folder cannot be used, not one image can be read, another process
+            writes to the folder, it holds an unfinished run with other settings, or the disk is full.
     """
     wanted = outputs or Outputs()
-    make_dir(out)
-    summary = Summary(out)
-
-    def skip(message: str) -> None:
-        summary.left_out += 1
-        logger.warning("left out: %s", message)
-
+    check_number("conf", wanted.conf, 0, 1)
     paths = expand_source(source)
+    video = _video_of(paths)
+    refuse_own_source(paths, out)
+    ids = choose_ids(paths, predictor.adapter, wanted.ids)
+    asked = predictor.settings() if settings is None else settings
+    with locked(out), ExitStack() as stack:
+        run = _Run(predictor, paths, out, wanted, ids, {**asked, "source": source, **_plain(wanted)})
+        run.open(stack, video)
+        try:
+            run.go(iter_source(source) if video else None)
+        except BaseException:
+            run.save_what_is_done()
+            raise
+        run.finish()
+    return run.summary
+
+
+def _plain(wanted: Outputs) -> dict[str, Any]:
+    return {**asdict(wanted), "ids": None if wanted.ids is None else str(wanted.ids)}
+
+
+def _video_of(paths: list[Path]) -> Path | None:
     videos = [p for p in paths if p.suffix.lower() in VIDEO_SUFFIXES]
-    _check_output(paths, videos, out)
-    video = videos[0] if videos else None
-    writer = _Writer(predictor, out, wanted, choose_ids(paths, predictor.adapter, wanted.ids))
-    with ExitStack() as stack:
-        writer.open(stack, video)
-        total = None if video else len(paths)
-        bar = stack.enter_context(tqdm(total=total, unit="img", desc="predict", dynamic_ncols=True))
-        for p in predictor.stream(iter_source(source, skip), skip):
-            summary.images += 1
-            summary.high += p.route.route == "high"
-            bar.update()
-            if not video:
-                bar.write(f"{p.image.name}: {p.route}, {int((p.found.scores >= wanted.conf).sum())} objects")
-            writer.write(p, summary)
-    writer.close()
-    return summary
-
-
-def _check_output(paths: list[Path], videos: list[Path], out: Path) -> None:
     if videos and len(paths) > 1:
         raise DualResError(f"'{videos[0]}' is one of {len(paths)} files: a video has to be the only source.")
-    if any(path.resolve().parent == out.resolve() for path in paths):
-        raise DualResError(f"the source lies in '{out}', so drawings would replace photos: choose another --out.")
+    return videos[0] if videos else None
 
 
-class _Writer:
-    """Writes each prediction as it comes."""
+class _Run:
+    """One run: writes each prediction as it comes, after what an unfinished one has done."""
 
-    def __init__(self, predictor: Predictor | ExportedPredictor, out: Path, wanted: Outputs, ids: Ids):
+    def __init__(
+        self,
+        predictor: Predictor | ExportedPredictor,
+        paths: list[Path],
+        out: Path,
+        wanted: Outputs,
+        ids: Ids,
+        settings: dict[str, Any],
+    ):
+        self.predictor = predictor
         self.names = predictor.adapter.class_names
+        self.paths = paths
         self.out = out
         self.wanted = wanted
         self.ids = ids
+        self.summary = Summary(out)
+        self.journal = Journal(out, settings)
         self.sheet = ContactSheet(least_score=wanted.conf) if wanted.routes else None
-        self.files = _Names({Path(SHEET).stem} if wanted.routes else set())
-        self.video: _Video | None = None
-        self.numbered = False  # the frames of a video have names of their own
+        self.done: Counter[str] = Counter()
+        self.video: Video | None = None
+        self.is_video = False
+
+    # -- the way in ------------------------------------------------------------------------------------------------
 
     def open(self, stack: ExitStack, video: Path | None) -> None:
-        file = stack.enter_context(stack.enter_context(atomic_write(self.out / "routes.csv")).open("w", newline=""))
-        self.table = csv.writer(file)
-        self.table.writerow(["file", "route", "score"])
-        self.rows = stack.enter_context(json_rows(self.out / "detections.json"))
-        self.numbered = video is not None
-        if video is not None and self.wanted.drawings:
-            self.video = stack.enter_context(_Video((self.out / video.name).with_suffix(".mp4"), video_rate(video)))
+        """Take up an unfinished run, or begin one.
 
-    def write(self, p: Prediction, so_far: Summary) -> None:
-        self.table.writerow([p.image.name, p.route.route, f"{p.route.score:.5f}"])
-        self.ids.images = so_far.images
-        for row in coco_rows(p, self.ids, self.wanted.conf, self.names):
-            self.rows(row)
-        if self.wanted.drawings or self.wanted.text:
-            stem = Path(p.image.name).stem if self.numbered else self.files.of(p.image.name)
+        Args:
+            stack: closes what is opened.
+            video: the source, if it is one.
+        """
+        self.is_video = video is not None
+        own = (
+            written_before(self.out)
+            | self.journal.files()
+            | ({ROUTES, DETECTIONS, SHEET} if self.journal.begun else set())
+        )
+        drawn = (self.out / video.name).with_suffix(".mp4") if video is not None and self.wanted.drawings else None
+        fixed = [ROUTES, DETECTIONS, *([SHEET] if self.sheet else []), *(["labels"] if self.wanted.text else [])]
+        refuse_foreign(self.out, [*fixed, *([drawn.name] if drawn else [])], own)
+        stems = {Path(SHEET).stem} if self.sheet else set()
+        if self.is_video or not self.journal.begun:
+            self.journal.open(own, anew=True)
+        else:
+            self.journal.open(own, anew=False)
+            stems |= self._take_up()
+        self.files = Names(self.out, own, stems)
+        if drawn is not None and video is not None:
+            self.journal.announce(drawn.name)
+            self.video = stack.enter_context(video_at(drawn, video_rate(video)))
+
+    def _take_up(self) -> set[str]:
+        """Count what an unfinished run has done; gives the stems of its files."""
+        stems = set()
+        for r in self.journal.records():
+            self.done[r.source] += 1
+            self.summary.count(r.route.route)
+            self.predictor.replay(r.route.score)
+            stems.add(Path(r.drawing or r.labels).stem)
+            if self.sheet:
+                self._show_again(self.sheet, r)
+        logger.info("going on with an unfinished run: %d images are done", self.summary.images)
+        return stems
+
+    def _show_again(self, sheet: ContactSheet, r: Record) -> None:
+        try:
+            sheet.add(r.name, read_image(r.source), r.found, r.route)
+        except UnreadableImageError as error:
+            logger.warning("not on the contact sheet: %s", error)
+
+    # -- the images ------------------------------------------------------------------------------------------------
+
+    def go(self, frames: Iterator[SourceImage] | None) -> None:
+        """Predict and write.
+
+        Args:
+            frames: of a video; None reads the photos that are not done.
+        """
+        skip = self.summary.skip if len(self.paths) > 1 or frames is not None else None
+        images = iter_source(self._left(), skip) if frames is None else frames
+        total = len(self.paths) if frames is None else None
+        with tqdm(total=total, initial=self.summary.images, unit="img", desc="predict", dynamic_ncols=True) as bar:
+            for p in self.predictor.stream(images, self.summary.skip):
+                self.summary.count(p.route.route)
+                bar.update()
+                if frames is None:
+                    objects = int((p.found.scores >= self.wanted.conf).sum())
+                    bar.write(f"{one_line(p.image.name)}: {p.route}, {objects} objects")
+                self._write(p)
+
+    def _left(self) -> Iterator[Path]:
+        for path in self.paths:
+            if self.done[str(path)]:
+                self.done[str(path)] -= 1
+            else:
+                yield path
+
+    def _write(self, p: Prediction) -> None:
+        drawing = labels = ""
+        if self.wanted.drawings or self.wanted.text:  # the frames of a video have names of their own
+            stem = Path(p.image.name).stem if self.is_video else self.files.of(p.image.name)
+            text = label_lines(p, self.wanted.conf, self.wanted.text_conf) if self.wanted.text else []
+            drawing = self.video.path.name if self.video else f"{stem}.jpg" if self.wanted.drawings else ""
+            labels = f"labels/{stem}.txt"
+            self.journal.announce(*([] if self.video else [drawing]), labels)
             if self.wanted.drawings:
-                self._draw(p, so_far, stem)
-            if self.wanted.text:
-                self._write_labels(p, stem)
+                self._draw(p, drawing)
+            labels = self._write_labels(labels, text)
         if self.sheet:
             self.sheet.add(p.image.name, p.image.pixels, p.found, p.route)
+        self.journal.add(Record.of(p, self.wanted.conf, drawing, labels))
 
-    def _draw(self, p: Prediction, so_far: Summary, stem: str) -> None:
-        caption = f"{p.route}   high so far {so_far.share:.0%}" if self.video else str(p.route)
+    def _draw(self, p: Prediction, name: str) -> None:
+        caption = f"{p.route}   high so far {self.summary.share:.0%}" if self.video else str(p.route)
         drawn = draw(p.image.pixels, p.found, self.names, caption, self.wanted.conf, p.route.route)
         if self.video:
             self.video.write(drawn)
             return
-        with atomic_write(self.out / f"{stem}.jpg") as temporary:
+        with atomic_write(self.out / name) as temporary:
             drawn.save(temporary, quality=90)
 
-    def _write_labels(self, p: Prediction, stem: str) -> None:
-        """The format that Ultralytics trains on; no file for an image without objects, as Ultralytics does it."""
-        height, width = p.image.pixels.shape[:2]
-        lines = []
-        shares = np.clip(p.found.boxes / [width, height, width, height], 0, 1).tolist()
-        for (x0, y0, x1, y1), score, label in zip(shares, p.found.scores.tolist(), p.found.labels.tolist()):
-            if score >= self.wanted.conf:
-                values = [(x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0]
-                values += [score] if self.wanted.text_conf else []
-                lines.append(" ".join([str(label), *(f"{v:.6f}" for v in values)]))
-        path = self.out / "labels" / f"{stem}.txt"
-        if lines:
-            with atomic_write(path) as temporary:
-                temporary.write_text("\n".join(lines) + "\n")
-        else:
-            path.unlink(missing_ok=True)  # of an earlier run
+    def _write_labels(self, name: str, lines: list[str]) -> str:
+        """No file for an image without objects, as Ultralytics does it; gives the name of what is there."""
+        if not self.wanted.text:
+            return ""
+        if not lines:
+            (self.out / name).unlink(missing_ok=True)  # of an earlier run
+            return ""
+        with atomic_write(self.out / name) as temporary:
+            temporary.write_text("\n".join(lines) + "\n")
+        return name
 
-    def close(self) -> None:
+    # -- the way out -----------------------------------------------------------------------------------------------
+
+    def finish(self) -> None:
+        """The run is over.
+
+        Raises:
+            DualResError: If there was not one image, or the results cannot be written.
+        """
+        if not self.summary.images:
+            self.journal.close(remove=True)
+            problem = f"; the first problem: {self.summary.first_problem}" if self.summary.first_problem else ""
+            raise DualResError(f"not one image of the source can be used{problem}")
+        self._save()
+        self.journal.close(remove=True)
+        self.ids.tell()
+
+    def save_what_is_done(self) -> None:
+        """Something stopped the run: that is what people are told, whatever else fails here."""
+        try:
+            if self.summary.images:
+                self._save()
+        except Exception as error:
+            logger.warning("the results so far are in '%s' alone: %s", self.journal.path, error)
+        finally:
+            self.journal.close(remove=not self.summary.images)
+
+    def _save(self) -> None:
+        if self.video:
+            self.video.finish()
+        write_tables(self.out, self.journal.records(), self.ids, self.names)
         if self.sheet:
             self.sheet.save(self.out / SHEET)
             logger.info("contact sheet in %s: %s", self.out / SHEET, self.sheet)
-        self.ids.tell()
-
-
-class _Names:
-    """File names of drawings: `a.png` and `a.jpg`, or two folders' `1.jpg`, must not share one."""
-
-    def __init__(self, used: set[str]) -> None:
-        self.used = used
-
-    def of(self, name: str) -> str:
-        stem, number = Path(name).stem, 1
-        made = stem
-        while made in self.used:
-            number += 1
-            made = f"{stem}_{number}"
-        self.used.add(made)
-        return made
-
-
-class _Video:
-    """Writes frames to an .mp4; the size is that of the first frame."""
-
-    def __init__(self, path: Path, rate: float):
-        self.path = path
-        self.rate = rate
-        self.writer: Any = None
-
-    def __enter__(self) -> _Video:
-        return self
-
-    def write(self, frame: Image.Image) -> None:
-        import cv2
-
-        if self.writer is None:
-            self.writer = cv2.VideoWriter(str(self.path), cv2.VideoWriter.fourcc(*"mp4v"), self.rate, frame.size)
-        self.writer.write(np.ascontiguousarray(np.asarray(frame)[..., ::-1]))
-
-    def __exit__(self, *_: object) -> None:
-        if self.writer is not None:
-            self.writer.release()

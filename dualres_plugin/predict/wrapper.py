@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from dualres_plugin.budget.controller import BudgetController, refuse_threshold
-from dualres_plugin.common.errors import DualResError
+from dualres_plugin.common.errors import DualResError, check_number
 from dualres_plugin.common.images import router_images_of
 from dualres_plugin.common.resize import check_scale
 from dualres_plugin.common.types import Decision
@@ -67,6 +67,7 @@ class DualResWrapper:
             low_detector = load_detector(str(low_detector))
         self.adapter: HostAdapter[Any] = adapt(detector, low_detector)
         self.detector = self.adapter.detector
+        check_number("high", high, 1)
         self.high = int(high or self.adapter.default_size)
         low = self.adapter.default_scale if low is None else low
         self.scale = check_scale(low / self.high if low > 1 else low)

@@ -8,7 +8,7 @@ import logging
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,22 +16,17 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.files.atomic import make_dir
+from dualres_plugin.common.errors import DualResError, check_number
+from dualres_plugin.common.files.lock import locked
 from dualres_plugin.common.images import UnreadableImageError, router_images_of
 from dualres_plugin.common.resize import check_scale, make_thumbnails
 from dualres_plugin.common.types import Detections, Targets
 from dualres_plugin.hosts.contract import HostAdapter
-from dualres_plugin.profile.dataset import Dataset, match_categories
-from dualres_plugin.profile.store import check_folder, finish, part_file, write_part
-from dualres_plugin.profile.table import (
-    FORMAT_VERSION,
-    MAX_DETECTIONS,
-    PARTS,
-    THUMB_SIZE,
-    Profile,
-    row_of,
-)
+from dualres_plugin.profile.dataset import match_categories, order_warning
+from dualres_plugin.profile.records import Dataset
+from dualres_plugin.profile.schema import FORMAT_VERSION
+from dualres_plugin.profile.store import check_folder, finish, part_file, part_fits, read_checksums, write_part
+from dualres_plugin.profile.table import MAX_DETECTIONS, PARTS, THUMB_SIZE, Profile, row_of
 from dualres_plugin.profile.views import View, ViewPlan, make_view, plan_view
 
 logger = logging.getLogger("dualres")
@@ -73,8 +68,8 @@ class ProfileSettings:
     def __post_init__(self) -> None:
         check_scale(self.scale)
         for name in ("high", "views", "batch", "thumbnail_size"):
-            if getattr(self, name) < 1:
-                raise DualResError(f"{name}={getattr(self, name)} must be at least 1.")
+            check_number(name, getattr(self, name), 1)
+        check_number("seed", self.seed, 0)
 
 
 def build_profile(
@@ -105,9 +100,24 @@ def build_profile(
         The finished profile.
 
     Raises:
-        DualResError: If the folder cannot be written or holds another profile, or no image could be used.
+        DualResError: If the folder cannot be written, holds another profile or is written by another process, or no
+            image could be used.
     """
-    out = make_dir(out)
+    with locked(out) as folder:
+        return _build(adapter, dataset, folder, settings, detector_name, workers, progress, give_up)
+
+
+def _build(
+    adapter: HostAdapter[Any],
+    dataset: Dataset,
+    out: Path,
+    settings: ProfileSettings,
+    detector_name: str,
+    workers: int,
+    progress: bool,
+    give_up: int,
+) -> Profile:
+    settings = _as_the_host_runs(adapter, settings)
     labels, unknown = _label_map(adapter, dataset)
     meta = _describe(adapter, dataset, settings, detector_name, labels)
     finished = check_folder(out, meta)
@@ -120,7 +130,17 @@ def build_profile(
     builder = _Builder(adapter, dataset, settings, labels)
     batches = builder.plan()
     _run(builder, batches, out / PARTS, workers, progress, give_up)
-    return finish(out, meta, dataset, len(batches))
+    if builder.not_finite:
+        logger.warning("%d detections had NaN or infinite boxes or scores and were dropped", builder.not_finite)
+    guess = order_warning(labels, dataset.categories, adapter.class_names) if dataset.labelled else ""
+    return finish(out, meta, dataset, len(batches), [guess] if guess else [])
+
+
+def _as_the_host_runs(adapter: HostAdapter[Any], settings: ProfileSettings) -> ProfileSettings:
+    size = adapter.host_size(settings.high)
+    if size != settings.high:
+        logger.warning("high %d px is off the stride of this detector: it runs at %d px", settings.high, size)
+    return replace(settings, high=size)
 
 
 def _label_map(adapter: HostAdapter[Any], dataset: Dataset) -> tuple[dict[int, int], list[str]]:
@@ -140,7 +160,7 @@ def _describe(
         "kind": "dualres-profile",
         "host": adapter.name,
         "detector": detector or type(adapter.detector).__name__,
-        "detector_fingerprint": _fingerprint(adapter),
+        "detector_fingerprint": fingerprint(adapter),
         "dataset": dataset.name,
         "dataset_fingerprint": hashlib.sha256(json.dumps(contents).encode()).hexdigest()[:16],
         "labelled": dataset.labelled,
@@ -154,8 +174,15 @@ def _describe(
     }
 
 
-def _fingerprint(adapter: HostAdapter[Any]) -> str:
-    """Tells two detectors apart: a hash over every 97th weight."""
+def fingerprint(adapter: HostAdapter[Any]) -> str:
+    """Tells two detectors apart: a hash over every 97th weight.
+
+    Args:
+        adapter: of the detector as it was loaded, before `for_inference`.
+
+    Returns:
+        16 hexadecimal digits.
+    """
     digest = hashlib.sha256()
     detectors: tuple[Any, ...] = (adapter.detector, adapter.low_detector)
     for detector in detectors:
@@ -174,6 +201,7 @@ class _Builder:
         self.records = dataset.records
         self.settings = settings
         self.category_of = labels
+        self.not_finite = 0  # boxes with NaN or infinity that the detector gave
         self.label_of = {category: label for label, category in labels.items()}
 
     def plan_of(self, job: Job) -> ViewPlan:
@@ -189,6 +217,10 @@ class _Builder:
                 shapes.setdefault(shape, []).append(job)
         size = self.settings.batch
         return [jobs[i : i + size] for jobs in shapes.values() for i in range(0, len(jobs), size)]
+
+    def keys(self, jobs: Sequence[Job]) -> list[tuple[int, int]]:
+        """Image id and view of each job."""
+        return [(self.records[job.record].id, job.view) for job in jobs]
 
     def read(self, jobs: Sequence[Job]) -> tuple[list[tuple[Job, View]], list[str]]:
         """Pixels of a batch; unreadable images are named instead."""
@@ -250,16 +282,22 @@ class _Builder:
     def _to_categories(self, found: Detections) -> Detections:
         """Labels become category ids; classes that the dataset does not have cannot be right or wrong."""
         categories = np.array([self.category_of.get(int(n), -1) for n in found.labels], dtype=np.int64)
-        keep = np.flatnonzero(categories >= 0)[:MAX_DETECTIONS]
+        finite = np.isfinite(found.boxes).all(axis=1) & np.isfinite(found.scores)
+        if not finite.all():  # IoU with NaN passes every threshold, so such a box would count as a hit
+            self.not_finite += int((~finite).sum())
+        keep = np.flatnonzero((categories >= 0) & finite)[:MAX_DETECTIONS]
         return Detections(found.boxes[keep], found.scores[keep], categories[keep])
 
 
 def _item(losses: torch.Tensor | None, i: int) -> float | None:
-    return None if losses is None else float(losses[i])
+    """None where there is none; a loss that is not finite says nothing either."""
+    return None if losses is None or not losses[i].isfinite() else float(losses[i])
 
 
 def _run(builder: _Builder, batches: list[list[Job]], parts: Path, workers: int, progress: bool, give_up: int) -> None:
-    todo = [i for i in range(len(batches)) if not part_file(parts, i).is_file()]
+    known = read_checksums(parts)
+    files = [part_file(parts, i) for i in range(len(batches))]
+    todo = [i for i, file in enumerate(files) if not part_fits(file, builder.keys(batches[i]), known.get(file.name))]
     done = sum(map(len, batches)) - sum(len(batches[i]) for i in todo)
     total = sum(map(len, batches))
     bar = tqdm(total=total, initial=done, unit="img", desc="profile", disable=not progress, dynamic_ncols=True)

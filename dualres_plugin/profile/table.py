@@ -21,38 +21,14 @@ from torch import Tensor
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.files.atomic import read_json
 from dualres_plugin.common.types import Detections, Targets
+from dualres_plugin.profile.schema import FORMAT_VERSION as FORMAT_VERSION
+from dualres_plugin.profile.schema import SCHEMA as SCHEMA
+from dualres_plugin.profile.schema import check_meta, check_table, checksum
 from dualres_plugin.profile.views import View
 
-FORMAT_VERSION = 1
 META, ROWS, PARTS = "profile.json", "profile.parquet", "parts"
 THUMB_SIZE = 160
 MAX_DETECTIONS = 300  # stored per image: what detectors give at most; COCO looks at 100 per category
-
-_floats, _ints = pa.list_(pa.float32()), pa.list_(pa.int32())
-SCHEMA = pa.schema(
-    [
-        ("image_id", pa.int64()),
-        ("view", pa.int32()),
-        ("path", pa.string()),
-        ("height", pa.int32()),
-        ("width", pa.int32()),
-        ("loss_high", pa.float32()),
-        ("loss_low", pa.float32()),
-        ("gmacs_high", pa.float32()),
-        ("gmacs_low", pa.float32()),
-        ("gt_boxes", _floats),
-        ("gt_categories", _ints),
-        ("gt_ignore", pa.list_(pa.bool_())),
-        ("gt_area", _floats),
-        ("high_boxes", _floats),
-        ("high_scores", _floats),
-        ("high_categories", _ints),
-        ("low_boxes", _floats),
-        ("low_scores", _floats),
-        ("low_categories", _ints),
-        ("thumbnail", pa.binary()),
-    ]
-)
 
 
 @dataclass
@@ -82,30 +58,30 @@ class Profile:
             The profile; its lists are read when they are asked for.
 
         Raises:
-            DualResError: If it is missing, unfinished, damaged or of another version.
+            DualResError: If it is missing, unfinished, damaged, edited or of another version.
         """
         path = Path(path)
         if not path.is_dir():
             raise DualResError(
                 f"profile '{path}' does not exist. Make one with: dualres profile DETECTOR … --out {path}"
             )
-        meta = read_json(path / META, "profile description")
-        if not isinstance(meta, dict) or meta.get("kind") != "dualres-profile":
-            raise DualResError(f'\'{path / META}\' does not describe a profile (no "kind": "dualres-profile").')
-        if meta.get("format_version") != FORMAT_VERSION:
-            raise DualResError(
-                f"profile '{path}' has format version {meta.get('format_version')!r}, this dualres-plugin reads "
-                f"version {FORMAT_VERSION}: profile again."
-            )
+        meta = check_meta(read_json(path / META, "profile description"), path / META)
         if not (path / ROWS).is_file():
             raise DualResError(
                 f"profile '{path}' is not finished: run the same `dualres profile` command to resume it."
             )
         try:
+            if meta.get("checksum") not in (None, checksum(path / ROWS)):
+                raise DualResError(
+                    f"profile '{path / ROWS}' cannot be read as the table that '{META}' was written for (its checksum "
+                    "differs): copy both files again, or delete the folder and profile again."
+                )
             table = pq.read_table(path / ROWS)
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+            if isinstance(error, DualResError):
+                raise
             raise DualResError(f"profile '{path / ROWS}' cannot be read ({error}): profile again.") from None
-        return cls(meta, table, path)
+        return cls(meta, check_table(table, meta, str(path / ROWS)), path)
 
     def __len__(self) -> int:
         return int(self.table.num_rows)

@@ -10,6 +10,7 @@ A name is one of these, and `@N` behind it keeps the first N blocks only:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.weights import read_state_dict
+from dualres_plugin.common.weights import check_finite, read_state_dict
 from dualres_plugin.router.blocks import DemoBackbone, lite_blocks, plain_blocks, tiny_blocks
 from dualres_plugin.router.config import RouterConfig
 
@@ -29,13 +30,19 @@ class PooledStages(nn.Module):
     Args:
         blocks: run in order.
         pool: indices of the blocks whose output is averaged; the last block alone is the paper's router.
+
+    Raises:
+        DualResError: If there is no such block.
     """
 
     def __init__(self, blocks: Sequence[nn.Module], pool: Sequence[int] | None = None):
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
         count = len(self.blocks)
-        self.pool = sorted({p % count for p in (pool if pool else [count - 1])})
+        wanted = pool or [count - 1]
+        if not all(-count <= p < count for p in wanted):
+            raise DualResError(f"router pool={list(wanted)}: this backbone has {count} blocks, 0 to {count - 1}.")
+        self.pool = sorted({p % count for p in wanted})
         # Blocks after the last pooled one would cost compute and change nothing.
         del self.blocks[self.pool[-1] + 1 :]
 
@@ -58,14 +65,15 @@ class PooledStages(nn.Module):
 
 
 def _torchvision_blocks(name: str) -> list[nn.Module]:
-    from torchvision.models import get_model, list_models
+    from torchvision import models
 
-    if name not in list_models():
+    # Of classifiers alone: `get_model` of a detector would fetch weights for the body in it.
+    if name not in models.list_models(module=models):
         raise DualResError(
             f"unknown router backbone '{name}'. Use 'plain', 'tiny', a torchvision classifier such as "
             "'mobilenet_v3_large', or 'timm:NAME'."
         )
-    model = get_model(name, weights=None)
+    model = models.get_model(name, weights=None)
     features = getattr(model, "features", None)
     if not isinstance(features, nn.Sequential):
         raise DualResError(
@@ -82,9 +90,12 @@ def _timm_blocks(name: str) -> list[nn.Module]:
         raise DualResError(
             f"router backbone 'timm:{name}' needs timm. Install it with: pip install \"dualres-plugin[timm]\""
         ) from None
+    # A bare name of timm's own list: `hf-hub:` and `local-dir:` in front of one would open a hub or a folder.
+    if not re.fullmatch(r"[A-Za-z0-9_.]+", name) or not timm.is_model(name):
+        raise DualResError(f"router backbone 'timm:{name}': timm has no model of that name.")
     try:
         model: Any = timm.create_model(name, pretrained=False, num_classes=0)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError, TypeError) as error:
         raise DualResError(f"router backbone 'timm:{name}': {error}") from None
     if hasattr(model, "conv_stem") and hasattr(model, "blocks"):
         # EfficientNet and MobileNet families: their parts in forward order, the classifier's conv_head left out.
@@ -131,7 +142,7 @@ def build_backbone(name: str, pool: Sequence[int] | None = None) -> PooledStages
     else:
         blocks = _torchvision_blocks(base)
     if keep:
-        if not keep.isdigit() or not 1 <= int(keep) <= len(blocks):
+        if not keep.isdecimal() or not 1 <= int(keep) <= len(blocks):
             raise DualResError(f"router backbone '{name}': '@N' takes 1 to {len(blocks)} blocks.")
         blocks = blocks[: int(keep)]
     return PooledStages(blocks, pool)
@@ -162,6 +173,7 @@ def load_backbone_weights(backbone: nn.Module, path: Path | str) -> int:
     for start in range(len(tensors) - len(wanted) + 1):
         run = tensors[start : start + len(wanted)]
         if all(t.shape == shape for t, shape in zip(run, wanted)):
+            check_finite(dict(zip(own, run)), f"backbone weights '{path}'")
             backbone.load_state_dict({k: t.to(own[k].dtype) for k, t in zip(own, run)})
             return len(run)
     raise DualResError(
@@ -182,5 +194,7 @@ def named_backbone(config: RouterConfig) -> nn.Module:
     if config.description:
         from dualres_plugin.hosts.registry import adapter_class
 
-        return PooledStages(adapter_class(config.backbone).build_backbone(config.description), config.pool)
+        with torch.device("cpu"):  # the host is imported here, perhaps on the meta device: what it makes must be real
+            host = adapter_class(config.backbone)
+        return PooledStages(host.build_backbone(config.description), config.pool)
     return build_backbone(config.backbone, config.pool)

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pydantic import with_config
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.files.atomic import atomic_dir, read_json, write_json
+from dualres_plugin.common.files.atomic import atomic_dir, write_json
+from dualres_plugin.common.files.schema import GATE, PlainDict, Quantiles, check_size, checked, read_object, shown
+from dualres_plugin.common.weights import check_finite
 from dualres_plugin.router.config import RouterConfig
 
 FORMAT_VERSION = 1
+TENSORS_MB = 1000.0  # of router.safetensors; the shipped one has 2
 TENSORS, META = "router.safetensors", "router.json"
 DEFAULT = "default"  # the name of the router that ships with the package
 DEFAULT_FOLDER = Path(__file__).parent / "default_router"
@@ -75,48 +80,56 @@ def read_checkpoint(path: Path | str) -> StoredRouter:
         All that a router can be built from.
 
     Raises:
-        DualResError: If files are missing, damaged, or of another version.
+        DualResError: If files are missing, damaged, edited, too large or of another version, or a number in them is
+            not finite.
     """
     path = DEFAULT_FOLDER if str(path) == DEFAULT else Path(path)
     if path.name in (TENSORS, META):
         path = path.parent
     if not path.is_dir():
         raise DualResError(f"router '{path}' does not exist. Train one with: dualres train PROFILE --out {path}")
-    meta = read_json(path / META, "router description")
-    _check_meta(meta, path)
-    try:
-        config = dict(meta["config"])
-        config |= {name: tuple(map(float, config[name])) for name in ("mean", "std")}
-        quantiles = [float(q) for q in meta["score_quantiles"]]
-        stored = StoredRouter(RouterConfig(**config), {}, quantiles, dict(meta.get("info", {})))
-    except (TypeError, ValueError) as error:  # right keys, wrong values: edited by hand
-        raise DualResError(f"'{path / META}' is incomplete or edited: {error}.") from None
-    return stored._replace(tensors=_read_tensors(path / TENSORS))
+    meta = read_object(path / META, "router description")
+    _check_kind(meta, path)
+    wanted = {key: meta[key] for key in ("config", "score_quantiles", "info") if key in meta}
+    where = f"'{path / META}' is incomplete or edited"
+    described = checked(_Description, wanted, where)
+    lost = sorted(set(RouterConfig.__dataclass_fields__) - set(meta["config"]))  # all have defaults
+    if lost:
+        raise DualResError(f"{where}: config lacks {', '.join(lost)}.")
+    tensors = _read_tensors(path / TENSORS)
+    return StoredRouter(described.config, tensors, described.score_quantiles, described.info)
 
 
-def _check_meta(meta: Any, path: Path) -> None:
+@with_config(GATE)
+@dataclass
+class _Description:
+    """What `router.json` must hold beside its kind and version."""
+
+    config: RouterConfig
+    score_quantiles: Quantiles
+    info: PlainDict = field(default_factory=dict)
+
+
+def _check_kind(meta: Any, path: Path) -> None:
     if not isinstance(meta, dict) or meta.get("kind") != "dualres-router":
         raise DualResError(f'\'{path / META}\' does not describe a router (no "kind": "dualres-router").')
     version = meta.get("format_version")
     if version != FORMAT_VERSION:
         raise DualResError(
-            f"router '{path}' has format version {version!r}, this dualres-plugin reads version {FORMAT_VERSION}. "
+            f"router '{path}' has format version {shown(version)}, this dualres-plugin reads version {FORMAT_VERSION}. "
             "Update the package, or train the router again."
         )
-    missing = [k for k in ("config", "score_quantiles") if k not in meta]
-    config = meta.get("config", {})
-    unknown = set(config) ^ set(RouterConfig.__dataclass_fields__) if isinstance(config, dict) else {"config"}
-    if missing or unknown:
-        raise DualResError(f"'{path / META}' is incomplete or edited: check {missing or sorted(unknown)}.")
 
 
 def _read_tensors(file: Path) -> dict[str, Tensor]:
+    check_size(file, "router tensors", TENSORS_MB)
     try:
         tensors: dict[str, Tensor] = load_file(str(file))
     except FileNotFoundError:
         raise DualResError(f"router tensors '{file}' are missing: copy the whole router folder.") from None
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
         raise DualResError(f"router tensors '{file}' cannot be read ({error}): the file is damaged.") from None
+    check_finite(tensors, f"router tensors '{file}'")
     return tensors
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from dualres_plugin.budget.calibration import check_threshold
 from dualres_plugin.budget.controller import BudgetController
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.types import Decision, RouterImages
@@ -50,7 +51,7 @@ class Gate(nn.Module):
         controller: instead of a threshold: moves it from image to image to hold a rate.
 
     Raises:
-        DualResError: If both are given, or neither.
+        DualResError: If both are given, or neither, or the threshold is NaN.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class Gate(nn.Module):
             raise DualResError("a gate takes either a threshold, or a controller that moves it to hold a rate.")
         self.router = router
         self.controller = controller
-        self._threshold = None if threshold is None else float(threshold)
+        self._threshold = None if threshold is None else check_threshold(threshold)
 
     @property
     def threshold(self) -> float:

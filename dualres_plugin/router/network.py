@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from dualres_plugin.budget import calibration
 from dualres_plugin.common.errors import DualResError
+from dualres_plugin.common.files.schema import checked
 from dualres_plugin.common.flops import gmacs
 from dualres_plugin.common.modes import in_eval
 from dualres_plugin.common.resize import make_thumbnails, resize_images, to_unit
@@ -33,7 +34,8 @@ class ResolutionRouter(nn.Module):
         weights: a local file with backbone weights; None leaves them random. Nothing is ever downloaded.
 
     Raises:
-        DualResError: If the backbone is unknown or the weights do not fit.
+        DualResError: If a setting is unknown or out of range, the backbone is unknown or does not run at this size, or
+            the weights do not fit.
     """
 
     mean: Tensor
@@ -56,9 +58,7 @@ class ResolutionRouter(nn.Module):
             )
         if backbone is not None:
             values["backbone"] = backbone if isinstance(backbone, str) else CUSTOM
-        self.config = RouterConfig(**values)
-        if self.config.input_size < 16:
-            raise DualResError(f"router input_size {self.config.input_size} is too small: use 32 to 320 pixels.")
+        self.config = checked(RouterConfig, values, "router settings")
         if isinstance(backbone, nn.Module):
             self.backbone: nn.Module = backbone
         else:
@@ -74,8 +74,21 @@ class ResolutionRouter(nn.Module):
 
     def _feature_width(self) -> int:
         size = self.config.input_size
-        with torch.no_grad(), in_eval(self.backbone):
-            return int(self.features(torch.zeros(1, 3, size, size)).shape[1])
+        try:
+            with torch.no_grad(), in_eval(self.backbone):
+                found = self.features(torch.zeros(1, 3, size, size))
+        except DualResError:
+            raise
+        except Exception as error:  # a body made for one size alone, or with more strides than pixels
+            raise DualResError(
+                f"router backbone '{self.config.backbone}' does not run on thumbnails of {size} px "
+                f"({type(error).__name__}: {error}). Choose another input_size, or another backbone."
+            ) from error
+        if found.ndim != 2:
+            raise DualResError(
+                f"router backbone '{self.config.backbone}' gives {tuple(found.shape)}, not (B, C) or (B, C, h, w)."
+            )
+        return int(found.shape[1])
 
     def features(self, thumbnails: Tensor) -> Tensor:
         """What the head sees.
@@ -225,7 +238,8 @@ class ResolutionRouter(nn.Module):
             The router in eval mode, with its calibration.
 
         Raises:
-            DualResError: If files are missing, of another version, or tensors do not fit.
+            DualResError: If files are missing, edited or of another version, the description asks for anything but a
+                known network, or tensors do not fit or are not finite.
         """
         stored = read_checkpoint(path)
         if stored.config.backbone == CUSTOM and backbone is None:
@@ -233,12 +247,10 @@ class ResolutionRouter(nn.Module):
                 f"router '{path}' was built around a backbone given by object: "
                 "call ResolutionRouter.from_pretrained(path, backbone=module)."
             )
-        try:
-            router = cls(stored.config, backbone=backbone)
-        except DualResError:
-            raise
-        except (TypeError, ValueError, RuntimeError) as error:  # right keys, wrong values: edited by hand
-            raise DualResError(f"the description of router '{path}' is incomplete or edited: {error}.") from None
+        if stored.config.description:  # a body of any size: without memory first, to see that these are its tensors
+            with torch.device("meta"):
+                check_tensors(cls(stored.config).state_dict(), stored.tensors, path, stored.config.backbone)
+        router = cls(stored.config, backbone=backbone)
         check_tensors(router.state_dict(), stored.tensors, path, stored.config.backbone)
         router.load_state_dict(stored.tensors)
         router.quantiles, router.info = stored.quantiles, stored.info

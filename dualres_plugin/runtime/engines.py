@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from dualres_plugin.common.card import KEY, Card
+from dualres_plugin.common.card import CARD_MB, KEY, Card
 from dualres_plugin.common.errors import DualResError
+from dualres_plugin.common.files.schema import read_object
 
 MANIFEST = "manifest.json"
+GRAPHS = ("router", "high", "low")  # of a pair
 INSTALL = 'Install it with: pip install "dualres-plugin[export]"'
 Found = tuple[np.ndarray, bool, float]
 Content = Sequence[int] | None
@@ -69,6 +73,7 @@ def load_engine(path: Path, engine: str, threads: int | None, providers: Sequenc
         graphs = {
             name: _graph(manifest.parent / file, "onnxruntime" if name == "router" else engine, threads, providers)
             for name, file in card.files.items()
+            if name in GRAPHS
         }
         return PairEngine(card, graphs)
     if engine != "onnxruntime":
@@ -78,14 +83,32 @@ def load_engine(path: Path, engine: str, threads: int | None, providers: Sequenc
 
 
 def _read_manifest(path: Path) -> Card:
-    from dualres_plugin.common.files.atomic import read_json
-
-    read_json(path, "model manifest")
+    read_object(path, "model manifest", CARD_MB)
     card = Card.from_json(path.read_text(encoding="utf-8"), str(path))
-    missing = [n for n in ("router", "high", "low") if not (path.parent / card.files.get(n, "?")).is_file()]
+    missing = [n for n in GRAPHS if not (path.parent / card.files.get(n, "?")).is_file()]
     if missing:
         raise DualResError(f"the pair '{path.parent}' lacks its {', '.join(missing)} graph: copy the whole folder.")
+    for name, wanted in card.checksums.items():
+        file = path.parent / name
+        if not file.is_file() or sha256_of(file) != wanted:
+            raise DualResError(
+                f"'{file}' is not the file that the pair was exported with: parts are lost, changed or swapped. Copy "
+                "the whole folder, or export again."
+            )
     return card
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal.
+
+    Args:
+        path: of the file.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for block in iter(partial(file.read, 1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _graph(path: Path, engine: str, threads: int | None, providers: Sequence[str] | None) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 from dualres_plugin.budget import calibration
 from dualres_plugin.budget.controller import BudgetController, refuse_threshold
 from dualres_plugin.common.card import Card
-from dualres_plugin.common.errors import DualResError
+from dualres_plugin.common.errors import DualResError, check_number
 from dualres_plugin.common.images import iter_source
 from dualres_plugin.runtime.boxes import select
 from dualres_plugin.runtime.engines import Engine, Found, load_engine
@@ -97,6 +97,9 @@ class DualResSession:
     ):
         if hold_rate:
             refuse_threshold(threshold)
+        check_number("threads", threads, 1)
+        if threshold is not None:
+            calibration.check_threshold(threshold)
         self.engine: Engine = load_engine(Path(path), engine, threads, providers)
         self.card: Card = self.engine.card
         self.threshold = self._threshold(threshold, target_high_rate)
@@ -110,7 +113,7 @@ class DualResSession:
         if threshold is not None and rate is not None:
             raise DualResError("give either threshold or target_high_rate.")
         if threshold is not None:
-            return float(threshold)
+            return calibration.check_threshold(threshold)
         return self.card.threshold if rate is None else self.threshold_for(rate)
 
     def _controller(self, rate: float | None) -> BudgetController:
@@ -127,7 +130,7 @@ class DualResSession:
         if self.controller is not None:
             refuse_threshold(threshold)
             return self.controller.threshold
-        return self.threshold if threshold is None else threshold
+        return self.threshold if threshold is None else calibration.check_threshold(threshold)
 
     def threshold_for(self, target_high_rate: float) -> float:
         """The threshold that sends a share of the calibration images high.
@@ -183,6 +186,7 @@ class DualResSession:
         Yields:
             One result per photo, in order.
         """
+        _check_call(conf, iou, threshold)
         for image in iter_source(source):
             frame = make_frame(image.pixels, self.card)
             run = self.run(frame.images, frame.content, threshold)
@@ -209,6 +213,7 @@ class DualResSession:
         """
         if self.controller is not None:
             return self.predict(source, conf=conf, iou=iou, threshold=threshold)
+        _check_call(conf, iou, threshold)
         limit = self._limit(threshold)
         images = list(iter_source(source))
         frames = [make_frame(image.pixels, self.card) for image in images]
@@ -246,3 +251,10 @@ class DualResSession:
         )
         original = frame.to_original(boxes, how.clip == "photo")
         return SessionResult(original, scores, labels, "high" if high else "low", score, self.card.names, name)
+
+
+def _check_call(conf: float | None, iou: float | None, threshold: float | None) -> None:
+    check_number("conf", conf, 0, 1)
+    check_number("iou", iou, 0, 1)
+    if threshold is not None:
+        calibration.check_threshold(threshold)

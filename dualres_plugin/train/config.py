@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass, field, fields
-from difflib import get_close_matches
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,19 +11,16 @@ import yaml
 from pydantic import (
     AfterValidator,
     BeforeValidator,
-    ConfigDict,
     Field,
     NonNegativeFloat,
-    NonNegativeInt,
     PositiveFloat,
-    PositiveInt,
     StrictBool,
-    TypeAdapter,
-    ValidationError,
     with_config,
 )
 
 from dualres_plugin.common.errors import DualResError
+from dualres_plugin.common.files.schema import DESCRIPTION_MB, GATE, check_size, checked
+from dualres_plugin.router.config import SIDES, WIDEST
 from dualres_plugin.train.objectives import OBJECTIVES
 
 
@@ -34,11 +30,12 @@ def _known_objective(name: str) -> str:
     return name
 
 
+MOST = 1_000_000  # epochs, and thumbnails per step
 Share = Annotated[float, Field(ge=0, le=1)]
 FileName = Annotated[str, BeforeValidator(lambda value: os.fspath(value) if isinstance(value, Path) else value)]
 
 
-@with_config(ConfigDict(extra="forbid", allow_inf_nan=False))
+@with_config(GATE)
 @dataclass
 class TrainConfig:
     """Settings of a training; a YAML file with some of these is what `--config` takes.
@@ -77,13 +74,13 @@ class TrainConfig:
     gain: str = "auto"
     backbone: str = "default"
     weights: FileName | None = None
-    input_size: PositiveInt | None = None
+    input_size: Annotated[int, Field(ge=SIDES[0], le=SIDES[1])] | None = None
     pool: list[int] = field(default_factory=list)
-    hidden: NonNegativeInt = 0
+    hidden: Annotated[int, Field(ge=0, le=WIDEST)] = 0
     train_backbone: StrictBool | None = None
     view_weight: NonNegativeFloat = 0.3
-    epochs: PositiveInt = 12
-    batch: PositiveInt = 64
+    epochs: Annotated[int, Field(gt=0, le=MOST)] = 12
+    batch: Annotated[int, Field(gt=0, le=MOST)] = 64
     lr: NonNegativeFloat = 2e-3
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.8
     weight_decay: NonNegativeFloat = 0.02
@@ -97,7 +94,7 @@ class TrainConfig:
     holdout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     flip: StrictBool = True
     jitter: NonNegativeFloat = 0.2
-    seed: NonNegativeInt = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
     @classmethod
     def load(cls, path: Path | str | None, **overrides: Any) -> TrainConfig:
@@ -129,34 +126,21 @@ class TrainConfig:
 
 
 def _read(path: Path | str) -> dict[str, Any]:
+    check_size(path, "config", DESCRIPTION_MB)
     try:
-        values = yaml.safe_load(Path(path).read_text()) or {}
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
     except FileNotFoundError:
         raise DualResError(f"config '{path}' does not exist.") from None
     except yaml.YAMLError as error:
         raise DualResError(f"config '{path}' is not valid YAML: {error}") from None
     except OSError as error:
         raise DualResError(f"cannot read config '{path}': {error.strerror}.") from None
+    except (ValueError, RecursionError, OverflowError) as error:  # binary; a date or number that cannot be; nesting
+        raise DualResError(f"config '{path}' is no readable YAML text ({type(error).__name__}).") from None
     if not isinstance(values, dict):
         raise DualResError(f"config '{path}' must hold lines such as 'epochs: 20'.")
     return {str(name): value for name, value in values.items()}
 
 
 def _checked(values: dict[str, Any], where: str) -> TrainConfig:
-    try:
-        return TypeAdapter(TrainConfig).validate_python(values)
-    except ValidationError as error:
-        raise DualResError(f"{where}: {'; '.join(map(_explain, error.errors()))}.") from None
-
-
-def _explain(error: Any) -> str:
-    """One of pydantic's errors: which setting, its value, and what is allowed."""
-    name = ".".join(map(str, error["loc"]))
-    if error["type"] == "unexpected_keyword_argument":
-        known = [f.name for f in fields(TrainConfig)]
-        close = get_close_matches(name, known, n=1)
-        return f"unknown setting '{name}' " + (
-            f"(did you mean '{close[0]}'?)" if close else f"(known: {', '.join(known)})"
-        )
-    said = str(error["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
-    return f"{name}={error['input']!r} {said}"
+    return checked(TrainConfig, values, where)

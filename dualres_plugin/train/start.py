@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from dualres_plugin.common.errors import DualResError
 from dualres_plugin.hosts.contract import HostAdapter
 from dualres_plugin.hosts.registry import load_detector
 from dualres_plugin.router.config import RouterConfig
@@ -47,8 +48,14 @@ def new_router(config: TrainConfig) -> ResolutionRouter:
         The router.
 
     Raises:
-        DualResError: If the backbone is unknown, or its detector or weights cannot be loaded.
+        DualResError: If the backbone is unknown, its detector or weights cannot be loaded, or weights are given for
+            one that brings its own.
     """
+    if config.weights is not None and (config.backbone == "default" or config.backbone.startswith("detector:")):
+        raise DualResError(
+            f"weights '{config.weights}' are of no use with backbone '{config.backbone}', which brings its own: leave "
+            "one of them out."
+        )
     if config.backbone.startswith("detector:"):
         return own_backbone_router(load_detector(config.backbone.removeprefix("detector:")), config.input_size or 128)
     if config.backbone == "default":

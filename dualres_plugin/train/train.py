@@ -6,6 +6,7 @@ that is trained whole, and of `head` for one whose backbone is frozen.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -14,6 +15,8 @@ import numpy as np
 import torch
 
 from dualres_plugin.common.errors import DualResError
+from dualres_plugin.common.files.paths import base_names
+from dualres_plugin.profile.overlap import image_sketch
 from dualres_plugin.profile.table import Profile
 from dualres_plugin.router.network import ResolutionRouter
 from dualres_plugin.train.config import TrainConfig
@@ -22,6 +25,9 @@ from dualres_plugin.train.head import fit_head
 from dualres_plugin.train.objectives import Objective, make_objective
 from dualres_plugin.train.start import new_router
 from dualres_plugin.train.training_set import TrainingSet, resolve_gain, training_set
+
+logger = logging.getLogger("dualres")
+FEW = 20  # images: fewer cannot show what goes with a gain, nor calibrate a threshold
 
 
 def train_router(
@@ -75,9 +81,30 @@ def train_router(
         "images": len(np.unique(data.group)),
         "calibrated_on": calibrated,
         "metrics": {"holdout_spearman": best.get("spearman"), "best_epoch": best.get("epoch")},
-        "config": asdict(config),
+        "config": {
+            **asdict(config),
+            "backbone": base_names(config.backbone),  # the folder is shared: no path of this machine
+            "weights": config.weights and base_names(config.weights),
+        },
+        "warnings": _warnings(data),
     }
+    for text in router.info["warnings"]:
+        logger.warning(text)
     return router.eval()
+
+
+def _warnings(data: TrainingSet) -> list[str]:
+    """Why a router cannot have learned much, where it cannot."""
+    found = []
+    images = len(np.unique(data.group))
+    if images < FEW:
+        found.append(
+            f"the router was trained on {images} image{'s' if images > 1 else ''} only: its scores mean little."
+        )
+    gain = data.gain[torch.from_numpy(data.gain_known)]
+    if len(gain) and float(gain.max()) == float(gain.min()):
+        found.append("all training images have the same gain, so there was nothing to learn: its scores mean nothing.")
+    return found
 
 
 def _trains_backbone(config: TrainConfig, objective: Objective, router: ResolutionRouter) -> bool:
@@ -121,4 +148,9 @@ def _calibrate(router: ResolutionRouter, data: TrainingSet, rows: np.ndarray) ->
 
 def _origin(profile: Profile) -> dict[str, Any]:
     """What `router.info` says of a profile."""
-    return {key: profile.meta[key] for key in ("host", "detector", "dataset", "high", "scale", "views", "labelled")}
+    known = ("host", "detector", "dataset", "high", "scale", "views", "labelled")
+    return {
+        **{key: profile.meta[key] for key in known},
+        "dataset_fingerprint": profile.meta.get("dataset_fingerprint", ""),
+        "images": image_sketch(profile),
+    }

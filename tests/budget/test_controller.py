@@ -27,6 +27,26 @@ def test_holds_the_rate_over_abrupt_changes(rate: float, shifts: list[float], se
     assert abs(controller.state.recent_rate - rate) < 0.12
 
 
+@pytest.mark.parametrize("rate", [0.05, 0.5, 0.9])
+@pytest.mark.parametrize("kind", ["above", "below", "saw", "same", "steps", "huge"])
+def test_holds_the_rate_against_an_adversary(rate: float, kind: str) -> None:
+    """Scores made to miss it: by one who sees the threshold, in cycles as long as the window, or all the same."""
+    controller = BudgetController(rate, QUANTILES)
+    high = 0
+    for i in range(1500):
+        seen = float(np.clip(controller.threshold, -100, 100))
+        score = {
+            "above": seen + 1e-6,
+            "below": seen - 1e-6,
+            "saw": (i % 32) / 8 - 2,
+            "same": 0.5,
+            "steps": 3.0 if i // 64 % 2 else -3.0,
+            "huge": (-1.0) ** i * 1e30,
+        }[kind]
+        high += controller.route(score)
+    assert abs(high / 1500 - rate) < 0.03
+
+
 def test_a_fixed_threshold_would_fail_the_same_stream() -> None:
     rng = np.random.default_rng(1)
     controller = BudgetController(0.3, QUANTILES)
@@ -74,3 +94,11 @@ def test_latency_becomes_a_rate() -> None:
 def test_needs_a_calibration() -> None:
     with pytest.raises(DualResError, match="calibrated"):
         BudgetController(0.3, [])
+
+
+def test_settings_that_cannot_be() -> None:
+    for options in ({"window": 0}, {"window": -1}, {"window": 2.5}, {"band": 0.0}, {"band": float("nan")}):
+        with pytest.raises(DualResError, match=next(iter(options))):
+            BudgetController(0.5, [0.0, 1.0], **options)
+    with pytest.raises(DualResError, match="NaN"):
+        BudgetController(0.5, [0.0, 1.0]).route(float("nan"))

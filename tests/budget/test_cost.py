@@ -46,3 +46,14 @@ def test_one_budget_at_a_time() -> None:
     assert Budget().ms is None and Budget(ms=12).ms == 12
     with pytest.raises(DualResError, match="only one of the budgets, not target_high_rate and ms"):
         Budget(target_high_rate=0.5, ms=12)
+
+
+@pytest.mark.parametrize("name", ["target_high_rate", "threshold", "gmacs", "ms"])
+def test_a_budget_is_a_number(name: str) -> None:
+    with pytest.raises(DualResError, match=f"{name}=nan (must|is not a number)"):
+        Budget(**{name: float("nan")})
+    if name in ("gmacs", "ms"):
+        with pytest.raises(DualResError, match="above 0"):
+            Budget(**{name: 0.0})
+    with pytest.raises(DualResError, match="finite"):
+        rate_for_budget(1.0, 0.1, float("nan"), 2.0)

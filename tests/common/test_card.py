@@ -35,3 +35,34 @@ def test_metadata_survives_json(threshold: float) -> None:
 def test_bad_metadata_is_one_clear_error(text: str, message: str) -> None:
     with pytest.raises(DualResError, match=message):
         Card.from_json(text, "model.onnx")
+
+
+EDITS = {
+    "stride 0": ({"stride": 0}, "stride=0 must be greater"),
+    "no size": ({"high": -640}, "high=-640"),
+    "NaN scale": ({"scale": float("nan")}, "scale=nan"),
+    "scale of text": ({"scale": "half"}, "scale='half'"),
+    "NaN threshold": ({"threshold": "nan"}, "threshold='nan' must be a number"),
+    "unknown form": ({"form": "other"}, "form='other'"),
+    "a file elsewhere": ({"files": {"high": "../high.onnx"}}, "files.high.*same folder"),
+    "an absolute file": ({"files": {"high": "/etc/high.onnx"}}, "files.high.*same folder"),
+    "reversed quantiles": ({"quantiles": [1.0, 0.0]}, "ascending"),
+    "names of the wrong type": ({"names": ["a"]}, "names"),
+    "an unknown word": ({"preprocess": {"resample": "nearest"}}, "preprocess.resample='nearest'"),
+    "a key that is not known": ({"colour": 1}, "unknown setting 'colour'"),
+    "one side": ({"static": [640]}, "static"),
+    "too many bytes": ({"version": "x" * 5_000_000}, "MB"),
+}
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_an_edited_card_is_one_clear_error(name: str) -> None:
+    changes, message = EDITS[name]
+    with pytest.raises(DualResError, match=message):
+        Card.from_json(json.dumps({**json.loads(CARD.to_json()), **changes}), "model.onnx")
+
+
+def test_cards_of_before_the_checksums_load() -> None:
+    values = json.loads(CARD.to_json())
+    del values["checksums"]
+    assert Card.from_json(json.dumps(values), "x") == CARD

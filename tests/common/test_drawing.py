@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dualres_plugin.common.drawing import ROUTE_COLOURS, draw
+from dualres_plugin.common.drawing import ROUTE_COLOURS, draw, plain_text
 from dualres_plugin.common.types import Detections, ImageDecision
 from dualres_plugin.predict.contact_sheet import ContactSheet
 from tests.fakes import photo
@@ -98,3 +98,31 @@ def test_the_sheet_says_what_it_leaves_out() -> None:
 def test_the_size_of_a_sheet_is_bounded(count: int, most_pixels: float) -> None:
     width, height = sheet_of([0.1] * count).draw().size
     assert width * height < most_pixels
+
+
+@pytest.mark.parametrize("name", ["$x$", r"$\frac{$ and $_", "one $", "a\nb", r"\$5 to \$9"])
+def test_matplotlib_shows_names_word_for_word(name: str) -> None:
+    from io import BytesIO
+
+    from matplotlib.figure import Figure
+
+    figure = Figure()
+    ax = figure.subplots()
+    ax.plot([0, 1], [0, 1], label=plain_text(name))
+    ax.legend()
+    figure.text(0, 0, plain_text(name))
+    figure.savefig(BytesIO(), format="png")
+
+
+def test_class_names_with_a_line_break_are_drawn() -> None:
+    found = Detections.from_arrays([[10, 10, 40, 40]], [0.9], [0])
+    draw(np.zeros((60, 80, 3), np.uint8), found, {0: "traffic\nlight\x00"}, "low")
+
+
+def test_boxes_under_a_pixel_wide_are_drawn() -> None:
+    found = Detections.from_arrays([[10, 10, 10.2, 40], [5, 5, 4.9, 4.9]], [0.9, 0.9], [0, 1])
+    picture = np.zeros((600, 800, 3), np.uint8)
+    draw(picture, found, None, "low")
+    sheet = ContactSheet()
+    sheet.add("a.jpg", picture, found, ImageDecision("low", -1.0, 0.0))
+    sheet.draw()

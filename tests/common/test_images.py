@@ -236,3 +236,46 @@ def test_video_frames(tmp_path: Path) -> None:
     (tmp_path / "bad.mp4").write_text("no video")
     with pytest.raises(DualResError, match="cannot be opened"):
         list(iter_source(tmp_path / "bad.mp4"))
+
+
+@pytest.mark.parametrize("extra", [None, np.nan, np.inf, -np.inf])
+def test_a_float_tiff_from_0_to_1_is_not_black(extra: float | None, tmp_path: Path) -> None:
+    values = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
+    if extra is not None:
+        values[0, 1] = extra  # "no data", as maps have it
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    pixels = read_image(tmp_path / "a.tif")
+    assert pixels[7, 7].tolist() == [255] * 3 and pixels[4, 0, 0] == round(255 * 32 / 63)
+    assert extra is None or pixels[0, 1].tolist() == [0] * 3
+    Image.fromarray(values * 200).save(tmp_path / "a.tif")
+    assert read_image(tmp_path / "a.tif")[7, 7].tolist() == [200] * 3, "0 to 255 stays what it is"
+
+
+def test_whatever_a_decoder_raises_is_one_damaged_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = tmp_path / "a.png"
+    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(write)
+
+    def fail(*_: object) -> None:
+        raise IndexError("out of a table")
+
+    monkeypatch.setattr(Image.Image, "getexif", fail)
+    for reader in (read_image, image_size):
+        with pytest.raises(UnreadableImageError, match="out of a table"):
+            reader(write)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"\x89PNG"])
+def test_a_binary_list_of_images(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_bytes(content)
+    with pytest.raises(DualResError, match="not a text file"):
+        expand_source(tmp_path / "list.txt")
+
+
+def test_sources_that_cannot_even_be_named(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for source in ("a" * 5000, tmp_path / ("b" * 300)):
+        with pytest.raises(DualResError, match="cannot be read"):
+            expand_source(source)
+    for source in (tmp_path / "loop", tmp_path / "a\0b"):
+        with pytest.raises(DualResError):
+            list(iter_source(source))

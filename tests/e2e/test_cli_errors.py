@@ -77,7 +77,7 @@ def test_an_interrupt_is_no_traceback(capsys: pytest.CaptureFixture[str]) -> Non
 
     with pytest.raises(SystemExit) as end:
         main(interrupted)
-    assert end.value.code == 130 and "run the same command again to resume" in capsys.readouterr().err
+    assert end.value.code == 130 and "the same command goes on" in capsys.readouterr().err
 
 
 # -- bad arguments ------------------------------------------------------------------------------------------------

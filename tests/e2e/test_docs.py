@@ -154,7 +154,7 @@ def test_commands_in_prose_exist(page: Path) -> None:
 def test_options_in_prose_exist() -> None:
     """`--hold` alone in the guide must be an option of some command, of an example, or of a tool that is named here."""
     known = {option for command in commands().values() for p in command.params for option in p.opts + p.secondary_opts}
-    known |= {"--help", "--quiet", "--cfg-options", "--resume"}
+    known |= {"--help", "--quiet", "--debug", "--cfg-options", "--resume"}
     for script in (ROOT / "examples").glob("*.py"):
         known |= set(re.findall(r'"(--[a-z-]+)"', script.read_text()))
     for page in (ROOT / "docs").rglob("*.md"):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,8 +12,10 @@ import torch
 
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.types import RouterImages
+from dualres_plugin.hosts.contract import HostAdapter
 from dualres_plugin.predict.wrapper import DualResWrapper
 from dualres_plugin.router.network import ResolutionRouter
+from tests.contract.hosts import identical, shared_adapter
 from tests.fakes import FakeAdapter, photo, write_coco, write_photos
 
 
@@ -191,3 +195,26 @@ def test_looking_at_the_gate_changes_nothing_and_a_new_point_begins_anew(router:
     wrapper.set_router(router)
     assert wrapper.controller is not second and wrapper.gate.controller is wrapper.controller
     assert wrapper.controller.target == 0.6
+
+
+@pytest.mark.parametrize("name", ["fake", "torchvision-fcos"])
+def test_threads_that_share_a_wrapper_get_the_results_of_serial_runs(name: str, router: ResolutionRouter) -> None:
+    host: HostAdapter[Any] = FakeAdapter() if name == "fake" else shared_adapter(name)
+    batches = [host.collate([photo], 128) for photo in pictures(6)]
+    wrapper = DualResWrapper(host, router)
+    scores = [float(wrapper.decide([photo]).scores[0]) for photo in pictures(6)]
+    wrapper.set_operating_point(threshold=float(np.median(scores)))
+    serial = [wrapper.forward(batch) for batch in batches]
+    wrong: list[int] = []
+
+    def work(start: int) -> None:
+        for i in range(start, start + 12):
+            if not identical(wrapper.forward(batches[i % 6]), serial[i % 6]):
+                wrong.append(i)
+
+    workers = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert not wrong

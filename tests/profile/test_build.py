@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from PIL import Image
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.images import read_image, router_images_of
 from dualres_plugin.common.resize import make_thumbnails
+from dualres_plugin.common.types import Detections
 from dualres_plugin.profile.build import ProfileSettings
 from dualres_plugin.profile.dataset import load_dataset
 from tests.fakes import FakeAdapter, FakeBatch, photo
@@ -161,3 +163,57 @@ def test_impossible_settings(name: str) -> None:
 def test_a_low_size_above_the_high_one() -> None:
     with pytest.raises(DualResError, match="must be smaller than the high size"):
         ProfileSettings(320, 2.0)
+
+
+# -- what hosts give ------------------------------------------------------------------------------------------
+
+
+def test_boxes_that_are_not_finite_are_no_hits(
+    data: tuple[Path, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(FakeAdapter):
+        def detections(self, raw: torch.Tensor, batch: FakeBatch) -> list[Detections]:
+            found = super().detections(raw, batch)
+            bad = [[np.nan, 0, 5, 5], [0, 0, np.inf, 5], [0, 0, 5, 5]]
+            return [
+                Detections.from_arrays([*bad, *f.boxes], [0.9, 0.9, np.nan, *f.scores], [0, 0, 0, *f.labels])
+                for f in found
+            ]
+
+        def losses(self, batch: FakeBatch) -> torch.Tensor:
+            return super().losses(batch) * torch.inf
+
+    torch.manual_seed(0)
+    with caplog.at_level(logging.WARNING, "dualres"):
+        profile = build(data, tmp_path / "broken", Broken())
+    plain = build(data, tmp_path / "plain")
+    for name in ("high_boxes", "high_scores", "low_categories"):
+        assert profile.table.column(name).equals(plain.table.column(name))
+    assert "60 detections had NaN or infinite boxes or scores" in caplog.text
+    assert np.isnan(profile.column("loss_high")).all(), "an endless loss says nothing"
+
+
+def test_a_size_off_the_stride_is_rounded_as_the_host_does(
+    data: tuple[Path, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Strict(FakeAdapter):
+        def host_size(self, size: int) -> int:
+            return -(-size // self.stride) * self.stride
+
+    torch.manual_seed(0)
+    with caplog.at_level(logging.WARNING, "dualres"):
+        profile = build(data, tmp_path / "profile", Strict(), replace(SETTINGS, high=50))
+    assert profile.meta["high"] == 64 and "high 50 px is off the stride" in caplog.text
+    assert profile.table.equals(build(data, tmp_path / "whole").table)
+
+
+def test_classes_matched_by_order_are_said_and_written_down(
+    data: tuple[Path, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    host = adapter()
+    host.class_names = {0: "cat", 1: "dog"}
+    with caplog.at_level(logging.WARNING, "dualres"):
+        profile = build(data, tmp_path / "profile", host)
+    assert "matched by their order (cat = square, dog = disc)" in caplog.text
+    assert len(profile.meta["notes"]) == 1 and "matched by their order" in profile.meta["notes"][0]
+    assert build(data, tmp_path / "named").meta["notes"] == []

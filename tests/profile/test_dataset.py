@@ -75,13 +75,13 @@ BAD: dict[str, tuple[Callable[[dict[str, Any]], Any], str, int, int]] = {
     ),
     "nan": (
         lambda c: c["annotations"][0].update(bbox=[float("nan"), 1, 5, 2]),
-        "1 boxes with zero or negative size",
+        "1 boxes that are not four finite numbers",
         4,
         7,
     ),
     "three numbers": (
         lambda c: c["annotations"][0].update(bbox=[1, 2, 3]),
-        "1 boxes with zero or negative size",
+        "1 boxes that are not four finite numbers",
         4,
         7,
     ),
@@ -131,21 +131,14 @@ def test_an_unreadable_image_without_a_stated_size(coco: tuple[Path, Path]) -> N
 BROKEN: dict[str, Callable[[dict[str, Any]], Any]] = {
     "no images": lambda c: c.pop("images"),
     "images of a wrong type": lambda c: c.update(images={"1": "a"}),
-    "image without id": lambda c: c["images"][0].pop("id"),
-    "image with a text id": lambda c: c["images"][0].update(id="one"),
-    "image without name": lambda c: c["images"][0].pop("file_name"),
-    "annotation without box": lambda c: c["annotations"][0].pop("bbox"),
-    "annotation of a wrong type": lambda c: c["annotations"].append(5),
-    "box of texts": lambda c: c["annotations"][0].update(bbox=["a", "b", "c", "d"]),
-    "no box at all": lambda c: c["annotations"][0].update(bbox=None),
-    "category without name": lambda c: c["categories"][0].pop("name"),
-    "category with a text id": lambda c: c["categories"][0].update(id="x"),
+    "annotations of a wrong type": lambda c: c.update(annotations=None),
+    "categories of a wrong type": lambda c: c.update(categories="square"),
 }
 
 
 @pytest.mark.parametrize("case", BROKEN)
 def test_a_malformed_file_gives_one_clear_error(case: str, coco: tuple[Path, Path]) -> None:
-    with pytest.raises(DualResError, match=r"annotations\.json' is not a (valid )?COCO annotation file"):
+    with pytest.raises(DualResError, match=r"annotations\.json' is not a COCO annotation file"):
         edited(coco, BROKEN[case])
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import random
+import signal
 import subprocess
 import sys
 import textwrap
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -138,3 +143,113 @@ def test_a_kill_from_outside_loses_at_most_one_batch(data: tuple[Path, Path], tm
     profile = build(data, tmp_path / "profile", host)
     assert host.images_seen == 2 * (10 - 6)
     assert profile.table.equals(build(data, tmp_path / "whole").table)
+
+
+# -- damage ---------------------------------------------------------------------------------------------------
+
+
+def shorten(parts: Path) -> None:
+    path = parts / "batch-000001.parquet"
+    path.write_bytes(path.read_bytes()[:200])
+
+
+def flip(parts: Path) -> None:
+    path = parts / "batch-000001.parquet"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 1
+    path.write_bytes(bytes(content))
+
+
+def swap(parts: Path) -> None:
+    one, two = (parts / f"batch-00000{i}.parquet" for i in (0, 1))
+    first, second = one.read_bytes(), two.read_bytes()
+    one.write_bytes(second)
+    two.write_bytes(first)
+
+
+def swap_without_checksums(parts: Path) -> None:
+    swap(parts)
+    (parts / "checksums.txt").unlink()
+
+
+def cut_the_checksums(parts: Path) -> None:
+    path = parts / "checksums.txt"
+    path.write_bytes(path.read_bytes()[:-10] + b"\xff")
+
+
+DAMAGES = [(shorten, 1), (flip, 1), (swap, 2), (swap_without_checksums, 2), (cut_the_checksums, 1)]
+
+
+@pytest.mark.parametrize(("damage", "again"), DAMAGES)
+def test_damaged_parts_are_made_again(damage: Any, again: int, data: tuple[Path, Path], tmp_path: Path) -> None:
+    whole = build(data, tmp_path / "whole")
+    start(data, tmp_path / "profile", False)
+    parts = tmp_path / "profile" / PARTS
+    first = adapter()
+    first.on_pass = kill_after(2)
+    with pytest.raises(Killed):
+        build(data, tmp_path / "profile", first)
+    assert len(list(parts.glob("batch-*.parquet"))) == 2
+    damage(parts)
+    host = adapter()
+    profile = build(data, tmp_path / "profile", host)
+    assert profile.table.equals(whole.table) and profile.meta == whole.meta
+    assert host.images_seen == 2 * (4 + 3 * again)
+
+
+def test_parts_of_a_version_without_checksums_are_kept(data: tuple[Path, Path], tmp_path: Path) -> None:
+    start(data, tmp_path / "profile", False)
+    (tmp_path / "profile" / PARTS / "checksums.txt").unlink()
+    host = adapter()
+    assert len(build(data, tmp_path / "profile", host)) == 10 and host.images_seen == 2 * 7
+
+
+def test_a_kill_between_the_table_and_the_end_leaves_no_parts(data: tuple[Path, Path], tmp_path: Path) -> None:
+    build(data, tmp_path / "profile")
+    (tmp_path / "profile" / PARTS).mkdir()
+    (tmp_path / "profile" / PARTS / "batch-000000.parquet").write_bytes(b"x")
+    build(data, tmp_path / "profile")
+    assert sorted(p.name for p in (tmp_path / "profile").iterdir()) == [META, ROWS]
+
+
+def test_two_at_once_are_one_error(data: tuple[Path, Path], tmp_path: Path) -> None:
+    from dualres_plugin.common.files.lock import locked
+
+    with (
+        locked(tmp_path / "profile"),
+        pytest.raises(DualResError, match=r"another dualres process writes to .*profile"),
+    ):
+        build(data, tmp_path / "profile")
+    assert len(build(data, tmp_path / "profile")) == 10
+
+
+def test_a_description_that_is_no_object_is_no_start(data: tuple[Path, Path], tmp_path: Path) -> None:
+    start(data, tmp_path / "profile", False)
+    (tmp_path / "profile" / META).write_text("[]")
+    with pytest.raises(DualResError, match="does not describe a profile"):
+        build(data, tmp_path / "profile")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a forked process")
+@pytest.mark.filterwarnings("ignore:This process.*multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("seed", range(7))
+def test_kills_at_random_moments_resume_to_the_same_profile(seed: int, data: tuple[Path, Path], tmp_path: Path) -> None:
+    """SIGKILL up to three times, also within the writing of a part or of the table; nothing temporary is left."""
+    moments = random.Random(seed)
+    settings = replace(SETTINGS, batch=1)
+    start = time.monotonic()
+    whole = build(data, tmp_path / "whole", settings=settings)
+    takes = time.monotonic() - start
+    out = tmp_path / "profile"
+    for _ in range(3):
+        child = os.fork()
+        if child == 0:
+            with contextlib.suppress(BaseException):
+                build(data, out, settings=settings)
+            os._exit(0)
+        time.sleep(moments.uniform(0, takes))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    profile = build(data, out, settings=settings)
+    assert profile.table.equals(whole.table) and profile.meta == whole.meta
+    assert sorted(p.name for p in out.iterdir()) == [META, ROWS]

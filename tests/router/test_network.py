@@ -138,7 +138,7 @@ def test_more_pixels_cost_more() -> None:
 def test_bad_settings_are_named() -> None:
     with pytest.raises(DualResError, match="input_sise"):
         ResolutionRouter(input_sise=64)
-    with pytest.raises(DualResError, match="too small"):
+    with pytest.raises(DualResError, match="input_size=8 must be"):
         ResolutionRouter(input_size=8)
     with pytest.raises(DualResError, match="unknown router backbone 'mobilnet'"):
         ResolutionRouter(backbone="mobilnet")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from dualres_plugin.common.card import KEY
+from dualres_plugin.common.card import KEY, Card
 from dualres_plugin.common.errors import DualResError
+from dualres_plugin.export.files import write_card
+from dualres_plugin.runtime.engines import MANIFEST
 from dualres_plugin.runtime.session import DualResSession
 from tests.small_models import pictures
 
@@ -94,3 +98,21 @@ def test_a_fixed_model_says_its_size(models: dict[str, Path]) -> None:
     for form in ("branches", "pair"):
         with pytest.raises(DualResError, match=r"exported for inputs \(1, 3, 160, 160\)"):
             DualResSession(models[form], warm_up=False).run(np.zeros((1, 3, 96, 160), np.float32))
+
+
+def test_a_pair_whose_parts_changed_places_is_refused(models: dict[str, Path], tmp_path: Path) -> None:
+    pair = tmp_path / "pair"
+    shutil.copytree(models["pair"], pair)
+    card = replace(Card.from_json((pair / MANIFEST).read_text(), "pair"), checksums={})
+    write_card(pair, card)
+    DualResSession(pair)
+    high, low = (pair / f"{size}.onnx" for size in ("high", "low"))
+    content = high.read_bytes()
+    high.write_bytes(low.read_bytes())
+    with pytest.raises(DualResError, match=r"high\.onnx.*changed or swapped"):
+        DualResSession(pair)
+    high.write_bytes(content)
+    DualResSession(pair)
+    low.write_bytes(low.read_bytes() + b"\0")
+    with pytest.raises(DualResError, match=r"low\.onnx.*changed or swapped"):
+        DualResSession(pair)

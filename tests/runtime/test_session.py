@@ -147,3 +147,14 @@ def test_the_runtime_loads_neither_torch_nor_a_host(models: dict[str, Path]) -> 
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("options", [{"conf": float("nan")}, {"conf": -0.1}, {"iou": 1.5}, {"threshold": float("nan")}])
+def test_numbers_out_of_range_are_refused(models: dict[str, Path], options: dict[str, float]) -> None:
+    session = DualResSession(models["cond"], warm_up=False)
+    blank = np.zeros((32, 32, 3), dtype=np.uint8)
+    for run in (session.predict, session.predict_batch):
+        with pytest.raises(DualResError, match=r"must lie between 0 and 1|not a number"):
+            run(blank, **options)
+    with pytest.raises(DualResError, match="threads=0 must be at least 1"):
+        DualResSession(models["cond"], threads=0)

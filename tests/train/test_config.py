@@ -51,6 +51,9 @@ CONFIGS = {
     "pool: 3\n": "pool=3 must be a valid list",
     "pool: [1, x]\n": r"pool\.1='x' must be a valid integer",
     "jitter: much\n": "jitter='much' must be a valid number",
+    "seed: -1\n": "seed=-1 must be greater than or equal to 0",
+    "hidden: -4\n": "hidden=-4 must be greater than or equal to 0",
+    "input_size: 8\n": "input_size=8 must be greater than or equal to 16",
     "seed: x\n": "seed='x' must be a valid integer",
     "epochs: 1.5\n": "epochs=1.5 must be a valid integer",
     "flip: 3\n": "flip=3 must be a valid boolean",
@@ -86,3 +89,12 @@ def test_check_turns_values_into_their_types() -> None:
 def test_a_config_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(DualResError, match="does not exist"):
         TrainConfig.load(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    "data", [b"\xff\xfe\x00binary", b"epochs: " + b"[" * 50_000, b"x: 2001-99-99\n", b"#" * 1_100_000]
+)
+def test_what_is_no_readable_text(data: bytes, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_bytes(data)
+    with pytest.raises(DualResError, match=r"c\.yaml"):
+        TrainConfig.load(tmp_path / "c.yaml")

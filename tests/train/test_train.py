@@ -78,3 +78,23 @@ def test_an_unknown_gain(profile: Profile) -> None:
 def test_a_profile_without_any_object_teaches_nothing(tmp_path: Path) -> None:
     with pytest.raises(DualResError, match="no image of the profile has a gain"):
         train(make_profile(tmp_path / "p", [{} for _ in range(8)]))
+
+
+def test_a_training_that_cannot_teach_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    few = train(planted_profile(tmp_path / "few", 3))
+    assert few.info["warnings"] == ["the router was trained on 3 images only: its scores mean little."]
+    assert few.info["warnings"][0] in caplog.text
+    same = planted_profile(tmp_path / "same", 30)
+    table = same.table
+    for which in ("high", "low"):
+        for part in ("boxes", "scores", "categories"):
+            name = f"{which}_{part}"
+            column = same.table.column(f"high_{part}").take([0] * 30)
+            table = table.set_column(table.schema.get_field_index(name), name, column)
+    router = train(Profile(same.meta, table, same.path))
+    assert "all training images have the same gain" in router.info["warnings"][0]
+
+
+def test_a_router_remembers_what_it_was_trained_on(profile: Profile) -> None:
+    router = train(profile)
+    assert router.info["warnings"] == [] and len(router.info["trained_on"][0]["images"].split()) > 20

@@ -8,11 +8,14 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from dualres_plugin.common.errors import DualResError
+from dualres_plugin.common.errors import BAD_PATH, DualResError, full_disk, is_full_disk
+
+TEMPORARY = ".dualres-"  # in front of every temporary file, so that those of a killed process can be found
+LONGEST_SUFFIX = 16
 
 
 def make_dir(path: Path | str) -> Path:
@@ -34,6 +37,91 @@ def make_dir(path: Path | str) -> Path:
     return path
 
 
+def try_lock(handle: int) -> bool:
+    """Lock an open file or folder until it is closed, or its process ends; False if somebody else holds it.
+
+    Args:
+        handle: its descriptor. Where the system has no such locks (Windows, some network folders), nothing is held.
+    """
+    try:
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except (ImportError, OSError):
+        return True
+    return True
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Remove temporary files that a killed process left: a living one holds a lock on each of its own.
+
+    Args:
+        folder: is looked through, with the folders right below it and the one above, where folders are made.
+    """
+    name = f"{TEMPORARY}*"
+    for path in [*folder.glob(name), *folder.glob(f"*/{name}"), *folder.absolute().parent.glob(name)]:
+        with suppress(OSError):  # it went meanwhile
+            handle = os.open(path, os.O_RDONLY)
+            try:
+                if try_lock(handle):
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+            finally:
+                os.close(handle)
+
+
+def _temporary_file(path: Path) -> tuple[int, Path]:
+    """An open, locked file beside `path`, of its suffix and a short name: long ones leave no room for an addition."""
+    suffix = path.suffix if len(path.suffix) <= LONGEST_SUFFIX else ""
+    while True:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=TEMPORARY, suffix=suffix)
+        if try_lock(handle) and Path(name).exists():
+            return handle, Path(name)
+        os.close(handle)  # another process took it for a leftover in between
+        Path(name).unlink(missing_ok=True)
+
+
+@contextmanager
+def _own_words(path: Path) -> Iterator[None]:
+    """A full disk, and a place that cannot be written, become the one message that says so."""
+    try:
+        yield
+    except DualResError:
+        raise
+    except Exception as error:
+        if is_full_disk(error):
+            raise full_disk(path) from error
+        if isinstance(error, OSError) and error.errno in BAD_PATH:
+            raise DualResError(f"cannot write '{path}': {error.strerror}.") from error
+        raise
+
+
+@contextmanager
+def temporary_file(path: Path | str) -> Iterator[Path]:
+    """A file beside another, in the making: gone when the block ends, unless the block has renamed it.
+
+    Args:
+        path: of the file that it is to become.
+
+    Yields:
+        Its path, of the same suffix; what is written there gets the rights of a shared file.
+
+    Raises:
+        DualResError: If the folder cannot be written, or the disk is full.
+    """
+    path = Path(path)
+    make_dir(path.parent)
+    with _own_words(path):
+        handle, temporary = _temporary_file(path)
+        try:
+            temporary.chmod(0o644)  # mkstemp makes private files; results are meant to be shared
+            yield temporary
+        finally:
+            temporary.unlink(missing_ok=True)
+            os.close(handle)
+
+
 @contextmanager
 def atomic_write(path: Path | str) -> Iterator[Path]:
     """A file that appears whole or not at all.
@@ -45,19 +133,12 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
         A temporary path beside it, which is renamed to `path` when the block ends without an error.
 
     Raises:
-        DualResError: If the folder cannot be written.
+        DualResError: If the folder cannot be written, or the disk is full.
     """
-    path = Path(path)
-    make_dir(path.parent)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
-    try:
+    with temporary_file(path) as temporary:
         yield temporary
-        temporary.chmod(0o644)  # mkstemp makes private files; results are meant to be shared
+        temporary.chmod(0o644)  # some writers make the file anew
         temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -71,18 +152,24 @@ def atomic_dir(path: Path | str) -> Iterator[Path]:
         A temporary folder beside it, whose files replace those of `path` when the block ends well.
 
     Raises:
-        DualResError: If the parent folder cannot be written.
+        DualResError: If the parent folder cannot be written, or the disk is full.
     """
     path = Path(path)
     make_dir(path.parent)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-    try:
-        yield temporary
-        path.mkdir(exist_ok=True)
-        for item in sorted(temporary.iterdir()):
-            item.replace(path / item.name)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with _own_words(path):
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=TEMPORARY))
+        handle = os.open(temporary, os.O_RDONLY) if os.name == "posix" else None
+        try:
+            if handle is not None:
+                try_lock(handle)
+            yield temporary
+            path.mkdir(exist_ok=True)
+            for item in sorted(temporary.iterdir()):
+                item.replace(path / item.name)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+            if handle is not None:
+                os.close(handle)
 
 
 def write_text(path: Path | str, text: str) -> None:
@@ -131,7 +218,7 @@ def read_json(path: Path | str, what: str = "file") -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DualResError(f"{what} '{path}' does not exist.") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no JSON or UTF-8, a number of 5,000 digits, a deep nest
         raise DualResError(f"{what} '{path}' is not valid JSON ({error}).") from None
     except OSError as error:
         raise DualResError(f"cannot read {what} '{path}': {error.strerror}.") from None

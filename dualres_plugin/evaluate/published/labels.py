@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dualres_plugin.common.drawing import plain_text
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.transforms import Bbox
@@ -71,7 +73,7 @@ def place_labels(ax: Axes, points: Sequence[tuple[float, float, str]], size: flo
 
 
 def _text_size(ax: Axes, words: str, size: float, renderer: Any) -> tuple[float, float]:
-    text = ax.text(0, 0, words, fontsize=size, transform=None)
+    text = ax.text(0, 0, plain_text(words), fontsize=size, transform=None)
     box = text.get_window_extent(renderer)
     text.remove()
     return box.width, box.height
@@ -166,7 +168,7 @@ def _write(
         ends = ax.transData.inverted().transform([pixel, target])
         ax.plot(*ends.T, "-", color="#9aa5b1", linewidth=0.6, zorder=1.5)
     ax.annotate(
-        point[2],
+        plain_text(point[2]),
         point[:2],
         tuple((box[:2] - pixel) / scale),
         textcoords="offset points",

@@ -6,7 +6,6 @@ in the CSV. `published.plot` draws what this module collects.
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dualres_plugin.common.errors import DualResError
+from dualres_plugin.common.files.csv import Writer
 from dualres_plugin.evaluate.published.catalog import Detector, detectors, methods
 from dualres_plugin.evaluate.published.points_file import Points, read_points
 
@@ -277,7 +277,7 @@ def csv_text(series: Iterable[Series]) -> str:
         A header and a line per point.
     """
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
+    writer = Writer(out)
     header = "kind family name model beta gmacs gflops ap dataset reported reported_unit source note verified"
     writer.writerow(header.split())
     for one in series:

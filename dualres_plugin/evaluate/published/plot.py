@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dualres_plugin.common.drawing import plain_text
 from dualres_plugin.evaluate.published.labels import PlaceLabels, place_labels
 from dualres_plugin.evaluate.published.pareto import Series
 
@@ -158,7 +159,7 @@ def _dynamic(ax: Axes, one: Series, colour: str, marker: str) -> None:
     ax.plot(line, np.interp(line, x[[0, -1]], y[[0, -1]]), "--", color=colour, linewidth=1.2, zorder=3)
     if one.kind == "mix":
         ax.plot(x, y, marker, color=colour, markersize=0)
-        ax.plot([], [], "--", color=colour, linewidth=1.6, label=one.name)
+        ax.plot([], [], "--", color=colour, linewidth=1.6, label=plain_text(one.name))
         return
     own = one.kind == "curve"
     width = 2.6 if own else 2
@@ -166,4 +167,4 @@ def _dynamic(ax: Axes, one: Series, colour: str, marker: str) -> None:
     every = max(1, (len(x) - 1) // 10)
     ax.plot(x, y, marker, color=colour, markersize=6.5, markeredgecolor="white", markevery=every, zorder=5)
     label = f"{one.name} (yours)" if own else one.name
-    ax.plot([], [], marker + "-", color=colour, markersize=6.5, linewidth=width, label=label)
+    ax.plot([], [], marker + "-", color=colour, markersize=6.5, linewidth=width, label=plain_text(label))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ EXAMPLES = {
     "metric": ("metric", "ap", "map", "top1", "accuracy"),
 }
 BETA_WORDS = ("beta", "β")
+LARGEST = 64 * 2**20  # bytes; a curve has some kilobytes
+MOST_DECIMALS = 30  # "1e-999999" is a number, but nobody rounds to so many
 NAME_WORDS = ("method", "model", "name", "curve", "series", "detector")
 
 
@@ -110,8 +113,12 @@ def read_groups(
     if by is None:
         return {"": _points(rows, f, m, b, path)}
     by = _exact(columns, by, path)
-    names = list(dict.fromkeys(row[by] for row in rows))
-    return {name: _points([row for row in rows if row[by] == name], f, m, b, path) for name in names}
+    groups: dict[str, list[dict[str, str]]] = {}
+    for number, row in enumerate(rows, start=1):
+        if by not in row:
+            raise DualResError(f"'{path}', point {number}: nothing in column '{by}'.")
+        groups.setdefault(row[by], []).append(row)
+    return {name: _points(members, f, m, b, path) for name, members in groups.items()}
 
 
 def name_column(path: Path | str) -> str | None:
@@ -133,17 +140,25 @@ def name_column(path: Path | str) -> str | None:
 
 def _csv_rows(path: Path) -> list[dict[str, str]]:
     try:
+        if path.is_file() and path.stat().st_size > LARGEST:
+            raise DualResError(f"'{path}' has more than {LARGEST >> 20} MB: is that a table of points?")
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise DualResError(f"'{path}' does not exist.") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError) as error:  # binary, a folder, a name that cannot be
         raise DualResError(f"cannot read '{path}' as a text table ({error}).") from None
     lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     if not lines:
         raise DualResError(f"'{path}' is empty: give a header line and one line per operating point.")
     delimiter = max(",;\t", key=lines[0].count)
-    table = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=delimiter)]
+    try:
+        table = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=delimiter)]
+    except csv.Error as error:
+        raise DualResError(f"cannot read '{path}' as a text table ({error}).") from None
     header = table[0]
+    twice = [name for name in header if header.count(name) > 1]
+    if twice:
+        raise DualResError(f"'{path}' has two columns '{twice[0]}': which of them counts? Rename one.")
     for number, row in enumerate(table[1:], start=1):
         if len(row) != len(header):
             raise DualResError(f"'{path}', point {number}: {len(row)} cells under {len(header)} columns.")
@@ -211,9 +226,13 @@ def _points(rows: Sequence[Mapping[str, str]], f: str, m: str, b: str | None, pa
         for number, row in enumerate(rows, start=1):
             try:
                 values.append(float(row[column].rstrip("%")))
+                if not math.isfinite(values[-1]):
+                    raise ValueError("not finite")
             except (KeyError, ValueError):
                 cell = row.get(column, "nothing")
-                raise DualResError(f"'{path}', point {number}: '{cell}' in column '{column}' is no number.") from None
+                raise DualResError(
+                    f"'{path}', point {number}: '{cell}' in column '{column}' is no finite number."
+                ) from None
         return tuple(values)
 
     blank = b is None or all(not row.get(b, "").strip() for row in rows)
@@ -235,8 +254,8 @@ def written_decimals(number: str) -> int:
         number: as it was written.
 
     Returns:
-        At least 0.
+        0 to `MOST_DECIMALS`.
     """
     mantissa, _, exponent = number.lower().partition("e")
     decimals = len(mantissa.partition(".")[2])
-    return max(0, decimals - int(exponent or 0))
+    return min(MOST_DECIMALS, max(0, decimals - int(exponent or 0)))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dualres_plugin.common.files.csv import Writer
 from dualres_plugin.evaluate.published.catalog import Method, methods
 
 TITLES = {
@@ -131,9 +131,7 @@ def csv_text(rows: Iterable[TableRow]) -> str:
     """
     records = [_record(row) for row in rows]
     out = io.StringIO()
-    writer = csv.DictWriter(out, list(records[0]) if records else [], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(records)
+    Writer(out).writerows([list(records[0]) if records else [], *(record.values() for record in records)])
     return out.getvalue()
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dualres_plugin.common.drawing import plain_text
 from dualres_plugin.evaluate.curve import Curve
 from dualres_plugin.evaluate.evaluation import Evaluation
 
@@ -55,8 +56,8 @@ def draw_curve(evaluation: Evaluation, title: str, subtitle: str) -> Figure:
     _router(ax, evaluation)
     ax.margins(x=0.05, y=0.08)
     ax.legend(loc="lower right", facecolor="white", edgecolor=PALE, fontsize=9, borderpad=0.8)
-    figure.text(0.085, 0.968, _cut(title, 70), fontsize=13, fontweight="bold", color=INK, va="top")
-    figure.text(0.085, 0.925, _cut(subtitle, 120), fontsize=9, color=GREY, va="top")
+    figure.text(0.085, 0.968, plain_text(_cut(title, 70)), fontsize=13, fontweight="bold", color=INK, va="top")
+    figure.text(0.085, 0.925, plain_text(_cut(subtitle, 120)), fontsize=9, color=GREY, va="top")
     return figure
 
 

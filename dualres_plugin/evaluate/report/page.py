@@ -32,6 +32,7 @@ def render(data: dict[str, Any], metrics: dict[str, Any], facts: dict[str, str],
     return Template(_part("report.html")).substitute(
         title=escape(facts["title"]),
         subtitle=escape(facts["subtitle"]),
+        warnings=_warnings(metrics.get("warnings", [])),
         lead=_lead(metrics),
         tiles=_tiles(metrics, facts["verdict"]),
         points=_points(metrics),
@@ -154,6 +155,10 @@ def random_ap(metrics: dict[str, Any]) -> float:
 
 
 # -- parts ---------------------------------------------------------------------------------------------------
+
+
+def _warnings(warnings: Sequence[str]) -> str:
+    return "".join(f'<p class="alarm" role="alert"><b>Warning:</b> {escape(text)}</p>' for text in warnings)
 
 
 def _lead(m: dict[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import importlib.metadata
 import platform
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from dualres_plugin.budget.cost import cost_at
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.files.atomic import atomic_dir, make_dir, write_json, write_text
+from dualres_plugin.common.files.csv import Writer
 from dualres_plugin.evaluate.curve import descending
 from dualres_plugin.evaluate.evaluation import Evaluation
 from dualres_plugin.evaluate.report.by_size import ap_by_size
@@ -165,7 +165,7 @@ def _rank(evaluation: Evaluation, profile: Profile, rows: np.ndarray) -> Ranked:
 
 def _write_curves(path: Path, evaluation: Evaluation) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
+        writer = Writer(file)
         writer.writerow(["policy", "beta", "gmacs", "gflops", "ap"])
         for curve in (evaluation.router, evaluation.oracle, evaluation.random, *evaluation.others):
             for p in curve.points():

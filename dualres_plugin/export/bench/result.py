@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from dualres_plugin.common.files.atomic import atomic_write, write_json, write_text
+from dualres_plugin.common.files.csv import Writer
 from dualres_plugin.export.parity import Parity
 
 PAPER_SPEEDUPS = {100: 1.11, 50: 1.20, 0: 1.30}  # ONNX over eager, Table 5 of the paper
@@ -199,11 +199,10 @@ class BenchResult:
         write_text(folder / "table.txt", self.table() + "\n")
         rows = self.rows()
         with atomic_write(folder / "summary.csv") as path, path.open("w", newline="") as file:
-            summary = csv.DictWriter(file, list(rows[0]))
-            summary.writeheader()
-            summary.writerows(rows)
+            summary = Writer(file)
+            summary.writerows([list(rows[0]), *(row.values() for row in rows)])
         with atomic_write(folder / "times.csv") as path, path.open("w", newline="") as file:
-            times = csv.writer(file)
+            times = Writer(file)
             times.writerow(["case", "photo", "routed_high_at_50", "ms"])
             for name, timing in self.timings.items():
                 for i, (ms, high) in enumerate(zip(timing.milliseconds, timing.high)):

@@ -17,10 +17,10 @@ import torch
 from tqdm import tqdm
 
 from dualres_plugin.common.card import FORMS
-from dualres_plugin.common.errors import DualResError
+from dualres_plugin.common.errors import DualResError, check_number
 from dualres_plugin.common.files.atomic import make_dir
 from dualres_plugin.common.flops import milliseconds
-from dualres_plugin.common.resize import make_thumbnails, resize_images
+from dualres_plugin.common.resize import check_scale, make_thumbnails, resize_images
 from dualres_plugin.common.types import RouterImages
 from dualres_plugin.export.bench.layout import layout_table
 from dualres_plugin.export.bench.result import BenchResult, Timing
@@ -55,6 +55,9 @@ class BenchSettings:
         rounds: passes over the photos.
         memory: measure resident memory too.
         check: photos to check each export with.
+
+    Raises:
+        DualResError: If a number is out of range.
     """
 
     high: int
@@ -66,6 +69,12 @@ class BenchSettings:
     rounds: int = 1
     memory: bool = True
     check: int = 2
+
+    def __post_init__(self) -> None:
+        check_scale(self.scale)
+        for name in ("high", "count", "threads", "rounds"):
+            check_number(name, getattr(self, name), 1)
+        check_number("check", self.check, 0)
 
 
 @dataclass(frozen=True)

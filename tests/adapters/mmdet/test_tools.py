@@ -185,11 +185,40 @@ def test_the_command_line_names_a_config_and_its_options(project: Project) -> No
     plain = load_detector(f"mmdet:{project.base},{project.plain}")
     assert all((f.scores <= 0.99).any() for f in plain.detections(plain.predict(batch), batch))
     assert list(adapter.class_names.values()) == ["person", "bicycle", "car"]
-    inside = load_detector("mmdet:mmdet::yolox/yolox_nano_8xb8-300e_coco.py,model.test_cfg.score_thr=0.5")
-    assert inside.default_size == 416 and inside.detector.test_cfg.score_thr == 0.5
     with pytest.raises(DualResError, match=r"configs/yolox/none\.py' does not exist"):
         load_detector("mmdet:mmdet::yolox/none.py")
     with pytest.raises(DualResError, match=r"none\.py' does not exist"):
         load_detector(f"mmdet:{Path('none.py')}")
     with pytest.raises(DualResError, match="cannot build"):
         load_detector(f"mmdet:{project.base},{project.plain},model.type=NoSuchDetector")
+
+
+def test_a_detector_without_its_own_weights_is_refused(project: Project, tmp_path: Path) -> None:
+    from dualres_plugin.common.errors import DualResError
+    from dualres_plugin.hosts.registry import load_detector
+
+    inside = "mmdet:mmdet::yolox/yolox_nano_8xb8-300e_coco.py"
+    for spec in (inside, f"mmdet:{project.base}", f"mmdet:{project.base},model.test_cfg.score_thr=0.5"):
+        with pytest.raises(DualResError, match=r"would have random weights.*WEIGHTS\.pth"):
+            load_detector(spec)
+    with pytest.raises(DualResError, match=r"do not fit the config: \d+ of \d+ parameters stay random"):
+        load_detector(f"{inside},{project.plain}")  # another width: mmengine only logs it
+    torch.save({"state_dict": {"something": torch.zeros(1)}}, tmp_path / "other.pth")
+    with pytest.raises(DualResError, match="do not fit the config"):
+        load_detector(f"mmdet:{project.base},{tmp_path / 'other.pth'}")
+
+
+def test_a_detector_that_was_built_and_never_trained_says_so(
+    project: Project, caplog: pytest.LogCaptureFixture
+) -> None:
+    from mmdet.registry import MODELS
+    from mmengine.config import Config
+
+    adapter = MMDetAdapter(MODELS.build(Config.fromfile(project.base).model).eval())
+    batch = adapter.collate(project.pictures[:1], 128)
+    for _ in range(2):
+        adapter.predict(batch)
+    assert len([r for r in caplog.records if "never trained" in r.message]) == 1
+    caplog.clear()
+    MMDetAdapter(project.detector).predict(batch)
+    assert not [r for r in caplog.records if "never trained" in r.message]

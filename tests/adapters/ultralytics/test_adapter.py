@@ -90,6 +90,14 @@ def test_users_callbacks_keep_working(router: ResolutionRouter) -> None:
     assert yolo.callbacks["on_predict_batch_end"][-1] is mine
 
 
+def test_detach_after_the_callbacks_were_reset(router: ResolutionRouter) -> None:
+    yolo = attach(random_yolo(), router)
+    yolo.reset_callbacks()
+    detach(yolo)
+    (result,) = yolo.predict(PICTURES[0], imgsz=96, **QUIET)
+    assert not hasattr(result, "dualres")
+
+
 def test_augment_says_so_as_it_would_bypass_the_routing(router: ResolutionRouter) -> None:
     yolo = attach(random_yolo(), router)
     for options in ({"augment": True}, {"embed": [1]}):
@@ -160,3 +168,13 @@ def test_detections_equal_predict_at_the_evaluation_settings() -> None:
         assert np.allclose(found.boxes[: sure.sum()], expected[sure, :4], atol=1.0)
         assert np.allclose(found.scores[: sure.sum()], expected[sure, 4], atol=0.01)
         assert (found.labels[: sure.sum()] == expected[sure, 5]).mean() > 0.95
+
+
+def test_a_size_off_the_stride_is_rounded_up_as_the_host_does() -> None:
+    adapter = adapt(random_yolo())
+    assert [adapter.host_size(size) for size in (96, 97, 100, 128, 1)] == [96, 128, 128, 128, 32]
+    assert adapter.input_shape((90, 120), 100) == adapter.input_shape((90, 120), 128) == (96, 128)
+    batch = adapter.collate(PICTURES[:1], 100)
+    assert tuple(batch.images.shape[2:]) == (96, 128)
+    found = adapter.detections(adapter.predict(batch), batch)
+    assert len(found) == 1

@@ -42,3 +42,12 @@ def test_an_exported_model_is_refused() -> None:
     exported = type("YOLO", (), {"__module__": "ultralytics.models.yolo.model", "model": "m.engine", "names": {}})()
     with pytest.raises(DualResError, match=r"'m\.engine' is an exported model.*load the \.pt"):
         adapt(exported)
+
+
+def test_a_missing_file_does_not_send_the_host_to_the_network(tmp_path: Path) -> None:
+    """Offline nothing is fetched; online only what Ultralytics itself releases, by its bare name."""
+    for spec in ("mine.pt", str(tmp_path / "yolo11n.pt"), "runs/yolo11x.pt", "https://host/a.pt"):
+        with pytest.raises(DualResError, match="does not exist"):
+            load_detector(f"ultralytics:{spec}")
+    with pytest.raises(DualResError, match="YOLO_OFFLINE"):
+        load_detector("yolo11x.pt")

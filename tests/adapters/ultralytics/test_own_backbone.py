@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from dualres_plugin.hosts.contract import HostAdapter
 from dualres_plugin.hosts.registry import adapt
 from dualres_plugin.router.network import ResolutionRouter
 from dualres_plugin.train.start import own_backbone_router
+from tests.shared import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -60,3 +63,19 @@ def test_other_hosts_say_that_they_do_not_offer_it() -> None:
     detector = ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None)
     with pytest.raises(DualResError, match="does not offer"):
         own_backbone_router(adapt(detector))
+
+
+def test_a_router_that_brings_the_host_along_leaves_it_whole(adapter: HostAdapter, tmp_path: Path) -> None:
+    """Its body is first built without memory; what Ultralytics makes once, on import, must be made for real."""
+    own_backbone_router(adapter, 64).save(tmp_path / "router")
+    code = (
+        "import sys, numpy\n"
+        "from dualres_plugin import ResolutionRouter\n"
+        "ResolutionRouter.from_pretrained(sys.argv[1])\n"
+        "from ultralytics import YOLO\n"
+        "print(len(YOLO('yolov8n.yaml').predict(numpy.zeros((64, 64, 3), 'uint8'), imgsz=64, verbose=False)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "router")], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 0 and done.stdout.strip().endswith("1"), done.stderr[-2000:]

@@ -244,10 +244,15 @@ def test_a_pair_of_networks(yolo: Any, router: ResolutionRouter, photos: list[Pa
 # -- what cannot be done ------------------------------------------------------------------------------------------
 
 
-def test_options_that_the_host_leaves_to_its_own_networks_are_ignored_with_its_warning(
-    yolo: Any, router: ResolutionRouter, photos: list[Path]
+@pytest.mark.parametrize("options", [{"augment": True}, {"embed": [1]}])
+def test_options_that_would_bypass_the_routing_are_refused(
+    yolo: Any, router: ResolutionRouter, photos: list[Path], options: dict[str, Any]
 ) -> None:
-    (a,) = wrapper(yolo, router, 1.0).predict(photos[0], augment=True, **QUIET)
+    model = wrapper(yolo, router, 1.0)
+    for _ in range(2):  # also with the predictor that the first call has made
+        with pytest.raises(DualResError, match="not available on a routed detector"):
+            model.predict(photos[0], **options, **QUIET)
+        (a,) = model.predict(photos[0], **QUIET)
     (b,) = yolo.predict(photos[0], **QUIET)
     assert np.array_equal(rows(a), rows(b))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
@@ -67,3 +68,26 @@ def test_what_cannot_be_written_or_read(tmp_path: Path) -> None:
         read_json(tmp_path / "bytes")
     with pytest.raises(DualResError, match="cannot read"):
         read_json(tmp_path)
+
+
+def test_names_as_long_as_the_file_system_takes(tmp_path: Path) -> None:
+    for suffix in (".txt", ".a-suffix-of-two-hundred-characters" + "x" * 200):
+        write_text(tmp_path / ("n" * (255 - len(suffix)) + suffix), "x")
+    with atomic_dir(tmp_path / ("d" * 255)) as folder:
+        (folder / "a").write_text("1")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EDQUOT, "Disk quota exceeded"),
+        RuntimeError("I/O error: No space left on device (os error 28)"),  # as safetensors has it
+    ],
+)
+def test_a_full_disk_is_one_message_and_changes_nothing(tmp_path: Path, error: Exception) -> None:
+    write_text(tmp_path / "a.txt", "before")
+    for write in (atomic_write, atomic_dir):
+        with pytest.raises(DualResError, match=r"no space left to write '.*a\.txt'"), write(tmp_path / "a.txt"):
+            raise error
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"] and (tmp_path / "a.txt").read_text() == "before"

@@ -85,7 +85,7 @@ def test_bad_curves_get_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(DualResError, match="needs compute in GMACs, found column 'ms'"):
         read_curve(str(latency))
     zero = tmp_path / "zero.csv"
-    zero.write_text("gmacs,ap\n0,2\n3,nan\n", encoding="utf-8")
+    zero.write_text("gmacs,ap\n0,2\n3,4\n", encoding="utf-8")
     with pytest.raises(DualResError, match="must be positive"):
         read_curve(str(zero))
     with pytest.raises(DualResError, match=r"neither metrics.json nor curve.csv"):

@@ -14,6 +14,7 @@ from PIL import Image
 
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.evaluate.evaluation import Evaluation
+from dualres_plugin.evaluate.report.figure import save_curve
 from dualres_plugin.evaluate.report.write import verdict, write_evaluation
 from dualres_plugin.profile.table import Profile
 from tests.evaluate.report.helpers import RUN, TIMES
@@ -115,3 +116,8 @@ def test_the_verdict_compares_the_interval_with_random(
     evaluation: Evaluation, interval: tuple[float, float], words: str
 ) -> None:
     assert words in verdict(replace(evaluation, ci95=interval, random_auc=0.5))
+
+
+def test_names_that_matplotlib_would_read_as_mathematics(evaluation: Evaluation, tmp_path: Path) -> None:
+    save_curve(tmp_path / "curve.png", evaluation, r"$x_{$.pt on $\data", "a$b$ and\nc")
+    assert Image.open(tmp_path / "curve.png").size == (1440, 960)

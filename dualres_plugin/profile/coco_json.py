@@ -1,0 +1,172 @@
+"""COCO annotation files: every entry is checked by itself, and an odd one costs only itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from dualres_plugin.common.errors import DualResError
+from dualres_plugin.common.files.atomic import read_json
+from dualres_plugin.profile.records import Dataset, LabelledBox, shown
+
+LISTS = ("images", "annotations", "categories")
+LARGEST_ID = 2**63 - 1
+LARGEST_CATEGORY = 2**31 - 1
+LONGEST_NAME = 4096  # what Linux takes as a path
+MOST_PIXELS = 178_956_970  # Pillow's limit: a larger picture is refused as a decompression bomb
+LARGEST_PIXEL = 1e7  # a coordinate beyond this is a mistake, and float32 would lose it
+
+
+def read_coco(annotations: Path, folder: Path, allow_outside: bool = False) -> Dataset:
+    """Read a COCO annotation file.
+
+    Args:
+        annotations: the JSON file.
+        folder: what its file names are relative to.
+        allow_outside: names may lead out of the folder, by an absolute path or by "..".
+
+    Returns:
+        Its images with their objects, and what was left out.
+
+    Raises:
+        DualResError: If it is no such file, names no category, or a name leads out of the folder.
+    """
+    coco = read_json(annotations, "annotation file")
+    if not isinstance(coco, dict) or not all(isinstance(coco.get(key), list) for key in LISTS):
+        raise DualResError(
+            f"'{annotations}' is not a COCO annotation file: it needs the lists 'images', 'annotations' and "
+            "'categories'."
+        )
+    if not folder.is_dir():
+        raise DualResError(f"image folder '{folder}' does not exist.")
+    dataset = Dataset(shown(annotations.stem), [])
+    dataset.categories = _categories(dataset, coco["categories"])
+    if not dataset.categories:
+        raise DualResError(f"'{annotations}' has no category with a number and a name: boxes mean nothing without.")
+    entries = _images(dataset, coco["images"])
+    if not allow_outside:
+        _refuse_outside(annotations, folder, entries)
+    by_image: dict[int, list[LabelledBox]] = {i: [] for i in entries}
+    for number, entry in enumerate(coco["annotations"], 1):
+        found = _object(dataset, entry, f"annotation {number} of the file", by_image)
+        if found is not None:
+            by_image[found[0]].append(found[1])
+    for i, (name, size) in sorted(entries.items()):
+        dataset.add(i, folder / name, size, by_image[i])
+    return dataset
+
+
+def whole(value: Any, limit: int = LARGEST_ID) -> int | None:
+    """A whole number as people write them: 7, 7.0 or "7".
+
+    Args:
+        value: anything.
+        limit: the largest magnitude that is taken.
+
+    Returns:
+        The number; None if it is none, or too large.
+    """
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, float):
+        value = int(value) if value.is_integer() else None
+    elif isinstance(value, str):
+        value = int(value) if re.fullmatch(r"-?[0-9]{1,19}", value) else None
+    return value if isinstance(value, int) and abs(value) <= limit else None
+
+
+def _categories(dataset: Dataset, entries: list[Any]) -> dict[int, str]:
+    names: dict[int, str] = {}
+    for number, entry in enumerate(entries, 1):
+        where = f"category {number} of the file"
+        i = whole(entry.get("id"), LARGEST_CATEGORY) if isinstance(entry, dict) else None
+        if i is None or not isinstance(entry.get("name"), (str, int)):
+            dataset.drop("categories without a number and a name", where)
+        elif i in names:
+            dataset.drop("categories with an id that was used before", where)
+        else:
+            names[i] = shown(str(entry["name"]))
+    return names
+
+
+def _images(dataset: Dataset, entries: list[Any]) -> dict[int, tuple[str, tuple[int, int] | None]]:
+    """File name and stated (height, width) by id."""
+    found: dict[int, tuple[str, tuple[int, int] | None]] = {}
+    for number, entry in enumerate(entries, 1):
+        where = f"image {number} of the file"
+        i = whole(entry.get("id")) if isinstance(entry, dict) else None
+        name = entry.get("file_name") if i is not None else None
+        if i is None:
+            dataset.drop("images without a whole number of at most 64 bits as id", where)
+        elif not isinstance(name, str) or not 0 < len(name) <= LONGEST_NAME or "\0" in name:
+            dataset.drop("images without a usable file_name", where)
+        elif i in found:
+            dataset.drop("images with an id that was used before", name)
+        elif entry.get("height") is None or entry.get("width") is None:
+            found[i] = name, None  # the file says it
+        else:
+            size = whole(entry["height"]) or 0, whole(entry["width"]) or 0
+            if min(size) < 1 or size[0] * size[1] > MOST_PIXELS:
+                dataset.drop("images with an impossible height or width", name)
+            else:
+                found[i] = name, size
+    return found
+
+
+def _refuse_outside(annotations: Path, folder: Path, entries: dict[int, tuple[str, Any]]) -> None:
+    outside = list(_leaving(entries))
+    if outside:
+        raise DualResError(
+            f"{len(outside)} file names of '{annotations}' lead out of '{folder}' (first: '{shown(outside[0])}'). Give "
+            "the folder that holds all images as --images, or --allow-outside if you trust this file."
+        )
+
+
+def _leaving(entries: dict[int, tuple[str, Any]]) -> Iterator[str]:
+    for name, _ in entries.values():
+        path = Path(name)
+        if path.is_absolute() or path.drive or ".." in path.parts:
+            yield name
+
+
+def _object(
+    dataset: Dataset, entry: Any, where: str, images: dict[int, list[LabelledBox]]
+) -> tuple[int, LabelledBox] | None:
+    """The image's id and the object; None if the entry is left out."""
+    if not isinstance(entry, dict):
+        dataset.drop("annotations that are no objects", where)
+        return None
+    image, category = whole(entry.get("image_id")), whole(entry.get("category_id"), LARGEST_CATEGORY)
+    crowd = entry.get("iscrowd")
+    box = _finite(entry.get("bbox"), 4)
+    if image is None or image not in images:
+        dataset.drop("annotations of images that the file does not list", where)
+    elif category is None or category not in dataset.categories:
+        dataset.drop("annotations of unknown categories", where)
+    elif box is None:
+        dataset.drop("boxes that are not four finite numbers", where)
+    elif box[2] <= 0 or box[3] <= 0:
+        dataset.drop("boxes with zero or negative size", where)
+    elif crowd is not None and crowd not in (0, 1):
+        dataset.drop("annotations with an 'iscrowd' other than 0 and 1", where)
+    else:
+        x, y, w, h = box
+        stated = entry.get("area")
+        area = [w * h] if stated is None else _finite([stated], 1, LARGEST_PIXEL**2)
+        if area is not None and area[0] >= 0:
+            return image, LabelledBox(x, y, x + w, y + h, category, bool(crowd), area[0])
+        dataset.drop("annotations with an impossible area", where)
+    return None
+
+
+def _finite(values: Any, count: int, limit: float = LARGEST_PIXEL) -> list[float] | None:
+    """So many numbers, none of them infinite, NaN or absurd; None where they are something else."""
+    if not isinstance(values, list) or len(values) != count:
+        return None
+    for value in values:
+        # Comparing works for integers too large for a float, and is False for NaN.
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not -limit <= value <= limit:
+            return None
+    return [float(value) for value in values]

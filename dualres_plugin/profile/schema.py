@@ -1,0 +1,225 @@
+"""What a stored profile must hold: the gate through which every profile is read."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from dualres_plugin.common.errors import DualResError
+
+FORMAT_VERSION = 1
+MAX_CATEGORY = 2**31 - 1
+
+_floats, _ints = pa.list_(pa.float32()), pa.list_(pa.int32())
+SCHEMA = pa.schema(
+    [
+        ("image_id", pa.int64()),
+        ("view", pa.int32()),
+        ("path", pa.string()),
+        ("height", pa.int32()),
+        ("width", pa.int32()),
+        ("loss_high", pa.float32()),
+        ("loss_low", pa.float32()),
+        ("gmacs_high", pa.float32()),
+        ("gmacs_low", pa.float32()),
+        ("gt_boxes", _floats),
+        ("gt_categories", _ints),
+        ("gt_ignore", pa.list_(pa.bool_())),
+        ("gt_area", _floats),
+        ("high_boxes", _floats),
+        ("high_scores", _floats),
+        ("high_categories", _ints),
+        ("low_boxes", _floats),
+        ("low_scores", _floats),
+        ("low_categories", _ints),
+        ("thumbnail", pa.binary()),
+    ]
+)
+NULLABLE = {"loss_high", "loss_low"}  # there are none without labels
+# Lists that belong together: name of the boxes, and of the columns with one value per box.
+GROUPS = {
+    "gt_boxes": ("gt_categories", "gt_ignore", "gt_area"),
+    "high_boxes": ("high_scores", "high_categories"),
+    "low_boxes": ("low_scores", "low_categories"),
+}
+
+Count = Annotated[int, Field(ge=1, le=10**9)]
+Text = Annotated[str, Field(max_length=10_000)]
+
+
+class ProfileMeta(BaseModel):
+    """`profile.json`. Keys of later versions are let through.
+
+    Attributes:
+        format_version: of folder and table.
+        kind: what tells it from other JSON.
+        host: the adapter's name.
+        detector: for people.
+        detector_fingerprint: tells detectors apart; "" where it is not known.
+        dataset: for people.
+        dataset_fingerprint: tells data sets apart; "" where it is not known.
+        labelled: made with annotations.
+        categories: name by category id.
+        high: the high size in pixels.
+        scale: low / high ratio.
+        views: per image.
+        batch: images per pass.
+        seed: of the views.
+        thumbnail_size: side of the thumbnails in pixels.
+        left_out: what was left out, and why.
+        notes: what to know before believing numbers from it.
+        rows: of the table; profiles of before this was written down have none, nor a checksum.
+        checksum: of the table's file, see `checksum`.
+    """
+
+    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
+
+    format_version: Literal[1]
+    kind: Literal["dualres-profile"]
+    host: Text
+    detector: Text
+    detector_fingerprint: Text = ""
+    dataset: Text
+    dataset_fingerprint: Text = ""
+    labelled: bool
+    categories: dict[Annotated[str, Field(pattern=r"^-?[0-9]{1,10}$")], Text]
+    high: Annotated[float, Field(ge=1, le=65_536)]
+    scale: Annotated[float, Field(gt=0, lt=1)]
+    views: Count
+    batch: Count
+    seed: Annotated[int, Field(ge=0)] = 0
+    thumbnail_size: Annotated[int, Field(ge=1, le=4096)]
+    left_out: list[Text] = []
+    notes: list[Text] = []
+    rows: Count | None = None
+    checksum: Text | None = None
+
+
+def check_meta(meta: Any, path: Path) -> dict[str, Any]:
+    """The content of a `profile.json`, if it is one.
+
+    Args:
+        meta: as it was read.
+        path: of the file, for messages.
+
+    Returns:
+        The same.
+
+    Raises:
+        DualResError: If a key is missing, or of the wrong type or range.
+    """
+    if not isinstance(meta, dict) or meta.get("kind") != "dualres-profile":
+        raise DualResError(f'\'{path}\' does not describe a profile (no "kind": "dualres-profile").')
+    if meta.get("format_version") != FORMAT_VERSION:
+        raise DualResError(
+            f"profile '{path.parent}' has format version {str(meta.get('format_version'))[:40]}, this dualres-plugin "
+            f"reads version {FORMAT_VERSION}: profile again."
+        )
+    try:
+        ProfileMeta.model_validate(meta)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_input=False)
+        said = "; ".join(f"'{'.'.join(map(str, e['loc']))[:80]}': {e['msg']}" for e in found[:4])
+        raise DualResError(f"'{path}' is damaged or was edited ({said}): profile again.") from None
+    if any(abs(int(number)) > MAX_CATEGORY for number in meta["categories"]):
+        raise DualResError(f"'{path}' is damaged or was edited ('categories': an id past 32 bits): profile again.")
+    return meta
+
+
+def checksum(path: Path) -> str:
+    """Of a file's bytes, to notice damage and swapped files. It is no protection against somebody who means harm.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        Such as "blake2b:" and 32 hexadecimal digits.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return f"blake2b:{digest.hexdigest()}"
+
+
+def check_table(table: pa.Table, meta: dict[str, Any], where: str) -> pa.Table:
+    """The table of a profile, if it holds what its description says.
+
+    Args:
+        table: as it was read.
+        meta: checked by `check_meta`.
+        where: names the file in messages.
+
+    Returns:
+        The same with exactly the columns and types of `SCHEMA`.
+
+    Raises:
+        DualResError: If columns, values or their numbers do not fit together.
+    """
+    try:
+        table.validate(full=True)  # offsets that fit, text that is UTF-8: reading does not look
+        table = table.select(SCHEMA.names).cast(SCHEMA).replace_schema_metadata(None)
+        problem = _problem(table, meta)
+    except (pa.ArrowException, KeyError, ValueError) as error:
+        problem = f"columns: {error}"
+    if problem:
+        raise DualResError(f"'{where}' is damaged or was edited ({problem}): profile again.")
+    return table
+
+
+def _problem(table: pa.Table, meta: dict[str, Any]) -> str:
+    """What is wrong with a table; "" if nothing is."""
+    if not table.num_rows:
+        return "no rows"
+    if meta.get("rows") not in (None, table.num_rows):
+        return f"{table.num_rows} rows, its description says {meta['rows']}"
+    empty = [name for name in SCHEMA.names if name not in NULLABLE and table.column(name).null_count]
+    if empty:
+        return f"column '{empty[0]}' has holes"
+    return _wrong_scalars(table, meta) or _wrong_lists(table, meta)
+
+
+def _wrong_scalars(table: pa.Table, meta: dict[str, Any]) -> str:
+    image, view = (table.column(name).to_numpy() for name in ("image_id", "view"))
+    order = (np.diff(image) > 0) | ((np.diff(image) == 0) & (np.diff(view) > 0))
+    if not order.all():
+        return f"rows {int(np.argmin(order)) + 1} and {int(np.argmin(order)) + 2} are not in order of image and view"
+    if view.min() < 0 or view.max() >= meta["views"]:
+        return f"a view outside 0 to {meta['views'] - 1}"
+    if not (view == 0).any():
+        return "no image itself, views only"
+    for name in ("height", "width"):
+        if table.column(name).to_numpy().min() < 1:
+            return f"column '{name}' holds a size below 1"
+    for name in ("gmacs_low", "gmacs_high"):
+        values = table.column(name).to_numpy()
+        if not np.isfinite(values).all() or values.min() < 0:
+            return f"column '{name}' holds no compute"
+    side = int(meta["thumbnail_size"])
+    if pc.any(pc.not_equal(pc.binary_length(table.column("thumbnail")), 3 * side * side)).as_py():
+        return f"a thumbnail that is not {side} x {side}"
+    return ""
+
+
+def _wrong_lists(table: pa.Table, meta: dict[str, Any]) -> str:
+    known = np.array([int(number) for number in meta["categories"]], dtype=np.int64)
+    for boxes, others in GROUPS.items():
+        count = pc.list_value_length(table.column(boxes)).to_numpy()
+        for name in others:
+            if (pc.list_value_length(table.column(name)).to_numpy() * 4 != count).any():
+                return f"columns '{boxes}' and '{name}' differ in length"
+        for name in (boxes, *others):
+            values = pc.list_flatten(table.column(name))
+            if values.null_count:
+                return f"column '{name}' has holes"
+            if pa.types.is_floating(values.type) and not np.isfinite(values.to_numpy()).all():
+                return f"column '{name}' holds NaN or infinity"
+            if name.endswith("categories") and not np.isin(np.unique(values.to_numpy()), known).all():
+                return f"column '{name}' holds categories that its description does not list"
+    return ""
