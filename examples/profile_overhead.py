@@ -20,8 +20,8 @@ from pathlib import Path
 from dualres_plugin.common.errors import one_message
 from dualres_plugin.hosts.registry import load_detector
 from dualres_plugin.profile.build import ProfileSettings, build_profile
-from dualres_plugin.profile.dataset import load_dataset
-from dualres_plugin.profile.records import Dataset
+from dualres_plugin.profile.data.dataset import load_dataset
+from dualres_plugin.profile.data.records import Dataset
 
 
 def main() -> None:

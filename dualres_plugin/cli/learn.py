@@ -73,7 +73,7 @@ def profile(
     from dualres_plugin.common.errors import DualResError
     from dualres_plugin.hosts.registry import load_detector
     from dualres_plugin.profile.build import ProfileSettings, build_profile
-    from dualres_plugin.profile.dataset import load_dataset
+    from dualres_plugin.profile.data.dataset import load_dataset
 
     if low and high and low >= high:
         raise DualResError(f"--low {low} must be smaller than --high {high}.")

@@ -17,7 +17,7 @@ from dualres_plugin.hosts.registry import adapt
 from dualres_plugin.predict.predictor import Predictor
 from dualres_plugin.predict.saving import Outputs, save_predictions
 from dualres_plugin.profile.build import ProfileSettings, build_profile
-from dualres_plugin.profile.dataset import load_dataset
+from dualres_plugin.profile.data.dataset import load_dataset
 from dualres_plugin.profile.table import Profile
 from dualres_plugin.router.config import RouterConfig
 from dualres_plugin.router.gate import Gate

@@ -18,7 +18,7 @@ from dualres_plugin.common.files.lock import locked
 from dualres_plugin.common.resize import check_scale
 from dualres_plugin.export import forms
 from dualres_plugin.export.decoding import speed_up_distributions
-from dualres_plugin.export.files import put, save_pair, write_card
+from dualres_plugin.export.files import put, save_model, save_pair, write_card
 from dualres_plugin.export.graph import make_model, require_onnx
 from dualres_plugin.export.parity import Limits, check_parity, sample_photos
 from dualres_plugin.export.simplify import simplify_router
@@ -221,8 +221,7 @@ def export_plain(adapter: HostAdapter[Any], folder: Path, high: int, scale: floa
 
 
 def _save_plain(graph: Any, shape: tuple[int, int], path: Path) -> Path:
-    require_onnx().save(forms.plain(graph, shape), str(path))
-    return path
+    return save_model(forms.plain(graph, shape), path)
 
 
 def export_network(router: ResolutionRouter, path: Path) -> Path:
@@ -236,8 +235,7 @@ def export_network(router: ResolutionRouter, path: Path) -> Path:
         The file.
     """
     graph = _router_graph(router)
-    require_onnx().save(make_model("router", graph.node, graph.initializer, graph.input, graph.output), str(path))
-    return path
+    return save_model(make_model("router", graph.node, graph.initializer, graph.input, graph.output), path)
 
 
 def _router_graph(router: ResolutionRouter) -> Any:

@@ -70,6 +70,21 @@ def write_card(made: Path, card: Card) -> None:
     onnx.save(model, str(made))
 
 
+def save_model(model: Any, path: Path) -> Path:
+    """Write one graph, whole or not at all.
+
+    Args:
+        model: a ModelProto.
+        path: of the file.
+
+    Returns:
+        The file.
+    """
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(model.SerializeToString())
+    return path
+
+
 def put(made: Path, out: Path) -> None:
     """Copy a finished model to where it is wanted, whole or not at all.
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.files.atomic import read_json
 from dualres_plugin.common.types import Detections
-from dualres_plugin.profile.dataset import match_categories
+from dualres_plugin.profile.data.dataset import match_categories
 
 logger = logging.getLogger("dualres")
 LONGEST_ID = 18  # digits that 64 bits hold

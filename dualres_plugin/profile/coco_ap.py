@@ -1,6 +1,6 @@
-"""COCO AP of any mix of high and low detections, without matching again.
+"""COCO AP of any mix of detections at several sizes, without matching again.
 
-pycocotools matches detections to objects once per resolution. What it stores is per image, so the AP of every mix
+pycocotools matches detections to objects once per size. What it stores is per image, so the AP of every mix
 follows from sorting and summing alone. `tests/profile/test_coco_ap.py` holds this equal to `COCOeval.accumulate`.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,20 +17,21 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from dualres_plugin.common.errors import DualResError
+from dualres_plugin.profile.passes import HIGH, LOW
 from dualres_plugin.profile.table import Profile
 
 RECALLS = np.linspace(0, 1, 101)  # COCO's
 AREAS = {"all": (0.0, 1e10), "small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
-LOW, HIGH = 0, 1
 
 
 @dataclass(frozen=True)
-class _Matches:
-    """All detections of both resolutions, by category and then highest score first.
+class Matches:
+    """All detections of all passes, by category and then highest score first.
 
     Attributes:
         image: (D,) image number of each detection.
-        source: (D,) HIGH or LOW.
+        source: (D,) number of the pass that it comes from.
+        score: (D,) its score.
         category: (D,) number of its category.
         hit, miss: (T, D) bool, true and false positives at each IoU threshold; ignored ones are neither.
         objects: (C, I) how many objects of each category each image has.
@@ -37,6 +39,7 @@ class _Matches:
 
     image: np.ndarray
     source: np.ndarray
+    score: np.ndarray
     category: np.ndarray
     hit: np.ndarray
     miss: np.ndarray
@@ -50,34 +53,44 @@ class MixedAP:
         profile: a labelled profile.
         rows: which rows are the images; the originals by default.
         area: "all", "small", "medium" or "large" objects, by COCO's limits.
+        passes: names of the passes to mix; a route is a number among them.
+
+    Attributes:
+        n: how many images.
+        matches: what pycocotools matched.
 
     Raises:
         DualResError: If the profile has no labels or no objects.
     """
 
-    def __init__(self, profile: Profile, rows: np.ndarray | None = None, area: str = "all"):
+    def __init__(
+        self,
+        profile: Profile,
+        rows: np.ndarray | None = None,
+        area: str = "all",
+        passes: Sequence[str] = (LOW, HIGH),
+    ):
         if not profile.labelled:
             raise DualResError(f"profile '{profile.path}' has no labels: AP needs a profile made with annotations.")
         self.rows = profile.originals if rows is None else np.asarray(rows)
         self.n = len(self.rows)
-        matches = {
-            source: _match(profile, self.rows, name, AREAS[area]) for source, name in ((LOW, "low"), (HIGH, "high"))
-        }
-        self.matches = _join(matches, self.n)
+        self.matches = _join([_match(profile, self.rows, name, AREAS[area]) for name in passes], self.n)
         if not len(self.matches.objects):
             raise DualResError(f"profile '{profile.path}' has no labelled objects: AP cannot be measured.")
 
-    def ap(self, high: np.ndarray, weights: np.ndarray | None = None) -> float:
-        """AP@[.5:.95] when the images marked `high` use their high detections.
+    def ap(self, route: np.ndarray, weights: np.ndarray | None = None) -> float:
+        """AP@[.5:.95] when each image uses the detections of one pass.
 
         Args:
-            high: (n,) bool, one per image.
+            route: (n,) number of the pass for each image; of low and high, a bool that marks high.
             weights: (n,) how often each image counts (bootstrap); once by default.
 
         Returns:
             AP in [0, 1]; NaN where no weighted image shows an object.
         """
-        return _mixed_ap(self.matches, np.asarray(high, dtype=bool), np.ones(self.n) if weights is None else weights)
+        return _mixed_ap(
+            self.matches, np.asarray(route, dtype=np.int64), np.ones(self.n) if weights is None else weights
+        )
 
     def ends(self, weights: np.ndarray | None = None) -> tuple[float, float]:
         """AP of the two ends of every curve.
@@ -91,7 +104,7 @@ class MixedAP:
         return self.ap(np.zeros(self.n, bool), weights), self.ap(np.ones(self.n, bool), weights)
 
 
-def _mixed_ap(m: _Matches, high: np.ndarray, weights: np.ndarray) -> float:
+def _mixed_ap(m: Matches, route: np.ndarray, weights: np.ndarray) -> float:
     """Interpolated AP of every (threshold, category) at once, by their hits alone.
 
     Precision peaks at hits, so COCO's 101 recall points are shared out among the hits: each stands for the points
@@ -101,7 +114,7 @@ def _mixed_ap(m: _Matches, high: np.ndarray, weights: np.ndarray) -> float:
     present = objects > 0  # COCO leaves categories without objects out of the mean
     if not present.any():
         return float("nan")
-    used = np.flatnonzero(high[m.image] == (m.source == HIGH))
+    used = np.flatnonzero(route[m.image] == m.source)
     category, weight = m.category[used], weights[m.image[used]]
     hit = m.hit[:, used] & (weight > 0)
     tp, fp = np.cumsum(hit * weight, axis=1), np.cumsum(m.miss[:, used] * weight, axis=1)
@@ -253,33 +266,35 @@ def _match_now(
     return by_category
 
 
-def _join(matches: dict[int, dict[int, list[tuple[int, dict[str, Any]]]]], n: int) -> _Matches:
+def _join(matches: Sequence[dict[int, list[tuple[int, dict[str, Any]]]]], n: int) -> Matches:
     parts: list[tuple[np.ndarray, ...]] = []
     objects: list[np.ndarray] = []
-    for category in sorted(set(matches[LOW]) | set(matches[HIGH])):
+    for category in sorted(set().union(*matches)):
         count, found = _of_category(matches, category, n)
         if count.sum():
             objects.append(count)
             number = np.full(len(found[0]), len(objects) - 1)
-            parts.append((*found[:2], number, *found[2:]))
+            parts.append((*found[:3], number, *found[3:]))
     if not objects:
         empty = np.zeros(0, dtype=np.int64)
-        return _Matches(empty, empty, empty, np.zeros((10, 0), bool), np.zeros((10, 0), bool), np.zeros((0, n)))
-    image, source, number, hit, miss = (np.concatenate(column, axis=-1) for column in zip(*parts))
-    return _Matches(image, source, number, hit, miss, np.stack(objects))
+        return Matches(
+            empty, empty, np.zeros(0), empty, np.zeros((10, 0), bool), np.zeros((10, 0), bool), np.zeros((0, n))
+        )
+    image, source, score, number, hit, miss = (np.concatenate(column, axis=-1) for column in zip(*parts))
+    return Matches(image, source, score, number, hit, miss, np.stack(objects))
 
 
 def _of_category(
-    matches: dict[int, dict[int, list[tuple[int, dict[str, Any]]]]], category: int, n: int
+    matches: Sequence[dict[int, list[tuple[int, dict[str, Any]]]]], category: int, n: int
 ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
-    """(I,) object counts, and (image, source, hit, miss) of its detections, highest score first."""
+    """(I,) object counts, and (image, source, score, hit, miss) of its detections, highest score first."""
     objects = np.zeros(n)
     image, source = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
     score = np.zeros(0)
     hit, miss = np.zeros((10, 0), dtype=bool), np.zeros((10, 0), dtype=bool)
     columns: list[list[np.ndarray]] = [[image], [source], [score], [hit], [miss]]
-    for which in (LOW, HIGH):
-        for number, record in matches[which].get(category, []):
+    for which, found in enumerate(matches):
+        for number, record in found.get(category, []):
             objects[number] = np.sum(np.asarray(record["gtIgnore"]) == 0)
             scores = np.asarray(record["dtScores"], dtype=np.float64)
             if not len(scores):
@@ -298,7 +313,7 @@ def _of_category(
     image, source, score, hit, miss = (np.concatenate(c, axis=-1) for c in columns)
     # Highest score first; ties in image order, as pycocotools' stable sort leaves them.
     order = np.lexsort((np.arange(len(score)), image, -score))
-    return objects, (image[order], source[order], hit[:, order], miss[:, order])
+    return objects, (image[order], source[order], score[order], hit[:, order], miss[:, order])
 
 
 def per_image_ap(profile: Profile, rows: np.ndarray, which: str) -> np.ndarray:

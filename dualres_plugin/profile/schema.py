@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from dualres_plugin.common.errors import DualResError
+from dualres_plugin.common.files.schema import checked
+from dualres_plugin.profile.passes import HIGH, LOW, MOST_SIZES, extra_names, routed_passes
 
 FORMAT_VERSION = 1
+LADDER_VERSION = 2  # of a profile with more than two passes; with two nothing has changed
 MAX_CATEGORY = 2**31 - 1
 
 _floats, _ints = pa.list_(pa.float32()), pa.list_(pa.int32())
@@ -42,15 +47,40 @@ SCHEMA = pa.schema(
     ]
 )
 NULLABLE = {"loss_high", "loss_low"}  # there are none without labels
-# Lists that belong together: name of the boxes, and of the columns with one value per box.
-GROUPS = {
-    "gt_boxes": ("gt_categories", "gt_ignore", "gt_area"),
-    "high_boxes": ("high_scores", "high_categories"),
-    "low_boxes": ("low_scores", "low_categories"),
-}
+
+
+def schema_of(meta: Mapping[str, Any]) -> pa.Schema:
+    """The columns of a profile.
+
+    Args:
+        meta: content of its `profile.json`.
+
+    Returns:
+        `SCHEMA`, and the columns of each further pass.
+    """
+    extra = [
+        field
+        for name in extra_names(meta)
+        for field in (
+            pa.field(f"gmacs_{name}", pa.float32()),
+            *(pa.field(f"{name}_{part}", kind) for part, kind in zip(PARTS_OF_PASS, (_floats, _floats, _ints))),
+        )
+    ]
+    return pa.schema([*SCHEMA, *extra]) if extra else SCHEMA
+
+
+PARTS_OF_PASS = ("boxes", "scores", "categories")
+
+
+def _groups(meta: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Lists that belong together: name of the boxes, and of the columns with one value per box."""
+    passes = {f"{name}_boxes": (f"{name}_scores", f"{name}_categories") for name in (HIGH, LOW, *extra_names(meta))}
+    return {"gt_boxes": ("gt_categories", "gt_ignore", "gt_area"), **passes}
+
 
 Count = Annotated[int, Field(ge=1, le=10**9)]
 Text = Annotated[str, Field(max_length=10_000)]
+Sizes = Annotated[list[Annotated[int, Field(ge=1, le=65_536)]], Field(max_length=MOST_SIZES)]
 
 
 class ProfileMeta(BaseModel):
@@ -68,6 +98,8 @@ class ProfileMeta(BaseModel):
         categories: name by category id.
         high: the high size in pixels.
         scale: low / high ratio.
+        between: sizes in pixels between high and low, largest first; none in a profile of two sizes.
+        host_sizes: sizes in pixels at which the host's own pass is stored too.
         views: per image.
         batch: images per pass.
         seed: of the views.
@@ -80,7 +112,7 @@ class ProfileMeta(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
 
-    format_version: Literal[1]
+    format_version: Literal[1, 2]
     kind: Literal["dualres-profile"]
     host: Text
     detector: Text
@@ -91,6 +123,8 @@ class ProfileMeta(BaseModel):
     categories: dict[Annotated[str, Field(pattern=r"^-?[0-9]{1,10}$")], Text]
     high: Annotated[float, Field(ge=1, le=65_536)]
     scale: Annotated[float, Field(gt=0, lt=1)]
+    between: Sizes = []
+    host_sizes: Sizes = []
     views: Count
     batch: Count
     seed: Annotated[int, Field(ge=0)] = 0
@@ -116,19 +150,20 @@ def check_meta(meta: Any, path: Path) -> dict[str, Any]:
     """
     if not isinstance(meta, dict) or meta.get("kind") != "dualres-profile":
         raise DualResError(f'\'{path}\' does not describe a profile (no "kind": "dualres-profile").')
-    if meta.get("format_version") != FORMAT_VERSION:
+    version = meta.get("format_version")
+    if version not in (FORMAT_VERSION, LADDER_VERSION) or isinstance(version, bool):
         raise DualResError(
-            f"profile '{path.parent}' has format version {str(meta.get('format_version'))[:40]}, this dualres-plugin "
-            f"reads version {FORMAT_VERSION}: profile again."
+            f"profile '{path.parent}' has format version {str(version)[:40]}, this dualres-plugin "
+            f"reads versions {FORMAT_VERSION} and {LADDER_VERSION}: profile again."
         )
-    try:
-        ProfileMeta.model_validate(meta)
-    except ValidationError as error:
-        found = error.errors(include_url=False, include_input=False)
-        said = "; ".join(f"'{'.'.join(map(str, e['loc']))[:80]}': {e['msg']}" for e in found[:4])
-        raise DualResError(f"'{path}' is damaged or was edited ({said}): profile again.") from None
+    checked(ProfileMeta, meta, f"'{path}' is damaged or was edited, profile again")
     if any(abs(int(number)) > MAX_CATEGORY for number in meta["categories"]):
         raise DualResError(f"'{path}' is damaged or was edited ('categories': an id past 32 bits): profile again.")
+    ladder = [p.size for p in routed_passes(meta)]
+    if any(a <= b for a, b in pairwise(ladder)) or len(set(meta.get("host_sizes", ()))) < len(
+        meta.get("host_sizes", ())
+    ):
+        raise DualResError(f"'{path}' is damaged or was edited (its sizes do not descend): profile again.")
     return meta
 
 
@@ -157,14 +192,15 @@ def check_table(table: pa.Table, meta: dict[str, Any], where: str) -> pa.Table:
         where: names the file in messages.
 
     Returns:
-        The same with exactly the columns and types of `SCHEMA`.
+        The same with exactly the columns and types of `schema_of`.
 
     Raises:
         DualResError: If columns, values or their numbers do not fit together.
     """
     try:
         table.validate(full=True)  # offsets that fit, text that is UTF-8: reading does not look
-        table = table.select(SCHEMA.names).cast(SCHEMA).replace_schema_metadata(None)
+        schema = schema_of(meta)
+        table = table.select(schema.names).cast(schema).replace_schema_metadata(None)
         problem = _problem(table, meta)
     except (pa.ArrowException, KeyError, ValueError) as error:
         problem = f"columns: {error}"
@@ -179,7 +215,7 @@ def _problem(table: pa.Table, meta: dict[str, Any]) -> str:
         return "no rows"
     if meta.get("rows") not in (None, table.num_rows):
         return f"{table.num_rows} rows, its description says {meta['rows']}"
-    empty = [name for name in SCHEMA.names if name not in NULLABLE and table.column(name).null_count]
+    empty = [name for name in table.schema.names if name not in NULLABLE and table.column(name).null_count]
     if empty:
         return f"column '{empty[0]}' has holes"
     return _wrong_scalars(table, meta) or _wrong_lists(table, meta)
@@ -197,7 +233,7 @@ def _wrong_scalars(table: pa.Table, meta: dict[str, Any]) -> str:
     for name in ("height", "width"):
         if table.column(name).to_numpy().min() < 1:
             return f"column '{name}' holds a size below 1"
-    for name in ("gmacs_low", "gmacs_high"):
+    for name in (f"gmacs_{p}" for p in (LOW, HIGH, *extra_names(meta))):
         values = table.column(name).to_numpy()
         if not np.isfinite(values).all() or values.min() < 0:
             return f"column '{name}' holds no compute"
@@ -209,7 +245,7 @@ def _wrong_scalars(table: pa.Table, meta: dict[str, Any]) -> str:
 
 def _wrong_lists(table: pa.Table, meta: dict[str, Any]) -> str:
     known = np.array([int(number) for number in meta["categories"]], dtype=np.int64)
-    for boxes, others in GROUPS.items():
+    for boxes, others in _groups(meta).items():
         count = pc.list_value_length(table.column(boxes)).to_numpy()
         for name in others:
             if (pc.list_value_length(table.column(name)).to_numpy() * 4 != count).any():

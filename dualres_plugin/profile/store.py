@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.files.atomic import atomic_write, make_dir, read_json, write_json
-from dualres_plugin.profile.records import Dataset
-from dualres_plugin.profile.schema import SCHEMA, checksum
+from dualres_plugin.profile.data.records import Dataset
+from dualres_plugin.profile.schema import SCHEMA, checksum, schema_of
 from dualres_plugin.profile.table import META, PARTS, ROWS, Profile, to_table
 
 logger = logging.getLogger("dualres")
@@ -78,15 +78,16 @@ def part_file(parts: Path, i: int) -> Path:
     return parts / f"batch-{i:06d}.parquet"
 
 
-def write_part(path: Path, rows: list[dict[str, Any]], skipped: list[str]) -> None:
+def write_part(path: Path, rows: list[dict[str, Any]], skipped: list[str], schema: pa.Schema = SCHEMA) -> None:
     """Keep a finished batch; the file appears when it is complete.
 
     Args:
         path: see `part_file`.
         rows: made by `row_of`.
         skipped: images of the batch that could not be used, in words.
+        schema: of the profile.
     """
-    table = to_table(rows).replace_schema_metadata({"skipped": json.dumps(skipped)})
+    table = to_table(rows, schema).replace_schema_metadata({"skipped": json.dumps(skipped)})
     with atomic_write(path) as temporary:
         pq.write_table(table, temporary, compression="none")  # short-lived, and photos hardly shrink
         with (path.parent / CHECKSUMS).open("a", encoding="utf-8") as file:
@@ -109,13 +110,14 @@ def read_checksums(parts: Path) -> dict[str, str]:
     return dict(line.split(" ", 1) for line in lines if " " in line)
 
 
-def part_fits(path: Path, keys: Sequence[tuple[int, int]], known: str | None) -> bool:
+def part_fits(path: Path, keys: Sequence[tuple[int, int]], known: str | None, schema: pa.Schema = SCHEMA) -> bool:
     """Whether a part is there, undamaged, and that of this batch.
 
     Args:
         path: see `part_file`.
         keys: image id and view of each row that the batch can have.
         known: its checksum, or None where none was noted.
+        schema: of the profile.
 
     Returns:
         False for one that has to be made (again).
@@ -126,7 +128,7 @@ def part_fits(path: Path, keys: Sequence[tuple[int, int]], known: str | None) ->
         if known is not None and checksum(path) != known:
             raise ValueError("its checksum differs")
         file = pq.ParquetFile(path)
-        if not file.schema_arrow.remove_metadata().equals(SCHEMA):
+        if not file.schema_arrow.remove_metadata().equals(schema):
             raise ValueError("its columns are others")
         skipped = _skipped(file.schema_arrow)
         table = pq.read_table(path, columns=None if known is None else ["image_id", "view"])
@@ -160,7 +162,7 @@ def finish(out: Path, meta: dict[str, Any], dataset: Dataset, count: int, notes:
     Raises:
         DualResError: If not one image could be used, or a part was damaged meanwhile.
     """
-    joined, skipped = _join(out / PARTS, count)
+    joined, skipped = _join(out / PARTS, count, schema_of(meta))
     if not joined.num_rows:
         shutil.rmtree(out)
         raise DualResError(f"not one of {len(dataset.records)} images could be used; the first problem: {skipped[0]}")
@@ -178,11 +180,11 @@ def finish(out: Path, meta: dict[str, Any], dataset: Dataset, count: int, notes:
     return Profile.load(out)
 
 
-def _join(parts: Path, count: int) -> tuple[pa.Table, list[str]]:
+def _join(parts: Path, count: int, schema: pa.Schema) -> tuple[pa.Table, list[str]]:
     """All rows, and what was skipped."""
     try:
         tables = [pq.read_table(part_file(parts, i)) for i in range(count)]
         skipped = [message for table in tables for message in _skipped(table.schema)]
-        return pa.concat_tables([t.cast(SCHEMA).replace_schema_metadata(None) for t in tables]), skipped
+        return pa.concat_tables([t.cast(schema).replace_schema_metadata(None) for t in tables]), skipped
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DualResError(f"a part in '{parts}' cannot be read ({error}): run the same command to mend it.") from None

@@ -6,7 +6,7 @@ being built, every finished batch is a file of its own in `parts/`, so a killed 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,7 @@ from torch import Tensor
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.files.atomic import read_json
 from dualres_plugin.common.types import Detections, Targets
+from dualres_plugin.profile.passes import HIGH, LOW, Pass, host_passes, routed_passes
 from dualres_plugin.profile.schema import FORMAT_VERSION as FORMAT_VERSION
 from dualres_plugin.profile.schema import SCHEMA as SCHEMA
 from dualres_plugin.profile.schema import check_meta, check_table, checksum
@@ -101,11 +102,21 @@ class Profile:
         """Low size / high size."""
         return float(self.meta["scale"])
 
+    @cached_property
+    def passes(self) -> list[Pass]:
+        """The sizes that can be routed between, largest first."""
+        return routed_passes(self.meta)
+
+    @cached_property
+    def host_passes(self) -> list[Pass]:
+        """The host's own passes, largest first, the high one among them."""
+        return host_passes(self.meta)
+
     def column(self, name: str) -> np.ndarray:
         """One scalar column.
 
         Args:
-            name: of a column of `SCHEMA` that holds no list.
+            name: of a column of `schema_of` that holds no list.
 
         Returns:
             (n,) values, NaN where there is none.
@@ -149,11 +160,12 @@ class Profile:
     def _lists(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Flat values and offsets of every list column."""
         lists = {}
-        for name in SCHEMA.names:
-            if pa.types.is_list(SCHEMA.field(name).type):
+        for column_type in self.table.schema:
+            name = column_type.name
+            if pa.types.is_list(column_type.type):
                 column = self.table.column(name).combine_chunks()
                 if isinstance(column, pa.ChunkedArray):
-                    column = column.chunk(0) if column.num_chunks else pa.array([], SCHEMA.field(name).type)
+                    column = column.chunk(0) if column.num_chunks else pa.array([], column_type.type)
                 values = column.values.to_numpy(zero_copy_only=False)
                 lists[name] = (values, column.offsets.to_numpy())
         return lists
@@ -166,7 +178,7 @@ class Profile:
         """What the detector found in one row.
 
         Args:
-            which: "low" or "high".
+            which: "low", "high", or the name of another pass.
             row: its number.
 
         Returns:
@@ -234,6 +246,7 @@ def row_of(
     losses: tuple[float | None, float | None],
     gmacs: tuple[float, float],
     thumbnail: np.ndarray,
+    further: Mapping[str, tuple[Detections, float]] | None = None,
 ) -> dict[str, Any]:
     """One row of the table. Pairs are (low, high).
 
@@ -247,9 +260,10 @@ def row_of(
         losses: the detector's; None without labels.
         gmacs: compute in GMACs.
         thumbnail: (3, S, S) uint8 RGB.
+        further: detections and GMACs by name of each pass beside these two.
 
     Returns:
-        Values by column of `SCHEMA`.
+        Values by column of `schema_of`.
     """
     row: dict[str, Any] = {
         "image_id": image_id,
@@ -267,20 +281,24 @@ def row_of(
         "gt_area": truth.area,
         "thumbnail": thumbnail.tobytes(),
     }
-    for name, detections in zip(("low", "high"), found):
+    for name, (_, spent) in (further or {}).items():
+        row[f"gmacs_{name}"] = spent
+    every = {LOW: found[0], HIGH: found[1], **{name: kept for name, (kept, _) in (further or {}).items()}}
+    for name, detections in every.items():
         row[f"{name}_boxes"] = detections.boxes.reshape(-1)
         row[f"{name}_scores"] = detections.scores
         row[f"{name}_categories"] = detections.labels
     return row
 
 
-def to_table(rows: Sequence[dict[str, Any]]) -> pa.Table:
+def to_table(rows: Sequence[dict[str, Any]], schema: pa.Schema = SCHEMA) -> pa.Table:
     """Rows as an Arrow table.
 
     Args:
         rows: made by `row_of`.
+        schema: of their profile, see `schema_of`.
 
     Returns:
-        A table with the columns of `SCHEMA`.
+        A table with its columns.
     """
-    return pa.Table.from_pylist(list(rows), schema=SCHEMA)
+    return pa.Table.from_pylist(list(rows), schema=schema)

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from dualres_plugin.common.images import read_image
-from dualres_plugin.profile.records import ImageRecord
+from dualres_plugin.profile.data.records import ImageRecord
 
 MOSAIC_SHARE = 0.3
 SMALLEST_CROP = 0.35

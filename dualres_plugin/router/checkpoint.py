@@ -80,8 +80,8 @@ def read_checkpoint(path: Path | str) -> StoredRouter:
         All that a router can be built from.
 
     Raises:
-        DualResError: If files are missing, damaged, edited, too large or of another version, or a number in them is
-            not finite.
+        DualResError: If files are missing, damaged, edited, too large or of another version, a number in them is not
+            finite, or every one is zero.
     """
     path = DEFAULT_FOLDER if str(path) == DEFAULT else Path(path)
     if path.name in (TENSORS, META):
@@ -130,6 +130,8 @@ def _read_tensors(file: Path) -> dict[str, Tensor]:
     except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
         raise DualResError(f"router tensors '{file}' cannot be read ({error}): the file is damaged.") from None
     check_finite(tensors, f"router tensors '{file}'")
+    if not any(bool(tensor.any()) for tensor in tensors.values()):
+        raise DualResError(f"router tensors '{file}' hold only zeros: the file is damaged, or was never trained.")
     return tensors
 
 

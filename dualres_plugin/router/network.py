@@ -254,6 +254,12 @@ class ResolutionRouter(nn.Module):
         check_tensors(router.state_dict(), stored.tensors, path, stored.config.backbone)
         router.load_state_dict(stored.tensors)
         router.quantiles, router.info = stored.quantiles, stored.info
+        if router.quantiles and router.quantiles[0] == router.quantiles[-1]:
+            logger.warning(
+                "router '%s' gave all its calibration images the same score: it cannot tell them apart, and sends all "
+                "of them high or none. Train it on more, or other, images, or calibrate it anew: dualres swap.",
+                path,
+            )
         return router.eval()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from dualres_plugin.hosts.contract import HostAdapter
 from dualres_plugin.profile.build import ProfileSettings, build_profile
-from dualres_plugin.profile.dataset import load_dataset
+from dualres_plugin.profile.data.dataset import load_dataset
 from dualres_plugin.router.network import ResolutionRouter
 from dualres_plugin.train.config import TrainConfig
 from dualres_plugin.train.train import train_router

@@ -13,8 +13,8 @@ from PIL import Image
 
 from dualres_plugin.profile.table import Profile
 from dualres_plugin.router.network import ResolutionRouter
-from tests.e2e.cli import Done, ok, subprocess_dualres
-from tests.shared import require_shared
+from tests.e2e.cli import Done, dualres, ok, subprocess_dualres
+from tests.shared import ROOT, require_shared
 
 pytest.importorskip("ultralytics")
 
@@ -199,3 +199,29 @@ def test_a_data_yaml_and_no_labels_in_a_process_of_their_own(job: Job, tmp_path:
     assert not Profile.load(tmp_path / "blind").labelled
     ok("train", tmp_path / "blind", "--epochs", 1, "--input-size", 32, "--out", tmp_path / "router")
     assert ResolutionRouter.from_pretrained(tmp_path / "router").info["gain"] == "agreement"
+
+
+def test_what_is_shared_names_no_folder_of_this_machine(job: Job, tmp_path: Path) -> None:
+    exported = tmp_path / "yolo11n.onnx"
+    words = ("--router", job.folder / "router", "--high", 320, "--photos", 1, "--images", job.photos)
+    ok("export", job.detector, *words, "--out", exported)
+    made = [exported]
+    for folder in ("router", "swapped", "report"):
+        made += [p for p in (job.folder / folder).rglob("*") if p.is_file()]
+    assert {"router.json", "report.html", "metrics.json"} <= {p.name for p in made}
+    # the job's own, the test's, that of the detector and that of the photos
+    secrets = {str(place) for place in (job.folder, tmp_path, Path(job.detector).parent, ROOT)}
+    secrets |= {str(p.resolve().parent) for p in job.photos.iterdir()}
+    for path in made:
+        told = [place for place in secrets if place.encode() in path.read_bytes()]
+        assert not told, f"{path.name} names {told}"
+    # A profile does name its photos, to draw them: in its table, not in its description.
+    description = (job.folder / "val" / "profile.json").read_text()
+    assert not any(place in description for place in secrets)
+
+
+def test_times_of_another_detector_are_refused(job: Job, tmp_path: Path) -> None:
+    words = ("evaluate", job.folder / "val", job.folder / "router", "--detector", "ultralytics:yolov8n.yaml")
+    done = dualres(*words, "--bootstrap", 2, "--permutations", 2, "--out", tmp_path / "report")
+    assert done.status == 2 and "has other weights than the detector of profile" in done.err
+    assert not (tmp_path / "report" / "metrics.json").exists()

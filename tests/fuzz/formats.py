@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hypothesis.strategies import SearchStrategy
+from hypothesis.strategies import SearchStrategy, one_of
 
-from tests.fuzz.strategies import card, images
+from tests.fuzz.strategies import card, coco, images, points, profile, yolo_labels
 from tests.fuzz.strategies.mutate import damaged_bytes, json_file, text_file
+
+Mutated = Callable[[bytes], SearchStrategy[bytes]]
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Format:
     """
 
     file: str
-    mutated: Callable[[bytes], SearchStrategy[bytes]]
+    mutated: Mutated
     commands: tuple[str, ...]
 
 
@@ -30,21 +32,29 @@ PREDICT = "predict fake: photos --router router --out out"
 PROFILE = "profile fake: --images photos --out out"
 SWAP = "swap router --detector fake: --images photos --out out"
 TRAIN = "train profile --config train.yaml --out out"
+DATA_YAML = "profile fake: --data data.yaml --out out"
+COCO = (f"{PROFILE} --data coco.json", f"{PREDICT} --ids coco.json")
 EVALUATE = "evaluate profile router --bootstrap 2 --permutations 2 --out out"
+
+
+def both(general: Mutated, own: Mutated) -> Mutated:
+    """Damage of the general kind, and of the format's own."""
+    return lambda data: one_of(general(data), own(data))
+
 
 FORMATS = {
     "router-json": Format("router/router.json", json_file, (PREDICT, SWAP)),
     "router-weights": Format("router/router.safetensors", damaged_bytes, (PREDICT,)),
-    "profile-json": Format("profile/profile.json", json_file, (TRAIN, EVALUATE)),
-    "profile-table": Format("profile/profile.parquet", damaged_bytes, (TRAIN, EVALUATE)),
+    "profile-json": Format("profile/profile.json", both(json_file, profile.mutated), (TRAIN, EVALUATE)),
+    "profile-table": Format("profile/profile.parquet", both(damaged_bytes, profile.mutated_table), (TRAIN, EVALUATE)),
     "settings": Format("train.yaml", text_file, (TRAIN,)),
-    "coco": Format("coco.json", json_file, (f"{PROFILE} --data coco.json", f"{PREDICT} --ids coco.json")),
-    "data-yaml": Format("data.yaml", text_file, ("profile fake: --data data.yaml --out out",)),
-    "labels": Format("yolo/labels/0.txt", text_file, ("profile fake: --data data.yaml --out out",)),
+    "coco": Format("coco.json", both(json_file, coco.mutated), COCO),
+    "data-yaml": Format("data.yaml", both(text_file, yolo_labels.mutated), (DATA_YAML,)),
+    "labels": Format("yolo/labels/0.txt", both(text_file, yolo_labels.mutated), (DATA_YAML,)),
     "list": Format("list.txt", text_file, ("predict fake: list.txt --router router --out out",)),
     "points": Format(
         "points.csv",
-        text_file,
+        both(text_file, points.mutated),
         ("auc points.csv --by method --plot out/a.png", "pareto --families YOLO11 --curve points.csv --out out"),
     ),
     "image-jpg": Format("photos/3.jpg", images.mutated, (PREDICT, PROFILE)),

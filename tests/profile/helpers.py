@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from dualres_plugin.profile.build import ProfileSettings, build_profile
-from dualres_plugin.profile.dataset import load_dataset
+from dualres_plugin.profile.data.dataset import load_dataset
 from dualres_plugin.profile.table import Profile
 from tests.fakes import FakeAdapter, FakeBatch
 

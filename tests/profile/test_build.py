@@ -17,7 +17,7 @@ from dualres_plugin.common.images import read_image, router_images_of
 from dualres_plugin.common.resize import make_thumbnails
 from dualres_plugin.common.types import Detections
 from dualres_plugin.profile.build import ProfileSettings
-from dualres_plugin.profile.dataset import load_dataset
+from dualres_plugin.profile.data.dataset import load_dataset
 from tests.fakes import FakeAdapter, FakeBatch, photo
 from tests.profile.helpers import SETTINGS, adapter, build
 

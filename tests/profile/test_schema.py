@@ -53,7 +53,7 @@ def test_a_missing_key_is_refused(key: str, folder: Path) -> None:
     meta = json.loads((folder / META).read_text())
     del meta[key]
     (folder / META).write_text(json.dumps(meta))
-    with pytest.raises(DualResError, match=f"'{key}': Field required"):
+    with pytest.raises(DualResError, match=f"'{key}' is missing"):
         Profile.load(folder)
 
 

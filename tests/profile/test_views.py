@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dualres_plugin.common.images import read_image
-from dualres_plugin.profile.dataset import load_dataset
-from dualres_plugin.profile.records import Dataset
+from dualres_plugin.profile.data.dataset import load_dataset
+from dualres_plugin.profile.data.records import Dataset
 from dualres_plugin.profile.views import DROP_VISIBLE, KEEP_VISIBLE, make_view, plan_view
 from tests.fakes import coco_dict, write_coco, write_photos
 

@@ -184,3 +184,22 @@ def test_a_busy_scene_scores_above_an_empty_one_by_the_shipped_router() -> None:
     empty = [np.full((240, 320, 3), shade, np.uint8) for shade in (40, 120, 200)]
     busy = [generate_scene(0, i).image for i in range(12)]
     assert router.score(router_images_of(busy)).mean() > router.score(router_images_of(empty)).mean()
+
+
+def test_tensors_of_zeros_are_refused(tmp_path: Path) -> None:
+    folder = tiny().save(tmp_path / "router")
+    tensors = load_file(folder / "router.safetensors")
+    save_file({name: torch.zeros_like(tensor) for name, tensor in tensors.items()}, folder / "router.safetensors")
+    with pytest.raises(DualResError, match="only zeros"):
+        ResolutionRouter.from_pretrained(folder)
+
+
+def test_a_calibration_of_one_score_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    router = tiny()
+    router.calibrate([0.25] * 9)
+    ResolutionRouter.from_pretrained(router.save(tmp_path / "same"))
+    assert "the same score" in caplog.text
+    caplog.clear()
+    router.calibrate([0.25, 0.5])
+    ResolutionRouter.from_pretrained(router.save(tmp_path / "two"))
+    assert not caplog.text

@@ -26,19 +26,24 @@ def inside(root: Path | str, name: str, where: str = "", allow_outside: bool = F
     """
     if "\0" in name or not name.strip():
         raise DualResError(f"{where or 'a file'} names a file {name!r}, which cannot be.")
-    # Also as Windows reads it: the same data set must be as safe there.
-    windows = PureWindowsPath(name)
-    out = name.startswith("/") or bool(windows.drive or windows.root)
-    depth = 0
-    for part in windows.parts:
-        depth += -1 if part == ".." else 1
-        out = out or depth < 0
-    if out and not allow_outside:
+    if leads_out(name) and not allow_outside:
         raise DualResError(
             f"{where or 'a file'} names '{name}', which lies outside '{root}'. If that is meant, allow it with "
             "--allow-outside."
         )
     return Path(root) / name
+
+
+def leads_out(name: str) -> bool:
+    """Whether a name in a file, taken relative to a folder, can lead out of it.
+
+    Any ".." counts: `a/../b` leaves the folder where `a` is a link.
+
+    Args:
+        name: as written.
+    """
+    windows = PureWindowsPath(name)  # also as Windows reads it: the same data set must be as safe there
+    return name.startswith("/") or bool(windows.drive or windows.root) or ".." in windows.parts
 
 
 def base_names(spec: str) -> str:

@@ -57,7 +57,7 @@ def checked(kind: type[Kind], values: Any, where: str) -> Kind:
     """Values as one of our dataclasses, or one error that names everything wrong with them.
 
     Args:
-        kind: a dataclass with `pydantic.with_config(GATE)`, its fields typed by what they may hold.
+        kind: a dataclass with `pydantic.with_config(GATE)`, or a pydantic model; fields typed by what they may hold.
         values: of its fields by name.
         where: opens the message, such as "config 'a.yaml'".
 
@@ -78,7 +78,7 @@ def checked(kind: type[Kind], values: Any, where: str) -> Kind:
 
 def _explain(error: Any, kind: Any) -> str:
     """One of pydantic's errors: which setting, its value, and what is allowed."""
-    name = ".".join(map(str, error["loc"]))
+    name = ".".join(map(str, error["loc"]))[:80]
     if error["type"] in ("missing", "missing_argument"):
         return f"'{name}' is missing"
     if error["type"] == "unexpected_keyword_argument":

@@ -238,7 +238,7 @@ def test_the_demo_detector_finds_what_the_scenes_show(tmp_path: Path) -> None:
     from dualres_plugin.demo.scenes import write_coco as write_scenes
     from dualres_plugin.profile.build import ProfileSettings, build_profile
     from dualres_plugin.profile.coco_ap import MixedAP
-    from dualres_plugin.profile.dataset import load_dataset
+    from dualres_plugin.profile.data.dataset import load_dataset
 
     annotations, images = write_scenes(tmp_path / "scenes", "val", 16, seed=11)
     settings = ProfileSettings(HIGH_SIZE, LOW_SIZE / HIGH_SIZE)

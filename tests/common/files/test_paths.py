@@ -10,13 +10,13 @@ from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.files.paths import base_names, inside, shareable
 
 
-@pytest.mark.parametrize("name", ["a.jpg", "sub/a.jpg", "a/../b.jpg", "./a.jpg", "..a.jpg", "a..jpg"])
+@pytest.mark.parametrize("name", ["a.jpg", "sub/a.jpg", "./a.jpg", "..a.jpg", "a..jpg"])
 def test_names_inside(name: str, tmp_path: Path) -> None:
     assert inside(tmp_path, name) == tmp_path / name
 
 
 @pytest.mark.parametrize(
-    "name", ["/etc/passwd", "../a.jpg", "a/../../b", "C:\\a.jpg", "\\\\host\\a", "a\\..\\..\\b", ".."]
+    "name", ["/etc/passwd", "../a.jpg", "a/../../b", "a/../b", "C:\\a.jpg", "\\\\host\\a", "a\\..\\..\\b", ".."]
 )
 def test_names_that_lead_out(name: str, tmp_path: Path) -> None:
     with pytest.raises(DualResError, match=r"coco\.json names .* outside .*--allow-outside"):

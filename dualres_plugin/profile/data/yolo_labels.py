@@ -10,8 +10,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.images import IMAGE_SUFFIXES, UnreadableImageError, image_size
-from dualres_plugin.profile.coco_json import LARGEST_CATEGORY
-from dualres_plugin.profile.records import Dataset, LabelledBox, is_file, read_text, shown
+from dualres_plugin.profile.data.coco_json import LARGEST_CATEGORY
+from dualres_plugin.profile.data.records import Dataset, LabelledBox, is_file, read_text, shown
 
 LARGEST_SHARE = 1e4  # of an image's side; a coordinate beyond this is in pixels, or a mistake
 

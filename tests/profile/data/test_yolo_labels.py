@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.profile.dataset import load_dataset
+from dualres_plugin.profile.data.dataset import load_dataset
 from tests.fakes import photo
 
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.profile.dataset import load_dataset, match_categories
+from dualres_plugin.profile.data.dataset import load_dataset, match_categories
 from tests.fakes import photo, write_coco, write_photos
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.files.atomic import read_json
-from dualres_plugin.profile.records import Dataset, LabelledBox, shown
+from dualres_plugin.common.files.paths import leads_out
+from dualres_plugin.profile.data.records import Dataset, LabelledBox, shown
 
 LISTS = ("images", "annotations", "categories")
 LARGEST_ID = 2**63 - 1
@@ -116,19 +116,12 @@ def _images(dataset: Dataset, entries: list[Any]) -> dict[int, tuple[str, tuple[
 
 
 def _refuse_outside(annotations: Path, folder: Path, entries: dict[int, tuple[str, Any]]) -> None:
-    outside = list(_leaving(entries))
+    outside = [name for name, _ in entries.values() if leads_out(name)]
     if outside:
         raise DualResError(
             f"{len(outside)} file names of '{annotations}' lead out of '{folder}' (first: '{shown(outside[0])}'). Give "
             "the folder that holds all images as --images, or --allow-outside if you trust this file."
         )
-
-
-def _leaving(entries: dict[int, tuple[str, Any]]) -> Iterator[str]:
-    for name, _ in entries.values():
-        path = Path(name)
-        if path.is_absolute() or path.drive or ".." in path.parts:
-            yield name
 
 
 def _object(

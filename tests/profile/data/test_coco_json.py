@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.profile.coco_json import whole
-from dualres_plugin.profile.dataset import load_dataset
-from dualres_plugin.profile.records import shown
+from dualres_plugin.profile.data.coco_json import whole
+from dualres_plugin.profile.data.dataset import load_dataset
+from dualres_plugin.profile.data.records import shown
 from tests.fakes import write_coco
 
 Change = Callable[[dict[str, Any]], Any]

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.images import list_images
-from dualres_plugin.profile.coco_json import read_coco
-from dualres_plugin.profile.records import Dataset, shown
-from dualres_plugin.profile.yolo_labels import read_yolo
+from dualres_plugin.profile.data.coco_json import read_coco
+from dualres_plugin.profile.data.records import Dataset, shown
+from dualres_plugin.profile.data.yolo_labels import read_yolo
 
 logger = logging.getLogger("dualres")
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.profile.dataset import Dataset, load_dataset
+from dualres_plugin.profile.data.dataset import Dataset, load_dataset
 from dualres_plugin.profile.schema import checksum
 from dualres_plugin.profile.table import META, ROWS, Profile
 from tests.fakes import photo, planted_profile, write_photos

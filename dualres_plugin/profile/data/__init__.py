@@ -1,0 +1,1 @@
+"""Reading data sets: COCO annotations, Ultralytics labels, plain folders."""
