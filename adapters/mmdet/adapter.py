@@ -16,6 +16,7 @@ from dualres_plugin.adapters.mmdet.backbone import backbone_of, build
 from dualres_plugin.adapters.mmdet.batch import MMDetBatch, as_high_sample, blank_sample, content_box, slice_of
 from dualres_plugin.adapters.mmdet.patches import constant, features_given, frozen, loss_mode, without_masks
 from dualres_plugin.adapters.mmdet.pipeline import (
+    as_rgb,
     ground_truth,
     load_detector,
     prepared,
@@ -171,7 +172,8 @@ class MMDetAdapter(HostAdapter[MMDetBatch]):
 
         Args:
             wrapped: what `wrap` returned.
-            source: path, folder, glob, video, array (H, W, 3) RGB, or a list of these.
+            source: path, folder, glob, video, array (H, W, 3) uint8 BGR, as `inference_detector` takes it, or a list of
+                these.
             **kwargs: `size`, the high size in pixels; `batch`, images per pass; `stream`, give the samples one by one,
                 for sources that do not fit in memory.
 
@@ -186,7 +188,7 @@ class MMDetAdapter(HostAdapter[MMDetBatch]):
         return samples if stream else list(samples)
 
     def _stream(self, wrapped: Any, source: Any, size: int, count: int) -> Iterator[Any]:
-        for images in in_batches((image.pixels for image in iter_source(source)), count):
+        for images in in_batches((image.pixels for image in iter_source(as_rgb(source))), count):
             batch = self.collate(images, size)
             with frozen(self.detector):
                 samples = wrapped.predict(batch.inputs, batch.samples)

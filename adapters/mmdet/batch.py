@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from mmdet.structures import DetDataSample
@@ -76,9 +77,11 @@ def resized_sample(sample: Any, low: Shape, high: Shape, with_targets: bool) -> 
         if name in sample:
             h, w = sample.get(name)[:2]
             meta[name] = (min(round(h * y), low[0]), min(round(w * x), low[1]))
-    if "scale_factor" in sample:
-        factors = [float(f) for f in sample.scale_factor]
-        meta["scale_factor"] = tuple(f * (x, y)[i % 2] for i, f in enumerate(factors))
+    # CenterNet and CornerNet pad photos to their middle instead of resizing them: no factor, but a border.
+    factors = [float(f) for f in sample.get("scale_factor") or (1.0, 1.0)]
+    meta["scale_factor"] = tuple(f * (x, y)[i % 2] for i, f in enumerate(factors))
+    if "border" in sample:
+        meta["border"] = np.asarray(sample.border, np.float32) * np.array([y, y, x, x], np.float32)
     copy.set_metainfo(meta)
     if with_targets:
         for name in ("gt_instances", "ignored_instances", "proposals"):
@@ -146,7 +149,7 @@ def in_high_pixels(instances: Any, low: Shape, high: Shape) -> Any:
 
 
 def content_box(sample: Any, shape: Shape) -> tuple[int, int, int, int]:
-    """Where the photo lies in its padded input: always the top left corner in mmdet.
+    """Where the photo lies in its padded input: the top left corner, but for pipelines that note a `border`.
 
     `img_shape` counts the padding of a `Pad` transform as image, so the box comes from the original size;
     samples without that (mosaics, pipelines that pack less) fall back to `img_shape`.
@@ -158,6 +161,9 @@ def content_box(sample: Any, shape: Shape) -> tuple[int, int, int, int]:
     Returns:
         (x0, y0, x1, y1) in pixels.
     """
+    if sample is not None and "border" in sample:
+        top, bottom, left, right = (round(float(side)) for side in sample.border)
+        return left, top, right, bottom
     height, width = (sample.get("img_shape") or shape)[:2] if sample is not None else shape
     if sample is not None and "ori_shape" in sample and "scale_factor" in sample:
         x, y = (float(f) for f in sample.scale_factor[:2])
