@@ -15,7 +15,7 @@ from dualres_plugin.common.errors import DualResError
 from dualres_plugin.hosts.contract import Shape
 
 logger = logging.getLogger("dualres")
-SIDE = 256  # pixels: DINO wants more positions than its 900 queries
+SIDES = (128, 256)  # pixels: DINO and DDQ want more positions than their 900 queries
 
 
 def check_boxes_follow(detector: Any) -> None:
@@ -46,15 +46,18 @@ def boxes_follow(detector: Any) -> bool | None:
     Returns:
         Whether they are; None where there are no finite boxes to tell by, or the detector does not run on noise.
     """
-    whole = _sample((SIDE, SIDE))
-    half = resized_sample(_sample((2 * SIDE, 2 * SIDE)), (SIDE, SIDE), (2 * SIDE, 2 * SIDE), False)
-    try:
-        expected, found = (_boxes(detector, sample) for sample in (whole, half))
-    except DualResError:
-        raise
-    except Exception as error:  # a family that wants more than pixels: its own error comes where it is used
-        logger.debug("the mmdet %s was not tried on noise: %s", type(detector).__name__, error)
-        return None
+    for side in SIDES:
+        try:
+            return _same_boxes(*_boxes(detector, side))
+        except DualResError:
+            raise
+        except Exception as error:  # a family that wants more than pixels: its own error comes where it is used
+            logger.debug("the mmdet %s was not tried on %d px of noise: %s", type(detector).__name__, side, error)
+    return None
+
+
+def _same_boxes(expected: Tensor, found: Tensor) -> bool | None:
+    """Whether boxes of the whole photo, (n, 4), are half of those of the photo that was resized, (m, 4)."""
     count = min(len(expected), len(found))
     expected, found = 2 * expected[:count], found[:count]
     if not count or not bool(torch.isfinite(expected).all()) or not bool(expected.any()):
@@ -69,12 +72,15 @@ def _sample(shape: Shape) -> Any:
     return sample
 
 
-def _boxes(detector: Any, sample: Any) -> Tensor:
-    """(n, 4) xyxy of noise, best first."""
-    device = next(detector.parameters()).device
-    noise = torch.randn(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)) * 50 + 100
-    with frozen(detector), every_box(detector), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        instances = detector.predict(noise.to(device), [sample], rescale=True)[0].pred_instances
-    boxes: Tensor = instances.bboxes.cpu()
-    return boxes
+def _boxes(detector: Any, side: int) -> tuple[Tensor, Tensor]:
+    """(n, 4) and (m, 4) xyxy of the same noise as a whole photo and as half of one, best first."""
+    low, high = (side, side), (2 * side, 2 * side)
+    whole, half = _sample(low), resized_sample(_sample(high), low, high, False)
+    noise = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0)) * 50 + 100
+    noise = noise.to(next(detector.parameters()).device)
+    found = []
+    for sample in (whole, half):
+        with frozen(detector), every_box(detector), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            found.append(detector.predict(noise, [sample], rescale=True)[0].pred_instances.bboxes.cpu())
+    return found[0], found[1]
