@@ -154,9 +154,8 @@ class MMDetAdapter(HostAdapter[MMDetBatch]):
                     with loss_mode(net), boxes_only:
                         loss = net.loss(batch.inputs[i : i + 1], [sample.clone()])
                 except (AttributeError, TypeError, KeyError, ImportError) as error:
-                    advice = "" if isinstance(error, ImportError) else " It needs the train_cfg of its config."
                     raise DualResError(
-                        f"the mmdet detector {type(net).__name__} gives no loss ({error}).{advice}"
+                        f"the mmdet detector {type(net).__name__} gives no loss ({error}).{_loss_advice(net, sample)}"
                     ) from error
             values.append(net.parse_losses(loss)[0].float())
         return torch.stack(values) if values else torch.zeros(0)
@@ -293,6 +292,15 @@ class MMDetAdapter(HostAdapter[MMDetBatch]):
         blank = torch.zeros(1, 3, *shape, device=next(net.parameters()).device)
         with frozen(net), constant(net):
             return gmacs(_Plain(net, blank_sample(shape)), blank)
+
+
+def _loss_advice(net: Any, sample: Any) -> str:
+    """What is known to be missing for a loss."""
+    if "labels" not in sample.get("gt_instances", ()):
+        return " The samples hold no ground truth: give collate the targets."
+    parts = [net, *(getattr(net, name, None) for name in ("bbox_head", "roi_head", "rpn_head"))]
+    has_settings = any(getattr(part, "train_cfg", None) for part in parts)
+    return "" if has_settings else " It needs the train_cfg of its config."
 
 
 class _Plain(nn.Module):

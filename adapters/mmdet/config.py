@@ -45,7 +45,7 @@ def wrap_model(cfg: dict[str, Any], file: str | None = None) -> None:
     """
     if KEY in cfg:
         unwrap_model(cfg)
-    if cfg.get(KEY) is not None:
+    if cfg.get(KEY) is not None and not _holds_routed(cfg.get("model")):
         settings = _checked_settings(cfg[KEY])
         if cfg.get("model") is None:
             raise DualResError("the config has a dualres key but no model: put the detector's config in _base_.")
@@ -66,7 +66,7 @@ def unwrap_model(cfg: dict[str, Any]) -> None:
     Args:
         cfg: changed in place; one whose model is plain stays as it is.
     """
-    model = cfg.get("model")
+    model: Any = cfg.get("model")
     if not is_wrapped(model):
         return
     own = {"type", "detector", KEY, *SETTINGS}
@@ -79,6 +79,11 @@ def unwrap_model(cfg: dict[str, Any]) -> None:
 def is_wrapped(model: Any) -> bool:
     """Whether a model's config is that of a routed detector."""
     return _is_type(model, TYPE)
+
+
+def _holds_routed(model: Any) -> bool:
+    """Whether a routed detector is somewhere inside: `tools/test.py --tta` puts it into another model."""
+    return isinstance(model, dict) and (is_wrapped(model) or any(_holds_routed(part) for part in dict.values(model)))
 
 
 def _is_type(item: Any, name: str) -> bool:

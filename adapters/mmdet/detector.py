@@ -39,19 +39,11 @@ class DualResDetector(RoutedDetector):
         detector: config of the detector, or a built one.
         router: folder of a trained router, a dict of `ResolutionRouter` settings (`weights` may name a local
             file) for one that this config trains, or a built router.
-        low: low size as a ratio of the high size, inside (0, 1).
-        target_high_rate: wanted share of images at high; in training the θ of Eq. 5.
-        threshold: score above which an image goes high; overrides `target_high_rate`.
-        gamma: γ of Eq. 5, the weight of the rate penalty.
-        temperature: (first, last) temperature of the Gumbel gate.
-        norm_eval: keep the router's batch norms at their stored statistics, as its backbone was pretrained
-            (False: batch statistics, for a router from random weights, large batches and many thousand steps).
-        seed: of the gate's noise.
-        dualres: any of the settings above and below in one dict, as the key of a config has them.
+        dualres: settings in one dict, as the key of a config has them.
         backbone: ignored; `init_detector` looks for it.
         data_preprocessor: ignored unless given: the detector's own is used.
         init_cfg: ignored; the host's registry may give it.
-        **settings: as in the key: `low` … `seed`; anything else is refused.
+        **settings: the same by name, `low` to `seed`: see `settings.Settings`. Anything else is refused.
 
     Raises:
         DualResError: If the router does not load, or a size, rate or key is wrong.

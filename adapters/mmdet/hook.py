@@ -38,6 +38,20 @@ class DualResHook(Hook):
         self.interval = interval
         self._routes: list[bool] = []
 
+    def before_run(self, runner: Any) -> None:
+        """Refuse a `dualres` key that nobody followed, as in a config with `read_base()`.
+
+        Raises:
+            DualResError: If the config has the key and the model is not routed.
+        """
+        model = _unwrapped(runner.model)
+        model = getattr(model, "module", model)  # of test-time augmentation
+        if runner.cfg.get("dualres") is not None and not hasattr(model, "routing"):
+            raise DualResError(
+                "the config has a dualres key, but its model is not routed: mmengine runs no custom_imports in a "
+                "config with read_base(). Write model = dict(type=DualResDetector, detector=model, router=...) there."
+            )
+
     def before_train(self, runner: Any) -> None:
         """Refuse a detector without weights: it is frozen.
 

@@ -116,13 +116,16 @@ def constant(detector: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(flag)
 
 
+_LOOSE = {"score_thr": 0.0, "nms_pre": 100, "distance_threshold": 1e9}  # the last pairs corners in CornerNet
+
+
 @contextmanager
 def every_box(detector: nn.Module) -> Iterator[None]:
     """No score threshold in any `test_cfg`, so random weights find something; few boxes before NMS, to be quick."""
     parts = [part for module in detector.modules() for part in _dicts(getattr(module, "test_cfg", None))]
     kept = [(part, dict(part)) for part in parts]
     for part in parts:
-        part.update({key: value for key, value in {"score_thr": 0.0, "nms_pre": 100}.items() if key in part})
+        part.update({key: value for key, value in _LOOSE.items() if key in part})
     try:
         yield
     finally:

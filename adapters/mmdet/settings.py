@@ -15,7 +15,18 @@ from dualres_plugin.router.network import ResolutionRouter
 
 @dataclass(frozen=True)
 class Settings:
-    """What a `dualres` key may hold; `detector.DualResDetector` has the meaning of each.
+    """What a `dualres` key may hold.
+
+    Attributes:
+        router: folder of a trained router, `default`, a dict of `ResolutionRouter` settings, or a built router.
+        low: low size as a ratio of the high size, inside (0, 1).
+        target_high_rate: wanted share of images at high; in training the θ of Eq. 5.
+        threshold: score above which an image goes high; overrides `target_high_rate`.
+        gamma: γ of Eq. 5, the weight of the rate penalty.
+        temperature: (first, last) temperature of the Gumbel gate.
+        norm_eval: keep the router's batch norms at their stored statistics, as its backbone was pretrained
+            (False: batch statistics, for a router from random weights, large batches and many thousand steps).
+        seed: of the gate's noise.
 
     Raises:
         DualResError: If `low` is no ratio or `target_high_rate` is outside [0, 1].

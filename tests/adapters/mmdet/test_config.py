@@ -144,6 +144,16 @@ def test_a_config_with_read_base_routes_in_its_explicit_form(project: Project) -
     assert "of 8 images at high" in printed
 
 
+def test_a_key_that_nobody_followed_is_told_by_the_hook(project: Project) -> None:
+    text = (
+        "from dualres_plugin.adapters.mmdet import DualResHook\n"
+        f"dualres = dict(router=r'{project.router}')\ncustom_hooks.append(dict(type=DualResHook))\n"
+    )
+    file = new_style(project, text, "unfollowed.py")
+    with pytest.raises(AssertionError, match="its model is not routed"):
+        run_tool("test.py", file.name, "plain.pth", "--work-dir", "unfollowed", cwd=project.folder)
+
+
 def test_the_key_in_a_config_with_read_base(project: Project) -> None:
     """It works where the adapter is imported before the config is read."""
     cfg = Config.fromfile(new_style(project, f"dualres = dict(router=r'{project.router}')\n", "key.py"))
