@@ -15,9 +15,8 @@ from mmengine.logging import MessageHub
 from torch import Tensor, nn
 
 from dualres_plugin.adapters.mmdet.adapter import MMDetAdapter
-from dualres_plugin.adapters.mmdet.batch import MMDetBatch
+from dualres_plugin.adapters.mmdet.batch import MMDetBatch, check_boxes_follow
 from dualres_plugin.adapters.mmdet.pipeline import check_fit
-from dualres_plugin.adapters.mmdet.probe import check_boxes_follow
 from dualres_plugin.adapters.mmdet.routed import RoutedDetector
 from dualres_plugin.adapters.mmdet.settings import build_router, settings_of
 from dualres_plugin.common.errors import DualResError

@@ -15,9 +15,8 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from dualres_plugin.adapters.mmdet import DualResDetector
-from dualres_plugin.adapters.mmdet.batch import blank_sample, content_box
+from dualres_plugin.adapters.mmdet.batch import blank_sample, boxes_follow, check_boxes_follow, content_box
 from dualres_plugin.adapters.mmdet.patches import every_box
-from dualres_plugin.adapters.mmdet.probe import boxes_follow, check_boxes_follow
 from dualres_plugin.common.errors import DualResError
 from tests.adapters.mmdet.helpers import FAMILIES, build, family_config, mim_folder, tiny_router
 
