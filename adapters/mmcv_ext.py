@@ -41,8 +41,9 @@ logger = logging.getLogger(__name__)
 
 _NAME = "mmcv._ext"
 _HELP = (
-    "needs the compiled mmcv, but mmcv-lite is installed. Build it with `make mmcv` (scripts/build_mmcv.sh, "
-    "about five minutes), or choose a detector without this operation."
+    "needs the compiled mmcv, but mmcv-lite is installed. Choose a detector without this operation, or compile mmcv "
+    "2.1.0 for this torch: in a checkout of dualres-plugin, `make mmcv`, or scripts/build_mmcv.sh PYTHON for any "
+    "environment (about five minutes)."
 )
 
 
@@ -131,9 +132,15 @@ def _roi_align(
     return pooled
 
 
+def nothing_compiled() -> str:
+    """What `collect_env` of mmcv says of the compilers where there are no compiled operations."""
+    return "n/a"
+
+
 class _StandIn(ModuleType):
     """`mmcv._ext`: three operations; any other name is a function that says what is missing."""
 
+    get_compiler_version = get_compiling_cuda_version = staticmethod(nothing_compiled)
     nms = staticmethod(nms)
     roi_align_forward = staticmethod(roi_align_forward)
     roi_align_backward = staticmethod(roi_align_backward)
@@ -161,7 +168,7 @@ class _StandInLoader(Loader):
     def exec_module(self, module: ModuleType) -> None:
         logger.warning(
             "mmcv has no compiled operations here: nms and roi_align run on torchvision, others raise an "
-            "error when called. `make mmcv` builds the compiled mmcv."
+            "error when called. docs/hosts.md says how to compile mmcv (`make mmcv` in a checkout)."
         )
 
 

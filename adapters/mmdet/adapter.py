@@ -16,6 +16,7 @@ from dualres_plugin.adapters.mmdet.backbone import backbone_of, build
 from dualres_plugin.adapters.mmdet.batch import MMDetBatch, as_high_sample, blank_sample, content_box, slice_of
 from dualres_plugin.adapters.mmdet.patches import constant, features_given, frozen, loss_mode, without_masks
 from dualres_plugin.adapters.mmdet.pipeline import (
+    as_rgb,
     ground_truth,
     load_detector,
     prepared,
@@ -153,9 +154,8 @@ class MMDetAdapter(HostAdapter[MMDetBatch]):
                     with loss_mode(net), boxes_only:
                         loss = net.loss(batch.inputs[i : i + 1], [sample.clone()])
                 except (AttributeError, TypeError, KeyError, ImportError) as error:
-                    advice = "" if isinstance(error, ImportError) else " It needs the train_cfg of its config."
                     raise DualResError(
-                        f"the mmdet detector {type(net).__name__} gives no loss ({error}).{advice}"
+                        f"the mmdet detector {type(net).__name__} gives no loss ({error}).{_loss_advice(net, sample)}"
                     ) from error
             values.append(net.parse_losses(loss)[0].float())
         return torch.stack(values) if values else torch.zeros(0)
@@ -171,7 +171,8 @@ class MMDetAdapter(HostAdapter[MMDetBatch]):
 
         Args:
             wrapped: what `wrap` returned.
-            source: path, folder, glob, video, array (H, W, 3) RGB, or a list of these.
+            source: path, folder, glob, video, array (H, W, 3) uint8 BGR, as `inference_detector` takes it, or a list of
+                these.
             **kwargs: `size`, the high size in pixels; `batch`, images per pass; `stream`, give the samples one by one,
                 for sources that do not fit in memory.
 
@@ -186,7 +187,7 @@ class MMDetAdapter(HostAdapter[MMDetBatch]):
         return samples if stream else list(samples)
 
     def _stream(self, wrapped: Any, source: Any, size: int, count: int) -> Iterator[Any]:
-        for images in in_batches((image.pixels for image in iter_source(source)), count):
+        for images in in_batches((image.pixels for image in iter_source(as_rgb(source))), count):
             batch = self.collate(images, size)
             with frozen(self.detector):
                 samples = wrapped.predict(batch.inputs, batch.samples)
@@ -291,6 +292,15 @@ class MMDetAdapter(HostAdapter[MMDetBatch]):
         blank = torch.zeros(1, 3, *shape, device=next(net.parameters()).device)
         with frozen(net), constant(net):
             return gmacs(_Plain(net, blank_sample(shape)), blank)
+
+
+def _loss_advice(net: Any, sample: Any) -> str:
+    """What is known to be missing for a loss."""
+    if "labels" not in sample.get("gt_instances", ()):
+        return " The samples hold no ground truth: give collate the targets."
+    parts = [net, *(getattr(net, name, None) for name in ("bbox_head", "roi_head", "rpn_head"))]
+    has_settings = any(getattr(part, "train_cfg", None) for part in parts)
+    return "" if has_settings else " It needs the train_cfg of its config."
 
 
 class _Plain(nn.Module):

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from dualres_plugin.adapters.mmdet.patches import every_box, frozen
+from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.resize import axis_ratio, resize_images, scale_boxes
 from dualres_plugin.hosts.contract import Shape
+
+logger = logging.getLogger("dualres")
+SIDES = (128, 256)  # pixels of the probe: DINO and DDQ want more positions than their 900 queries
 
 
 @dataclass(frozen=True)
@@ -76,9 +83,11 @@ def resized_sample(sample: Any, low: Shape, high: Shape, with_targets: bool) -> 
         if name in sample:
             h, w = sample.get(name)[:2]
             meta[name] = (min(round(h * y), low[0]), min(round(w * x), low[1]))
-    if "scale_factor" in sample:
-        factors = [float(f) for f in sample.scale_factor]
-        meta["scale_factor"] = tuple(f * (x, y)[i % 2] for i, f in enumerate(factors))
+    # CenterNet and CornerNet pad photos to their middle instead of resizing them: no factor, but a border.
+    factors = [float(f) for f in sample.get("scale_factor") or (1.0, 1.0)]
+    meta["scale_factor"] = tuple(f * (x, y)[i % 2] for i, f in enumerate(factors))
+    if "border" in sample:
+        meta["border"] = np.asarray(sample.border, np.float32) * np.array([y, y, x, x], np.float32)
     copy.set_metainfo(meta)
     if with_targets:
         for name in ("gt_instances", "ignored_instances", "proposals"):
@@ -146,7 +155,7 @@ def in_high_pixels(instances: Any, low: Shape, high: Shape) -> Any:
 
 
 def content_box(sample: Any, shape: Shape) -> tuple[int, int, int, int]:
-    """Where the photo lies in its padded input: always the top left corner in mmdet.
+    """Where the photo lies in its padded input: the top left corner, but for pipelines that note a `border`.
 
     `img_shape` counts the padding of a `Pad` transform as image, so the box comes from the original size;
     samples without that (mosaics, pipelines that pack less) fall back to `img_shape`.
@@ -158,6 +167,9 @@ def content_box(sample: Any, shape: Shape) -> tuple[int, int, int, int]:
     Returns:
         (x0, y0, x1, y1) in pixels.
     """
+    if sample is not None and "border" in sample:
+        top, bottom, left, right = (round(float(side)) for side in sample.border)
+        return left, top, right, bottom
     height, width = (sample.get("img_shape") or shape)[:2] if sample is not None else shape
     if sample is not None and "ori_shape" in sample and "scale_factor" in sample:
         x, y = (float(f) for f in sample.scale_factor[:2])
@@ -183,3 +195,79 @@ def blank_sample(shape: Shape) -> Any:
     sample = DetDataSample(metainfo={**meta, "scale_factor": (1.0, 1.0)})
     sample.gt_instances = InstanceData(bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.long))
     return sample  # Sparse R-CNN asks for ground truth even where it only counts
+
+
+# -- whether a detector's boxes follow such an image: tried when a config is built ------------------------------
+
+
+def check_boxes_follow(detector: Any) -> None:
+    """Refuse a detector that would leave the boxes of its low route in low pixels.
+
+    Args:
+        detector: a built one, with any weights.
+
+    Raises:
+        DualResError: If its boxes do not follow, or it needs an operation that is not there.
+    """
+    if boxes_follow(detector) is False:
+        raise DualResError(
+            f"the boxes of the mmdet detector {type(detector).__name__} do not follow an image that is resized inside "
+            "the model: its head does not use scale_factor, so the low route would put boxes at the wrong place. "
+            "Route another family."
+        )
+
+
+def boxes_follow(detector: Any) -> bool | None:
+    """Predict one low input twice: told that it is half of a photo, and that it is the whole photo.
+
+    The network sees the same pixels, so the boxes have to be the same at twice the size, whatever the weights are.
+
+    Args:
+        detector: a built one, on any device.
+
+    Returns:
+        Whether they are; None where there are no finite boxes to tell by, or the detector does not run on noise.
+    """
+    for side in SIDES:
+        try:
+            follow = _same_boxes(*_boxes(detector, side))
+        except DualResError:
+            raise
+        except Exception as error:  # a family that wants more than pixels: its own error comes where it is used
+            logger.debug("the mmdet %s was not tried on %d px of noise: %s", type(detector).__name__, side, error)
+            continue
+        if follow is not None:
+            return follow
+    return None
+
+
+def _same_boxes(expected: Tensor, found: Tensor) -> bool | None:
+    """Whether boxes of the whole photo, (n, 4), are half of those of the photo that was resized, (m, 4)."""
+    count = min(len(expected), len(found))
+    expected, found = 2 * expected[:count], found[:count]
+    usable = torch.isfinite(expected).all(dim=1) & expected.any(dim=1)  # random weights overflow
+    expected, found = expected[usable], found[usable]
+    if not len(expected):
+        return None
+    close = torch.isclose(found, expected, rtol=1e-3, atol=0.1).all(dim=1)
+    return bool(close.float().mean() > 0.9)  # a few may pass the NMS in one frame only, by rounding
+
+
+def _noise_sample(shape: Shape) -> Any:
+    sample = blank_sample(shape)
+    sample.set_metainfo({"border": np.array([0, shape[0], 0, shape[1]], np.float32)})
+    return sample
+
+
+def _boxes(detector: Any, side: int) -> tuple[Tensor, Tensor]:
+    """(n, 4) and (m, 4) xyxy of the same noise as a whole photo and as half of one, best first."""
+    low, high = (side, side), (2 * side, 2 * side)
+    whole, half = _noise_sample(low), resized_sample(_noise_sample(high), low, high, False)
+    noise = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0)) * 50 + 100
+    noise = noise.to(next(detector.parameters()).device)
+    found = []
+    for sample in (whole, half):
+        with frozen(detector), every_box(detector), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            found.append(detector.predict(noise, [sample], rescale=True)[0].pred_instances.bboxes.cpu())
+    return found[0], found[1]

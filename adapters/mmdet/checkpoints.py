@@ -52,7 +52,7 @@ def export_router(checkpoint: Path | str, out: Path | str, config: Any = None) -
 
 def _router_settings(model: dict[str, Any]) -> Any:
     """What the config says of the router; its weights are in the checkpoint."""
-    router = model.get("router")
+    router = model.get("router", (model.get("dualres") or {}).get("router"))
     return {k: v for k, v in router.items() if k != "weights"} if isinstance(router, dict) else router
 
 

@@ -1,18 +1,20 @@
 """The top-level `dualres` key of an mmdet config.
 
 mmengine has no hook between a config and the model that is built from it: `tools/*.py`, `init_detector` and
-`DetInferencer` read the file with `Config.fromfile` and build `cfg.model`. What there is is `custom_imports`,
-run inside `fromfile` just before the `Config` object is made. Importing the adapter extends two methods of
-`Config` (`patches.extend_config`):
+`DetInferencer` read the file with `Config.fromfile` and build `cfg.model`, which does not see the keys beside it. What
+there is is `custom_imports`, run inside `fromfile` just before the `Config` object is made. Importing the adapter makes
+`Config` follow the key (`patches.extend_config`), when it is made and whenever `cfg.dualres` or `cfg.model` is set:
 
-- a new `Config` with a `dualres` key gets `model=dict(type='DualResDetector', detector=<the model>, …)`;
+- with a `dualres` key the model is `dict(type='DualResDetector', detector=<the model>, dualres=<the key>)`; it is the
+  key's own dict, so `cfg.dualres.low = 0.4` after loading counts;
+- `dualres = None` gives the plain model back, also in a config that inherits from a dumped one;
 - `merge_from_dict` (`--cfg-options`) sees the plain `model` and the `dualres` key, as the user wrote them.
 
 Configs without a `dualres` key are left exactly as they are. Limits:
 
 - a `dualres` key without the `custom_imports` line does nothing: mmengine ignores keys that it does not know;
-- code that changes `cfg.model` after loading finds the detector in `cfg.model.detector`;
-- `Config.fromfile(…, import_custom_modules=False)` wraps only once the adapter has been imported.
+- mmengine does not run `custom_imports` in a config with `read_base()`: use the explicit form there;
+- code that changes `cfg.model` after loading finds the detector in `cfg.model.detector`.
 
 The explicit form, `model=dict(type='DualResDetector', detector=…, router=…)`, needs none of this.
 """
@@ -20,9 +22,10 @@ The explicit form, `model=dict(type='DualResDetector', detector=…, router=…)
 from __future__ import annotations
 
 import difflib
+from pathlib import Path
 from typing import Any
 
-from mmengine.config import ConfigDict
+from mmengine.config import Config, ConfigDict
 
 from dualres_plugin.adapters.mmdet.settings import SETTINGS, unknown_keys_message
 from dualres_plugin.common.errors import DualResError
@@ -30,45 +33,84 @@ from dualres_plugin.common.errors import DualResError
 KEY, TYPE, HOOK = "dualres", "DualResDetector", "DualResHook"
 
 
-def wrap_model(cfg: dict[str, Any]) -> None:
+def wrap_model(cfg: dict[str, Any], file: str | None = None) -> None:
     """Put the model of a config dict behind a router if it has a `dualres` key; twice is the same as once.
+
+    Args:
+        cfg: changed in place.
+        file: the config file: relative router folders are looked for beside it first.
 
     Raises:
         DualResError: If the key is misspelt, holds unknown settings, or there is no model to route.
     """
-    if cfg.get(KEY) is None:
+    if KEY in cfg:
+        unwrap_model(cfg)
+    if cfg.get(KEY) is not None and not _holds_routed(cfg.get("model")):
+        settings = _checked_settings(cfg[KEY])
+        if cfg.get("model") is None:
+            raise DualResError("the config has a dualres key but no model: put the detector's config in _base_.")
+        _resolve_router(settings, file)
+        # `backbone` is for init_detector, which looks for a key `init_cfg` in it.
+        cfg["model"] = ConfigDict(type=TYPE, detector=cfg["model"], backbone=ConfigDict(), dualres=settings)
+    if is_wrapped(cfg.get("model")):
+        cfg["model"].setdefault("backbone", ConfigDict())
+        if not any(_is_type(hook, HOOK) for hook in cfg.get("custom_hooks") or []):
+            cfg["custom_hooks"] = [*(cfg.get("custom_hooks") or []), ConfigDict(type=HOOK)]
+    else:
         _check_spelling(cfg)
+
+
+def unwrap_model(cfg: dict[str, Any]) -> None:
+    """Give a config dict its plain model back, with what a config that inherits from a dumped one changes in it.
+
+    Args:
+        cfg: changed in place; one whose model is plain stays as it is.
+    """
+    model: Any = cfg.get("model")
+    if not is_wrapped(model):
         return
-    settings = cfg[KEY]
+    own = {"type", "detector", KEY, *SETTINGS}
+    changed = {key: value for key, value in model.items() if key not in own and value != {}}
+    cfg["model"] = Config._merge_a_into_b(changed, model["detector"]) if changed else model["detector"]
+    if cfg.get("custom_hooks"):
+        cfg["custom_hooks"] = [hook for hook in cfg["custom_hooks"] if not _is_type(hook, HOOK) or len(hook) > 1]
+
+
+def is_wrapped(model: Any) -> bool:
+    """Whether a model's config is that of a routed detector."""
+    return _is_type(model, TYPE)
+
+
+def _holds_routed(model: Any) -> bool:
+    """Whether a routed detector is somewhere inside: `tools/test.py --tta` puts it into another model."""
+    return isinstance(model, dict) and (is_wrapped(model) or any(_holds_routed(part) for part in dict.values(model)))
+
+
+def _is_type(item: Any, name: str) -> bool:
+    """By name, class, or, in a config with `read_base()`, by a class that is not imported yet."""
+    kind = dict.get(item, "type", "") if isinstance(item, dict) else ""
+    return str(getattr(kind, "__name__", kind)).rpartition(".")[2] == name
+
+
+def _checked_settings(settings: Any) -> dict[str, Any]:
     if not isinstance(settings, dict):
         raise DualResError(f"the config's dualres key must be dict(router='runs/router', …), not {settings!r}.")
     unknown = [key for key in settings if key not in SETTINGS]
     if unknown:
         raise DualResError(unknown_keys_message(unknown))
-    detector = plain_model(cfg)
-    if detector is None:
-        raise DualResError("the config has a dualres key but no model: put the detector's config in _base_.")
-    # `backbone` is for init_detector, which looks for a key `init_cfg` in it.
-    cfg["model"] = ConfigDict(type=TYPE, detector=detector, backbone=ConfigDict(), **settings)
-    hooks = list(cfg.get("custom_hooks") or [])
-    if not any(hook.get("type") == HOOK for hook in hooks):
-        cfg["custom_hooks"] = [*hooks, ConfigDict(type=HOOK)]
+    return settings
 
 
-def plain_model(cfg: dict[str, Any]) -> Any:
-    """The detector's own config; None where there is no model."""
-    model: Any = cfg.get("model")
-    return model["detector"] if is_wrapped(model) else model
-
-
-def is_wrapped(model: Any) -> bool:
-    """Whether a model's config is that of a routed detector."""
-    return isinstance(model, dict) and str(model.get("type", "")).rpartition(".")[2] == TYPE
+def _resolve_router(settings: dict[str, Any], file: str | None) -> None:
+    """A relative folder that is there beside the config file is meant; else it is one of the working directory."""
+    router = settings.get("router")
+    if file and isinstance(router, str) and not Path(router).is_absolute():
+        beside = Path(file).absolute().parent / router
+        if beside.exists():
+            settings["router"] = str(beside)
 
 
 def _check_spelling(cfg: dict[str, Any]) -> None:
-    if is_wrapped(cfg.get("model")):
-        return
     for key in difflib.get_close_matches(KEY, [str(k) for k in cfg], n=1, cutoff=0.8):
         if isinstance(cfg[key], dict) and key != KEY:
             raise DualResError(f"the config has a key '{key}': did you mean '{KEY}'?")

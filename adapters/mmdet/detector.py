@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,10 @@ from mmengine.logging import MessageHub
 from torch import Tensor, nn
 
 from dualres_plugin.adapters.mmdet.adapter import MMDetAdapter
-from dualres_plugin.adapters.mmdet.batch import MMDetBatch
+from dualres_plugin.adapters.mmdet.batch import MMDetBatch, check_boxes_follow
+from dualres_plugin.adapters.mmdet.pipeline import check_fit
 from dualres_plugin.adapters.mmdet.routed import RoutedDetector
-from dualres_plugin.adapters.mmdet.settings import build_router, check_settings, unknown_keys_message
+from dualres_plugin.adapters.mmdet.settings import build_router, settings_of
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.types import Decision, RouterImages
 from dualres_plugin.common.weights import check_finite
@@ -25,7 +26,8 @@ from dualres_plugin.hosts.routing import Routing
 from dualres_plugin.train.gating import dualres_loss, gumbel_gate, temperature_at
 
 QUANTILES = 101  # of the calibration scores, as in ResolutionRouter.calibrate
-RECENT = 2048  # training scores that the threshold is calibrated on
+RECENT = 2048  # training scores that the threshold is calibrated on until an epoch ends
+KEPT = 1024  # thumbnails that the threshold is calibrated on then: 79 MB at 160 px
 
 
 @MODELS.register_module()
@@ -36,18 +38,11 @@ class DualResDetector(RoutedDetector):
         detector: config of the detector, or a built one.
         router: folder of a trained router, a dict of `ResolutionRouter` settings (`weights` may name a local
             file) for one that this config trains, or a built router.
-        low: low size as a ratio of the high size, inside (0, 1).
-        target_high_rate: wanted share of images at high; in training the θ of Eq. 5.
-        threshold: score above which an image goes high; overrides `target_high_rate`.
-        gamma: γ of Eq. 5, the weight of the rate penalty.
-        temperature: (first, last) temperature of the Gumbel gate.
-        norm_eval: keep the router's batch norms at their stored statistics, as its backbone was pretrained
-            (False: batch statistics, for a router from random weights and large batches).
-        seed: of the gate's noise.
+        dualres: settings in one dict, as the key of a config has them.
         backbone: ignored; `init_detector` looks for it.
         data_preprocessor: ignored unless given: the detector's own is used.
         init_cfg: ignored; the host's registry may give it.
-        **unknown: anything else is refused.
+        **settings: the same by name, `low` to `seed`: see `settings.Settings`. Anything else is refused.
 
     Raises:
         DualResError: If the router does not load, or a size, rate or key is wrong.
@@ -62,35 +57,32 @@ class DualResDetector(RoutedDetector):
         self,
         detector: Any,
         router: Any = None,
-        low: float = 0.5,
-        target_high_rate: float = 0.5,
-        threshold: float | None = None,
-        gamma: float = 1.0,
-        temperature: tuple[float, float] = (1.0, 1.0),
-        norm_eval: bool = True,
-        seed: int = 0,
+        *,
+        dualres: Mapping[str, Any] | None = None,
         backbone: Any = None,
         data_preprocessor: Any = None,
         init_cfg: Any = None,
-        **unknown: Any,
+        **settings: Any,
     ):
-        if unknown:
-            raise DualResError(unknown_keys_message(unknown))
-        check_settings(low, target_high_rate)
+        given = {**(dualres or {}), **settings}
+        chosen = settings_of(given if router is None else {**given, "router": router})
         built = detector if isinstance(detector, nn.Module) else MODELS.build(detector)
-        super().__init__(MMDetAdapter(built), Routing(self._decide, low))
+        adapter = MMDetAdapter(built)
+        check_boxes_follow(built)
+        super().__init__(adapter, Routing(self._decide, chosen.low))
         if data_preprocessor is not None:
             self.data_preprocessor = self.adapter.preprocessor = MODELS.build(data_preprocessor)
         # Random batch sizes are for training detectors. The router's high size is that of the pipeline.
         self.data_preprocessor.batch_augments = None
-        self.router = build_router(router)
-        self.target_high_rate, self.threshold = float(target_high_rate), threshold
-        self.gamma, self.temperature, self.seed = float(gamma), tuple(temperature), int(seed)
-        self.norm_eval = norm_eval
+        self.router = build_router(chosen.router)
+        self.target_high_rate, self.threshold = float(chosen.target_high_rate), chosen.threshold
+        self.gamma, self.seed, self.norm_eval = float(chosen.gamma), int(chosen.seed), chosen.norm_eval
+        self.temperature = (float(chosen.temperature[0]), float(chosen.temperature[1]))
         self.register_buffer("score_quantiles", _as_quantiles(self.router.quantiles))
         self.register_buffer("recent_scores", torch.full((RECENT,), math.nan))
         self.register_buffer("step", torch.zeros((), dtype=torch.long))
         self.training_state: dict[str, float] = {}
+        self._thumbnails: list[Tensor] = []
         self.detector.requires_grad_(False)
         self.detector.eval()
 
@@ -141,7 +133,9 @@ class DualResDetector(RoutedDetector):
         everything = torch.arange(len(batch.samples), device=batch_inputs.device)
         low = self.adapter.resize(batch, everything, self.scale)
         loss_low, loss_high = self.adapter.losses(low), self.adapter.losses(batch)
-        scores = self.router(self.router.thumbnails(self.adapter.router_images(batch)))
+        thumbnails = self.router.thumbnails(self.adapter.router_images(batch))
+        self._keep(thumbnails)
+        scores = self.router(thumbnails)
         gates, own = self._gates(scores)
         expected = dualres_loss(
             gates[own], loss_low=loss_low, loss_high=loss_high, gamma=0.0, target_high_rate=self.target_high_rate
@@ -182,7 +176,36 @@ class DualResDetector(RoutedDetector):
         scores = scores[-RECENT:].to(self.recent_scores)
         self.recent_scores.copy_(torch.cat([self.recent_scores, scores])[-RECENT:])
         # At every step, not after training: the host writes its checkpoints whenever it likes.
-        self.router.calibrate(self.recent_scores[~self.recent_scores.isnan()].cpu())
+        self._set_quantiles(self.recent_scores[~self.recent_scores.isnan()])
+
+    def _keep(self, thumbnails: Tensor) -> None:
+        """Remember this process's last thumbnails, (B, 3, S, S), as bytes."""
+        self._thumbnails.append((thumbnails * 255).round().to(torch.uint8).cpu())
+        while sum(map(len, self._thumbnails[1:])) >= -(-KEPT // get_world_size()):
+            del self._thumbnails[0]
+
+    def forget_thumbnails(self) -> None:
+        """Drop what `calibrate` uses: a resumed run, which has none, must end like one that never stopped."""
+        self._thumbnails = []
+
+    def calibrate(self) -> float | None:
+        """Calibrate the threshold on the last training images, as the router scores them now and in eval.
+
+        Every process has to call it. Scores taken during training are of older weights and, with `norm_eval=False`,
+        of another network: batch statistics instead of the stored ones.
+
+        Returns:
+            The standard deviation of the scores; None where nothing was trained since `forget_thumbnails`.
+        """
+        own = self.router.score_thumbnails(torch.cat(self._thumbnails)).tolist() if self._thumbnails else []
+        scores = [score for part in all_gather_object(own) for score in part]
+        if not scores:
+            return None
+        self._set_quantiles(torch.tensor(scores))
+        return float(torch.tensor(scores).std(correction=0))
+
+    def _set_quantiles(self, scores: Tensor) -> None:
+        self.router.calibrate(scores.cpu())
         self.score_quantiles.copy_(_as_quantiles(self.router.quantiles))
 
     def _note(self, rate: Tensor, scores: Tensor, penalty: Tensor, low: MMDetBatch, high: MMDetBatch) -> None:
@@ -216,7 +239,13 @@ class DualResDetector(RoutedDetector):
                 if not key.startswith("detector."):
                     state_dict[prefix + key] = value
         self._check_router(state_dict, f"{prefix}router.")
+        self._check_detector(state_dict, f"{prefix}detector.")
         super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, *rest)
+
+    def _check_detector(self, state_dict: dict[str, Any], prefix: str) -> None:
+        given = {key[len(prefix) :]: value.shape for key, value in state_dict.items() if key.startswith(prefix)}
+        if given:  # else it is a router's alone
+            check_fit({k: v.shape for k, v in self.detector.named_parameters()}, given, "checkpoint's weights")
 
     def _check_router(self, state_dict: dict[str, Any], prefix: str) -> None:
         # mmengine only logs keys that do not fit, which would leave a random router behind.

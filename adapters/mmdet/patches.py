@@ -3,7 +3,8 @@
 Seen on mmdet 3.3.0, mmengine 0.10.7 and torch 2.14.1. `mmcv_ext` tells of the one thing that is added to mmcv.
 
 For the life of the process, by importing the adapter: `extend_config`, `allow_checkpoints`. For the life of a result:
-`turn_into`. Within a `with` block, undone by errors too: `frozen`, `constant`, `loss_mode`, `features_given`.
+`turn_into`. Within a `with` block, undone by errors too: `frozen`, `constant`, `every_box`, `loss_mode`,
+`without_masks`, `features_given`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
-from dualres_plugin.adapters.mmdet.config import KEY, plain_model, wrap_model
+from dualres_plugin.adapters.mmdet.config import KEY, unwrap_model, wrap_model
 from dualres_plugin.common.modes import in_eval
 
 Kind = TypeVar("Kind")
@@ -27,33 +28,29 @@ Kind = TypeVar("Kind")
 def extend_config() -> None:
     """Make the `dualres` key work in every `Config`; `config` says why it takes this. A second call does nothing.
 
-    To undo it: `Config.__init__ = Config.__init__.__wrapped__`, and `merge_from_dict` likewise.
+    To undo it: `Config.__init__ = Config.__init__.__wrapped__`, and the other three of `_FOLLOWED` likewise.
     """
-    if not hasattr(Config.__init__, "dualres"):
-        Config.__init__ = _extended_init(Config.__init__)
-        Config.merge_from_dict = _extended_merge(Config.merge_from_dict)
+    if not hasattr(Config.__init__, KEY):
+        for name in _FOLLOWED:
+            setattr(Config, name, _followed(getattr(Config, name)))
 
 
-def _extended_init(original: Callable[..., None]) -> Callable[..., None]:
+_FOLLOWED = ("__init__", "merge_from_dict", "__setattr__", "__setitem__")
+
+
+def _followed(original: Callable[..., None]) -> Callable[..., None]:
+    sets = original.__name__ in ("__setattr__", "__setitem__")
+
     @functools.wraps(original)
-    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+    def method(self: Any, *args: Any, **kwargs: Any) -> None:
+        if original.__name__ == "merge_from_dict" and self._cfg_dict.get(KEY) is not None:
+            unwrap_model(self._cfg_dict)
         original(self, *args, **kwargs)
-        wrap_model(self._cfg_dict)
+        if not sets or args[0] in (KEY, "model"):
+            wrap_model(self._cfg_dict, self._filename)
 
-    vars(__init__)["dualres"] = True
-    return __init__
-
-
-def _extended_merge(original: Callable[..., None]) -> Callable[..., None]:
-    @functools.wraps(original)
-    def merge_from_dict(self: Any, options: dict[str, Any], *args: Any, **kwargs: Any) -> None:
-        cfg = self._cfg_dict
-        if cfg.get(KEY) is not None:
-            cfg["model"] = plain_model(cfg)
-        original(self, options, *args, **kwargs)
-        wrap_model(self._cfg_dict)
-
-    return merge_from_dict
+    vars(method)[KEY] = True
+    return method
 
 
 def allow_checkpoints() -> None:
@@ -117,6 +114,31 @@ def constant(detector: nn.Module) -> Iterator[None]:
     finally:
         for parameter, flag in flags:
             parameter.requires_grad_(flag)
+
+
+_LOOSE = {"score_thr": 0.0, "nms_pre": 100, "distance_threshold": 1e9}  # the last pairs corners in CornerNet
+
+
+@contextmanager
+def every_box(detector: nn.Module) -> Iterator[None]:
+    """No score threshold in any `test_cfg`, so random weights find something; few boxes before NMS, to be quick."""
+    parts = [part for module in detector.modules() for part in _dicts(getattr(module, "test_cfg", None))]
+    kept = [(part, dict(part)) for part in parts]
+    for part in parts:
+        part.update({key: value for key, value in _LOOSE.items() if key in part})
+    try:
+        yield
+    finally:
+        for part, before in reversed(kept):
+            part.update(before)
+
+
+def _dicts(cfg: Any) -> Iterator[dict[str, Any]]:
+    """A config and the dicts in it."""
+    if isinstance(cfg, dict):
+        yield cfg
+        for value in cfg.values():
+            yield from _dicts(value)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,12 +86,26 @@ def check_weights(detector: nn.Module, checkpoint: str) -> None:
     prefixes = ("module.", "detector.")
     state = {_without(key, prefixes): value.shape for key, value in stored.get("state_dict", stored).items()}
     # The router of a routed detector has a check of its own.
-    wanted = {k: v.shape for k, v in detector.named_parameters() if not k.startswith("router.")}
-    missing = [key for key, shape in wanted.items() if state.get(_without(key, prefixes)) != shape]
+    own = {_without(k, prefixes): v.shape for k, v in detector.named_parameters() if not k.startswith("router.")}
+    check_fit(own, state, f"weights '{checkpoint}'")
+
+
+def check_fit(wanted: Mapping[str, torch.Size], given: Mapping[str, torch.Size], name: str) -> None:
+    """Compare the shapes of a detector's parameters with those of a checkpoint: mmengine itself only logs what differs.
+
+    Args:
+        wanted: by parameter.
+        given: by tensor, with the same names.
+        name: of the checkpoint, for the message.
+
+    Raises:
+        DualResError: If most parameters are not there, or have another shape; a warning says so for a few.
+    """
+    missing = [key for key, shape in wanted.items() if given.get(key) != shape]
     if not missing:
         return
     said = (
-        f"the weights '{checkpoint}' do not fit the config: {len(missing)} of {len(wanted)} parameters stay random, "
+        f"the {name} do not fit the config: {len(missing)} of {len(wanted)} parameters stay random, "
         f"first '{missing[0]}'. Give the checkpoint of this very config (classes and widths included)."
     )
     if 2 * len(missing) > len(wanted):
@@ -111,14 +125,19 @@ def _untouched(norm: _BatchNorm) -> bool:
     return not bool(mean.any()) and torch.equal(variance, torch.ones_like(variance))
 
 
+def never_trained(detector: nn.Module) -> bool:
+    """Whether every batch norm that keeps statistics has its first ones; one without such batch norms passes."""
+    norms = [m for m in detector.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
+    return bool(norms) and all(_untouched(norm) for norm in norms)
+
+
 def warn_if_random(detector: nn.Module) -> None:
-    """Say it loudly when a detector was never trained: every batch norm that keeps statistics has its first ones.
+    """Say it loudly when a detector was never trained.
 
     Args:
-        detector: a built one. One without such batch norms passes.
+        detector: a built one.
     """
-    norms = [m for m in detector.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
-    if norms and all(_untouched(norm) for norm in norms):
+    if never_trained(detector):
         logger.warning(
             "this mmdet %s was never trained: its weights are random and it finds noise. Load a checkpoint first, "
             "as in init_detector(config, checkpoint).",
@@ -144,6 +163,11 @@ def refuse_family(detector: nn.Module) -> None:
     name = type(detector).__name__
     if kinds & _NOT_BOXES:
         raise DualResError(f"the mmdet model {name} segments: its result is masks. Only box detectors are routed.")
+    if "SemiBaseDetector" in kinds:
+        raise DualResError(
+            f"the mmdet model {name} trains a student and a teacher, and is no detector itself: route one of the two, "
+            "model.detector in its config, model.student or model.teacher once it is built."
+        )
     if kinds & _TEXT:
         raise DualResError(f"the mmdet detector {name} needs a text beside each image, which no router's batch holds.")
     head = getattr(detector, "bbox_head", None)
@@ -183,7 +207,8 @@ def resize_scale(pipeline: Sequence[Any]) -> tuple[int, int]:
     """
     for step in pipeline:
         if "Resize" in str(step["type"]) and step.get("scale"):
-            w, h = step["scale"]
+            scale = step["scale"]
+            w, h = scale if isinstance(scale, (list, tuple)) else (scale, scale)
             return int(w), int(h)
     raise DualResError(
         "the config's test pipeline has no Resize with a scale, so there is no high size. "
@@ -196,17 +221,32 @@ def transforms_at(pipeline: Sequence[Any], size: int) -> list[Any]:
     from mmdet.registry import TRANSFORMS
 
     w, h = resize_scale(pipeline)
-    scale = (round(w * size / min(w, h)), round(h * size / min(w, h)))
+    scale = _scaled((w, h), size / min(w, h))
     steps = []
     for step in copy.deepcopy(list(pipeline)):
         if "Resize" in str(step["type"]):
             step["scale"] = scale
         elif "Pad" in str(step["type"]) and step.get("size"):
-            step["size"] = scale
+            # A square may be padded from an oblong Resize: it keeps its own shape.
+            step["size"] = _scaled(step["size"], size / min(w, h))
         elif "meta_keys" in step:
             step["meta_keys"] = tuple(step["meta_keys"])
         steps.append(TRANSFORMS.build(step))
     return steps
+
+
+def _scaled(sides: Sequence[int], factor: float) -> tuple[int, int]:
+    first, second = sides
+    return round(first * factor), round(second * factor)
+
+
+def as_rgb(source: Any) -> Any:
+    """A source whose arrays are BGR, as all of mmdet has them, with its arrays turned to RGB; the rest as it is."""
+    if isinstance(source, np.ndarray) and source.ndim == 3 and source.shape[2] == 3:
+        return np.ascontiguousarray(source[..., ::-1])
+    if isinstance(source, (list, tuple)):
+        return [as_rgb(item) for item in source]
+    return map(as_rgb, source) if isinstance(source, Iterator) else source
 
 
 def prepared(transforms: Sequence[Any], bgr: np.ndarray) -> dict[str, Any]:

@@ -92,7 +92,12 @@ class RoutedDetector(BaseDetector):
 
 
 class RoutedSample(DetDataSample):
-    """The host's sample with `route`, `score` and `dualres` in its metainfo."""
+    """The host's sample with `route`, `score` and `threshold` in its metainfo, plain values: `--out` pickles them."""
+
+    @property
+    def dualres(self) -> ImageDecision:
+        """The routing of the image."""
+        return ImageDecision(self.route, self.score, self.threshold)
 
     def to_supervision(self) -> Any:
         """`supervision.Detections`, with the route of the image in `data`.
@@ -112,6 +117,8 @@ def mark_sample(sample: Any, route: ImageDecision, names: dict[int, str] | None)
         route: of its image.
         names: label -> class name, where the adapter knows them.
     """
-    sample.set_metainfo({"route": route.route, "score": route.score, "dualres": route, "class_names": names})
+    sample.set_metainfo(
+        {"route": route.route, "score": route.score, "threshold": route.threshold, "class_names": names}
+    )
     if type(sample) is DetDataSample:
         turn_into(sample, RoutedSample)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,59 @@ from dualres_plugin.budget.calibration import check_rate
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.router.network import ResolutionRouter
 
-SETTINGS = ("router", "low", "target_high_rate", "threshold", "gamma", "temperature", "norm_eval", "seed")
+
+@dataclass(frozen=True)
+class Settings:
+    """What a `dualres` key may hold.
+
+    Attributes:
+        router: folder of a trained router, `default`, a dict of `ResolutionRouter` settings, or a built router.
+        low: low size as a ratio of the high size, inside (0, 1).
+        target_high_rate: wanted share of images at high; in training the θ of Eq. 5.
+        threshold: score above which an image goes high; overrides `target_high_rate`.
+        gamma: γ of Eq. 5, the weight of the rate penalty.
+        temperature: (first, last) temperature of the Gumbel gate.
+        norm_eval: keep the router's batch norms at their stored statistics, as its backbone was pretrained
+            (False: batch statistics, for a router from random weights, large batches and many thousand steps).
+        seed: of the gate's noise.
+
+    Raises:
+        DualResError: If `low` is no ratio or `target_high_rate` is outside [0, 1].
+    """
+
+    router: Any = None
+    low: float = 0.5
+    target_high_rate: float = 0.5
+    threshold: float | None = None
+    gamma: float = 1.0
+    temperature: Sequence[float] = (1.0, 1.0)
+    norm_eval: bool = True
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.low, (int, float)) or not 0 < self.low < 1:
+            raise DualResError(
+                f"low={self.low!r}: in an mmdet config the low size is a ratio between 0 and 1, such as 0.5."
+            )
+        check_rate(self.target_high_rate)
+
+
+SETTINGS = tuple(field.name for field in fields(Settings))
+
+
+def settings_of(given: Mapping[str, Any]) -> Settings:
+    """Checked settings.
+
+    Args:
+        given: by name; what is left out has its default.
+
+    Raises:
+        DualResError: If a key is unknown, or a value cannot be.
+    """
+    unknown = [key for key in given if key not in SETTINGS]
+    if unknown:
+        raise DualResError(unknown_keys_message(unknown))
+    return Settings(**given)
 
 
 def unknown_keys_message(unknown: Iterable[str]) -> str:
@@ -19,21 +72,6 @@ def unknown_keys_message(unknown: Iterable[str]) -> str:
     hints = {key: difflib.get_close_matches(str(key), SETTINGS, 1) for key in unknown}
     named = [f"'{key}'" + (f" (did you mean '{hint[0]}'?)" if hint else "") for key, hint in hints.items()]
     return f"unknown key {', '.join(named)} in the dualres settings; known keys: {', '.join(SETTINGS)}."
-
-
-def check_settings(low: Any, target_high_rate: Any) -> None:
-    """Refuse sizes and rates that cannot be.
-
-    Args:
-        low: low / high ratio.
-        target_high_rate: wanted share of images at high.
-
-    Raises:
-        DualResError: If `low` is no ratio or `target_high_rate` is outside [0, 1].
-    """
-    if not isinstance(low, (int, float)) or not 0 < low < 1:
-        raise DualResError(f"low={low!r}: in an mmdet config the low size is a ratio between 0 and 1, such as 0.5.")
-    check_rate(target_high_rate)
 
 
 def build_router(router: Any) -> ResolutionRouter:

@@ -185,3 +185,11 @@ def test_the_start_up_line_imports_nothing() -> None:
     code = f"import sys; before = set(sys.modules)\n{line}\nprint(sorted(set(sys.modules) - before))"
     done = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_mmcv_tells_its_environment() -> None:
+    """`collect_env` asks for the compilers, also in programs that never heard of us."""
+    pytest.importorskip("mmcv")
+    code = "from mmcv.utils import collect_env; print(collect_env()['MMCV Compiler'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-1000:]

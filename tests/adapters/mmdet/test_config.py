@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import pickle
 from pathlib import Path
@@ -15,7 +16,7 @@ from mmengine.config import Config
 
 from dualres_plugin.adapters.mmdet import DualResDetector
 from dualres_plugin.common.errors import DualResError
-from tests.adapters.mmdet.helpers import Project, build
+from tests.adapters.mmdet.helpers import Project, build, run_tool
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +58,7 @@ def test_nothing_else_changes(project: Project) -> None:
 def test_command_line_options_reach_the_detector_and_the_key(project: Project) -> None:
     cfg = Config.fromfile(project.config())
     cfg.merge_from_dict({"model.test_cfg.score_thr": 0.25, "dualres.target_high_rate": 0.1, "work_dir": "x"})
-    assert cfg.model.type == "DualResDetector" and cfg.model.target_high_rate == 0.1
+    assert cfg.model.type == "DualResDetector" and cfg.model.dualres.target_high_rate == 0.1
     assert cfg.model.detector.test_cfg.score_thr == 0.25 and cfg.work_dir == "x"
     assert len(cfg.custom_hooks) == 1
     with pytest.raises(DualResError, match="did you mean 'target_high_rate'"):
@@ -73,10 +74,92 @@ def test_saved_copied_and_inherited_configs(project: Project) -> None:
     child = project.folder / "child.py"
     child.write_text("_base_ = ['routed.py']\ndualres = dict(low=0.75)\nmodel = dict(test_cfg=dict(score_thr=0.5))\n")
     inherited = Config.fromfile(child)
-    assert inherited.model.low == 0.75 and inherited.model.threshold == 0.0
+    assert inherited.model.dualres.low == 0.75 and inherited.model.dualres.threshold == 0.0
     assert inherited.model.detector.test_cfg.score_thr == 0.5
     child.write_text("_base_ = ['routed.py']\ndualres = None\n")
     assert Config.fromfile(child).model.type == "YOLOX"
+
+
+def test_what_inherits_from_a_dumped_config(project: Project) -> None:
+    Config.fromfile(project.config(threshold=0.0)).dump(project.folder / "dumped.py")
+    child = project.folder / "of_a_dump.py"
+    child.write_text("_base_ = ['dumped.py']\ndualres = None\n")
+    off = Config.fromfile(child)
+    assert off.model == Config.fromfile(project.base).model and not off.custom_hooks
+    child.write_text("_base_ = ['dumped.py']\nmodel = dict(test_cfg=dict(score_thr=0.5))\n")
+    changed = Config.fromfile(child)
+    assert changed.model.detector.test_cfg.score_thr == 0.5 and changed.model.detector.test_cfg.max_per_img == 20
+    assert build(changed.model).detector.test_cfg.score_thr == 0.5
+
+
+def test_what_is_set_after_loading_counts(project: Project) -> None:
+    cfg = copy.deepcopy(Config.fromfile(project.config()))  # the runner copies it, too
+    cfg.dualres.target_high_rate = 0.125
+    assert build(cfg.model).target_high_rate == 0.125
+    cfg.dualres = {"router": str(project.router), "low": 0.25}
+    assert build(cfg.model).scale == 0.25
+    with pytest.raises(DualResError, match="did you mean 'router'"):
+        cfg.dualres = {"ruoter": "x"}
+    cfg["dualres"] = None
+    assert cfg.model.type == "YOLOX" and not cfg.custom_hooks
+    cfg.dualres = {"router": str(project.router)}
+    cfg.model = Config.fromfile(project.base).model
+    assert cfg.model.type == "DualResDetector" and len(cfg.custom_hooks) == 1
+
+
+def test_the_explicit_form_logs_its_routes_too(project: Project) -> None:
+    text = f"model = dict(_delete_=True, type='DualResDetector', detector=_base_.model, router=r'{project.router}')"
+    assert [hook.type for hook in Config.fromfile(write(project, text)).custom_hooks] == ["DualResHook"]
+
+
+def test_a_relative_router_lies_beside_its_config(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert build(Config.fromfile(project.config("beside.py", router="router")).model)
+    cfg = Config.fromfile(project.config("beside.py", router="elsewhere"))
+    assert cfg.dualres.router == "elsewhere"  # not there: of the working directory
+
+
+NEW_STYLE = "from mmengine.config import read_base\nwith read_base():\n    from .plain import *\n"
+
+
+def new_style(project: Project, text: str, name: str) -> Path:
+    """A config with `read_base()`, as in mmdet/configs, which the wheel of mmdet leaves out."""
+    Config.fromfile(project.base).dump(project.folder / "plain.py")
+    path = project.folder / name
+    path.write_text(NEW_STYLE + text)
+    return path
+
+
+def test_a_config_with_read_base_routes_in_its_explicit_form(project: Project) -> None:
+    """Nothing has imported the adapter when the host's script reads the config."""
+    text = (
+        "from dualres_plugin.adapters.mmdet import DualResDetector, DualResHook\n"
+        f"model = dict(type=DualResDetector, detector=model, router=r'{project.router}', threshold=0.0)\n"
+        "custom_hooks.append(dict(type=DualResHook))\n"
+    )
+    file = new_style(project, text, "explicit.py")
+    printed = run_tool("test.py", file.name, "plain.pth", "--work-dir", "new_style", cwd=project.folder)
+    assert "of 8 images at high" in printed
+
+
+def test_a_key_that_nobody_followed_is_told_by_the_hook(project: Project) -> None:
+    text = (
+        "from dualres_plugin.adapters.mmdet import DualResHook\n"
+        f"dualres = dict(router=r'{project.router}')\ncustom_hooks.append(dict(type=DualResHook))\n"
+    )
+    file = new_style(project, text, "unfollowed.py")
+    with pytest.raises(AssertionError, match="its model is not routed"):
+        run_tool("test.py", file.name, "plain.pth", "--work-dir", "unfollowed", cwd=project.folder)
+
+
+def test_the_key_in_a_config_with_read_base(project: Project) -> None:
+    """It works where the adapter is imported before the config is read."""
+    cfg = Config.fromfile(new_style(project, f"dualres = dict(router=r'{project.router}')\n", "key.py"))
+    assert isinstance(build(cfg.model), DualResDetector)
+    cfg.dump(project.folder / "key_dumped.py")
+    assert Config.fromfile(project.folder / "key_dumped.py").model.type == "DualResDetector"
 
 
 MISTAKES = {
@@ -163,3 +246,14 @@ def test_a_checkpoint_of_another_router_is_refused(project: Project) -> None:
     other = build(Config.fromfile(project.config("wide.py", router={"hidden": 8, "input_size": 32})).model)
     with pytest.raises(DualResError, match="does not fit this config's router"):
         load_checkpoint(other, str(file))
+
+
+def test_a_checkpoint_of_another_detector_is_refused(project: Project) -> None:
+    from mmengine.runner import load_checkpoint
+
+    model = build(Config.fromfile(project.config()).model)
+    narrow = {key: value.flatten()[:1] for key, value in project.detector.state_dict().items()}
+    file = project.folder / "narrow.pth"
+    torch.save({"state_dict": narrow}, file)
+    with pytest.raises(DualResError, match="do not fit the config"):
+        load_checkpoint(model, str(file))

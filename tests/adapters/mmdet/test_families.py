@@ -15,6 +15,7 @@ from mmengine.config import Config
 
 from dualres_plugin.adapters import mmcv_ext
 from dualres_plugin.adapters.mmdet import DualResDetector, MMDetAdapter
+from dualres_plugin.adapters.mmdet.batch import boxes_follow
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.types import Targets
 from tests.adapters.mmdet.helpers import build, mim_folder, photos, tiny_router
@@ -92,6 +93,10 @@ REFUSED = {
     "solo": ("solo/solo_r50_fpn_1x_coco.py", "SOLO segments"),
     "condinst": ("condinst/condinst_r50_fpn_ms-poly-90k_coco_instance.py", "CondInst segments"),
     "yolact": ("yolact/yolact_r50_1xb8-55e_coco.py", "YOLACT segments"),
+    "soft_teacher": (
+        "soft_teacher/soft-teacher_faster-rcnn_r50-caffe_fpn_180k_semi-0.1-coco.py",
+        "SoftTeacher trains a student and a teacher",
+    ),
 }
 
 
@@ -110,6 +115,7 @@ def test_a_family_routes_and_trains_a_router(family: str) -> None:
     cfg = config(*ROUTED[family])
     detector = build(cfg.model)
     detector.cfg = cfg
+    assert boxes_follow(detector)
     adapter = MMDetAdapter(detector)
     targets = [Targets(np.array([[8, 8, 60, 60], [20, 30, 70, 80.0]]), np.array([0, 1])) for _ in range(2)]
     batch = adapter.collate(photos(2), 128, targets)

@@ -7,6 +7,7 @@ import json
 import pickle
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,6 +44,7 @@ def test_test_py_with_metric_dump_and_drawn_images(project: Project) -> None:
     high = sum(sample["route"] == "high" for sample in dumped)
     assert f"{high} of 8 images at high" in printed
     assert len(list((project.folder / "work").rglob("drawn/*.png"))) >= 1
+    assert b"dualres_plugin" not in (project.folder / "out.pkl").read_bytes()  # anybody can read it
 
 
 def test_test_time_augmentation(project: Project) -> None:
@@ -222,3 +224,38 @@ def test_a_detector_that_was_built_and_never_trained_says_so(
     caplog.clear()
     MMDetAdapter(project.detector).predict(batch)
     assert not [r for r in caplog.records if "never trained" in r.message]
+
+
+def test_arrays_are_bgr_as_in_the_host(project: Project) -> None:
+    from mmdet.apis import inference_detector, init_detector
+
+    from dualres_plugin import DualResWrapper
+
+    detector = init_detector(str(project.base), str(project.plain), device="cpu")
+    model = DualResWrapper(detector, router=project.router, low=0.5, target_high_rate=1.0)
+    photo = project.pictures[0]
+    expected = inference_detector(detector, photo[..., ::-1].copy()).pred_instances
+    file = str(project.folder / "images" / "000.png")
+    for source in (photo[..., ::-1], [photo[..., ::-1]], iter([photo[..., ::-1]]), file):
+        (found,) = model.predict(source)
+        assert torch.equal(found.pred_instances.bboxes, expected.bboxes)
+        assert found.dualres.route == found.route == "high"
+
+
+@pytest.mark.parametrize("resize", [{"scale": (128, 80), "keep_ratio": True}, {"scale": 96, "keep_ratio": False}])
+def test_the_pipeline_is_the_hosts_at_its_own_size(project: Project, resize: dict[str, Any]) -> None:
+    """A square Pad after an oblong Resize, and a Resize with one number."""
+    from mmdet.apis import inference_detector, init_detector
+
+    cfg = Config.fromfile(project.base)
+    steps = cfg.test_dataloader.dataset.pipeline
+    steps[1] = {"type": "Resize", **resize}
+    steps[2] = {"type": "Pad", "size": (160, 160), "pad_val": {"img": (114.0, 114.0, 114.0)}}
+    detector = init_detector(cfg, str(project.plain), device="cpu")
+    adapter = MMDetAdapter(detector)
+    for picture in project.pictures[:3]:
+        batch = adapter.collate([picture], adapter.default_size)
+        (found,) = adapter.predict(batch)
+        expected = inference_detector(detector, picture[..., ::-1].copy())
+        assert batch.shape == (160, 160)
+        assert torch.equal(found.pred_instances.bboxes, expected.pred_instances.bboxes)

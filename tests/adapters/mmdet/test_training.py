@@ -200,3 +200,53 @@ def test_training_scores_calibrate_the_threshold(project: Project) -> None:
     before = model.current_threshold()
     model._collect(torch.linspace(10, 20, 101))
     assert model.current_threshold() == pytest.approx(15.0, abs=0.2) and before < 10
+
+
+def test_an_epoch_ends_with_a_calibration_of_the_router_as_it_is(project: Project) -> None:
+    """In eval, with the weights of now: not the scores that training saw."""
+    model = build(Config.fromfile(project.config("end.py", norm_eval=False)).model).train()
+    batch = training_batch(project, model)
+    model.loss(batch.inputs, batch.samples)
+    with torch.no_grad():
+        model.router.head[-1].bias += 5
+    spread = model.calibrate()
+    thumbnails = model.router.thumbnails(model.adapter.router_images(batch))
+    expected = model.router.score_thumbnails((thumbnails * 255).round().to(torch.uint8))
+    assert model.score_quantiles[[0, -1]].tolist() == pytest.approx([float(expected.min()), float(expected.max())])
+    assert spread == pytest.approx(float(expected.std(correction=0)), rel=1e-5)
+    assert all(m.training for m in model.router.modules() if isinstance(m, torch.nn.BatchNorm2d))
+    model.forget_thumbnails()
+    assert model.calibrate() is None
+
+
+def test_thumbnails_do_not_pile_up(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dualres_plugin.adapters.mmdet.detector.KEPT", 10)
+    model = build(Config.fromfile(project.config("kept.py")).model)
+    for _ in range(9):
+        model._keep(torch.rand(4, 3, 8, 8))
+    assert sum(map(len, model._thumbnails)) == 12  # whole batches, at least 10
+
+
+def test_a_router_that_says_the_same_of_every_image_is_told(project: Project) -> None:
+    router = {"backbone": "mobilenet_v3_small", "input_size": 32}
+    project.config("constant.py", router=router, norm_eval=True)
+    work = ["--work-dir", "constant"]
+    options = ["--cfg-options", f"load_from={project.plain}", "train_cfg.max_epochs=1"]
+    assert "scores all training images alike" in run_tool(
+        "train.py", "constant.py", *work, *options, cwd=project.folder
+    )
+
+
+def test_a_share_far_from_the_asked_one_is_told(project: Project) -> None:
+    router = ResolutionRouter.from_pretrained(project.router)
+    router.calibrate([5.0, 6.0])  # far above all scores of these photos
+    folder = router.save(project.folder / "elsewhere")
+    project.config("far.py", router=str(folder), target_high_rate=0.9)
+    printed = run_tool("test.py", "far.py", "plain.pth", "--work-dir", "far", cwd=project.folder)
+    assert "0 of 8 images at high" in printed and "90% at high were asked for" in printed
+
+
+def test_a_detector_without_weights_is_not_trained_on(project: Project) -> None:
+    project.config("random.py", router=FRESH)
+    with pytest.raises(AssertionError, match="frozen and its weights are random"):
+        run_tool("train.py", "random.py", "--work-dir", "random", cwd=project.folder)
