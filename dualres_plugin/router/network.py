@@ -72,6 +72,13 @@ class ResolutionRouter(nn.Module):
         self.quantiles: list[float] = []  # of the scores on calibration images, 0 to 100 %
         self.info: dict[str, Any] = {}  # what it was trained on and how well it does; goes into router.json
 
+    def __repr__(self) -> str:
+        # One line, also inside the hosts' own modules; the layers are in `.backbone` and `.head`.
+        calibrated = "calibrated" if self.quantiles else "not calibrated"
+        trained = ", ".join(str(p.get("detector")) for p in self.info.get("trained_on", [])) or "nothing that it tells"
+        name, size = self.config.backbone, self.config.input_size
+        return f"ResolutionRouter({name}, {size} px, {calibrated}, trained on {trained})"
+
     def _feature_width(self) -> int:
         size = self.config.input_size
         try:
