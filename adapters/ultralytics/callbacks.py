@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
-from types import MethodType
 from typing import Any
 
 from torch import nn
 
-from dualres_plugin.adapters.ultralytics.methods import add_result_callbacks, routed_val
+from dualres_plugin.adapters.ultralytics.methods import add_result_callbacks, route_predict_and_val
 from dualres_plugin.adapters.ultralytics.routed import RoutedYolo
 from dualres_plugin.common.errors import DualResError, check_number
 from dualres_plugin.common.resize import LowSize
@@ -81,7 +80,7 @@ def attach(
     yolo.add_callback("on_predict_start", attached.put_in)
     attached.callbacks = [("on_predict_start", attached.put_in), *add_result_callbacks(yolo)]
     yolo._dualres = attached
-    yolo.val = MethodType(routed_val, yolo)
+    route_predict_and_val(yolo)
     if high is not None:
         yolo.overrides["imgsz"] = high
     # An existing predictor copied the callbacks when it was made; the next predict builds a new one.
@@ -105,6 +104,6 @@ def detach(yolo: Any) -> Any:
         del yolo.overrides["imgsz"]
         if attached.own_high is not None:
             yolo.overrides["imgsz"] = attached.own_high
-    del yolo._dualres, yolo.val
+    del yolo._dualres, yolo.predict, yolo.val
     yolo.predictor = None
     return yolo

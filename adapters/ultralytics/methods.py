@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
 from types import MethodType
 from typing import Any
 
@@ -20,7 +19,7 @@ INSTEAD = {
     "fuse": "leave it out, predict and val fold the batch norms of their own copy",
     "save": "save the plain YOLO, and the router by `router.save(folder)`",
     "export": "DualResWrapper.export writes detector and router as ONNX; other formats are of the plain YOLO",
-    "benchmark": "`dualres bench` times detector and router; or benchmark the plain YOLO",
+    "benchmark": "the command dualres bench times detector and router; or benchmark the plain YOLO",
     "embed": "use the plain YOLO for it",
 }
 
@@ -32,8 +31,7 @@ def route_methods(host: Any) -> None:
         host: the copy.
     """
     add_result_callbacks(host)
-    host.predict = _checking(host)  # which `track` and a plain call go through too
-    host.val = MethodType(routed_val, host)
+    route_predict_and_val(host)
     for name, instead in INSTEAD.items():
         setattr(host, name, _refusing(name, instead))
 
@@ -51,6 +49,35 @@ def add_result_callbacks(yolo: Any) -> list[tuple[str, Callable[[Any], None]]]:
     for event, function in added:
         yolo.add_callback(event, function)
     return added
+
+
+def route_predict_and_val(yolo: Any) -> None:
+    """Put these two in the place of the `YOLO`'s own, on this object alone; `track` and a plain call go through them.
+
+    Args:
+        yolo: a wrapper's copy, or one that `attach` has routed; deleting the two attributes undoes it.
+    """
+    yolo.predict = MethodType(routed_predict, yolo)
+    yolo.val = MethodType(routed_val, yolo)
+
+
+def routed_predict(yolo: Any, source: Any = None, stream: bool = False, predictor: Any = None, **options: Any) -> Any:
+    """`YOLO.predict` of a routed `YOLO`, with its own arguments.
+
+    Args:
+        yolo: the object.
+        source, stream, predictor: of the host's own predict.
+        **options: of it, too.
+
+    Returns:
+        The host's results, each with its route.
+
+    Raises:
+        DualResError: If an option would bypass the routing.
+    """
+    # The host drops some of these with a warning, and keeps others for later calls, before any callback sees them.
+    refuse_bypass({**yolo.overrides, **options})
+    return type(yolo).predict(yolo, source, stream, predictor, **options)
 
 
 def routed_val(yolo: Any, validator: Any = None, **options: Any) -> Any:
@@ -92,18 +119,6 @@ def refuse_bypass(options: dict[str, Any]) -> None:
     """
     if any(options.get(name) for name in NOT_ROUTED):
         raise DualResError(NO_BYPASS)
-
-
-def _checking(host: Any) -> Callable[..., Any]:
-    """`predict` of a routed `YOLO`: the host drops these options, with a warning, before any callback sees them."""
-    predict = host.predict
-
-    @wraps(predict)
-    def checked(*arguments: Any, **options: Any) -> Any:
-        refuse_bypass({**host.overrides, **options})
-        return predict(*arguments, **options)
-
-    return checked
 
 
 def _refusing(name: str, instead: str) -> Callable[..., Any]:

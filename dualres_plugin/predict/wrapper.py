@@ -209,8 +209,10 @@ class DualResWrapper:
         return sized
 
     def __dir__(self) -> list[str]:
-        """With the host's public names, which are reached through this object; those of a bare module are left out."""
-        hosts = {name for name in dir(type(self.detector)) if not name.startswith("_")} - set(dir(nn.Module))
+        """With the host's public names, which are reached through this object; what any module has is left out."""
+        kind = type(self.detector)
+        public = [name for name in dir(kind) if not name.startswith("_")]
+        hosts = {name for name in public if getattr(kind, name) is not getattr(nn.Module, name, None)}
         return sorted({*super().__dir__(), *hosts, *self.adapter.sized_methods})
 
     def __repr__(self) -> str:
