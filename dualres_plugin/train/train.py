@@ -104,7 +104,7 @@ def _warnings(data: TrainingSet, correlation: float | None) -> list[str]:
     gain = data.gain[torch.from_numpy(data.gain_known)]
     if len(gain) and float(gain.max()) == float(gain.min()):
         found.append("all training images have the same gain, so there was nothing to learn: its scores mean nothing.")
-    elif correlation is not None and correlation < 0:
+    if not found and correlation is not None and correlation < 0:
         found.append(
             f"scores and gains of held-out images are correlated the wrong way ({correlation:+.2f}): the router does "
             "worse than chance there. Use more images or another gain, or take the default router."
