@@ -212,7 +212,7 @@ class DualResWrapper:
         """With the host's public names, which are reached through this object; what any module has is left out."""
         kind = type(self.detector)
         public = [name for name in dir(kind) if not name.startswith("_")]
-        hosts = {name for name in public if getattr(kind, name) is not getattr(nn.Module, name, None)}
+        hosts = {name for name in public if getattr(kind, name, None) is not getattr(nn.Module, name, None)}
         return sorted({*super().__dir__(), *hosts, *self.adapter.sized_methods})
 
     def __repr__(self) -> str:
