@@ -75,9 +75,10 @@ class ResolutionRouter(nn.Module):
     def __repr__(self) -> str:
         # One line, also inside the hosts' own modules; the layers are in `.backbone` and `.head`.
         calibrated = "calibrated" if self.quantiles else "not calibrated"
-        trained = ", ".join(str(p.get("detector")) for p in self.info.get("trained_on", [])) or "nothing that it tells"
+        trained = ", ".join(str(p.get("detector")) for p in self.info.get("trained_on", []))
         name, size = self.config.backbone, self.config.input_size
-        return f"ResolutionRouter({name}, {size} px, {calibrated}, trained on {trained})"
+        origin = f", trained on {trained}" if trained else ""
+        return f"ResolutionRouter({name}, {size} px, {calibrated}{origin})"
 
     def _feature_width(self) -> int:
         size = self.config.input_size

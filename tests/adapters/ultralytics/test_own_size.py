@@ -18,6 +18,9 @@ from dualres_plugin import DualResWrapper, ResolutionRouter, adapt
 from dualres_plugin.adapters.ultralytics import attach, detach
 from dualres_plugin.cli.app import app
 from dualres_plugin.common.errors import DualResError
+from dualres_plugin.common.images import iter_source
+from dualres_plugin.predict.predictor import Predictor
+from dualres_plugin.router.gate import Gate
 from tests.adapters.ultralytics.helpers import data_yaml, random_yolo, real_yolo, rows, val_photos
 from tests.fakes import lively_router, photo
 
@@ -112,6 +115,17 @@ def test_the_command_line_runs_at_the_models_own_size(
     x0, y0, x1, y1 = rows(plain)[:, :4].T
     boxes = np.array(sorted((d["bbox"] for d in found), key=str))
     assert np.allclose(boxes, sorted(np.stack([x0, y0, x1 - x0, y1 - y0], 1).tolist(), key=str), atol=0.02)
+
+
+def test_the_predictor_of_the_command_line_is_plain_predict_bit_for_bit(
+    trained: Path, router: ResolutionRouter, photos: list[Path]
+) -> None:
+    plain, adapter = yolo_of(trained), adapt(yolo_of(trained))
+    everything = Predictor(adapter, Gate(router, float("-inf")), adapter.default_size, 0.5)
+    for path, made in zip(photos, everything.stream(iter_source([str(p) for p in photos])), strict=True):
+        expected = rows(plain.predict(path, conf=0.001, **QUIET)[0])
+        assert np.array_equal(made.found.boxes, expected[:, :4])
+        assert np.array_equal(made.found.scores, expected[:, 4]) and made.route.route == "high"
 
 
 def test_the_own_size_is_that_of_plain_predict() -> None:
