@@ -43,3 +43,7 @@ __all__ = [
     "load_detector",
 ]
 __getattr__ = lazy(__name__, _HOME)
+
+
+def __dir__() -> list[str]:  # completion shows names that are not loaded yet
+    return sorted({*globals(), *__all__})

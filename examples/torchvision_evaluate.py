@@ -18,7 +18,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torchvision.io import ImageReadMode, decode_image
 from torchvision.models import get_model
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from dualres_plugin import DualResWrapper
 from dualres_plugin.common.errors import one_message

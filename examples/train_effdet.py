@@ -37,7 +37,7 @@ from effdet.data.transforms import (
 )
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from dualres_plugin.common.files.atomic import atomic_write
 

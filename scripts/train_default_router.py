@@ -22,7 +22,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from dualres_plugin.common.images import list_images, read_image
 from dualres_plugin.profile.table import Profile

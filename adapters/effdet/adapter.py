@@ -24,7 +24,7 @@ from dualres_plugin.adapters.effdet.routed import RoutedEffdet, RoutedRows
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.flops import gmacs
 from dualres_plugin.common.images import in_batches, iter_source
-from dualres_plugin.common.resize import axis_ratio, low_size, resize_images
+from dualres_plugin.common.resize import LowSize, axis_ratio, low_size, resize_images
 from dualres_plugin.common.types import Decision, Detections, RouterImages, Targets
 from dualres_plugin.hosts.contract import Decide, HostAdapter, Shape
 from dualres_plugin.hosts.export_plan import ExportPlan
@@ -180,7 +180,7 @@ class EffdetAdapter(HostAdapter[EffdetBatch]):
 
     # -- inside the host -----------------------------------------------------------------------------------
 
-    def wrap(self, decide: Decide, scale: float, on_decision: Callable[[Decision], None]) -> RoutedEffdet:
+    def wrap(self, decide: Decide, scale: float | LowSize, on_decision: Callable[[Decision], None]) -> RoutedEffdet:
         """Called like a `DetBenchPredict`; weights are shared with the detector, which is put into eval."""
         return RoutedEffdet(self, Routing(decide, scale, on_decision), self.host_batch)
 

@@ -30,7 +30,7 @@ from dualres_plugin.adapters.mmdet.routed import RoutedDetector
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.flops import gmacs
 from dualres_plugin.common.images import in_batches, iter_source
-from dualres_plugin.common.resize import low_size
+from dualres_plugin.common.resize import LowSize, low_size
 from dualres_plugin.common.types import Decision, Detections, RouterImages, Targets
 from dualres_plugin.hosts.contract import Decide, HostAdapter
 from dualres_plugin.hosts.export_plan import ExportPlan
@@ -162,7 +162,7 @@ class MMDetAdapter(HostAdapter[MMDetBatch]):
 
     # -- the routed host -------------------------------------------------------------------------------------
 
-    def wrap(self, decide: Decide, scale: float, on_decision: Callable[[Decision], None]) -> Any:
+    def wrap(self, decide: Decide, scale: float | LowSize, on_decision: Callable[[Decision], None]) -> Any:
         """A `BaseDetector` with routing inside; the given detector is shared and stays as it is."""
         return RoutedDetector(self, Routing(decide, scale, on_decision)).eval()
 

@@ -24,6 +24,7 @@ from dualres_plugin.adapters.torchvision.sizes import RememberedBackbone, at_siz
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.flops import gmacs
 from dualres_plugin.common.images import SourceImage, in_batches, iter_source
+from dualres_plugin.common.resize import LowSize
 from dualres_plugin.common.types import Decision, Detections, RouterImages, Targets
 from dualres_plugin.hosts.contract import Decide, HostAdapter
 from dualres_plugin.hosts.export_plan import ExportPlan
@@ -134,7 +135,9 @@ class TorchvisionAdapter(HostAdapter[TorchvisionBatch]):
 
     # -- inside the host ----------------------------------------------------------------------------------------
 
-    def wrap(self, decide: Decide, scale: float, on_decision: Callable[[Decision], None]) -> RoutedTorchvision:
+    def wrap(
+        self, decide: Decide, scale: float | LowSize, on_decision: Callable[[Decision], None]
+    ) -> RoutedTorchvision:
         """Called like the detector, whose weights it shares and which is put into eval."""
         return RoutedTorchvision(self, Routing(decide, scale, on_decision))
 

@@ -54,8 +54,7 @@ def build_model(name: str, weights: str | None = None, num_classes: str | None =
         raise DualResError(f"torchvision:{name}: num_classes={num_classes} is not a number.")
     classes: dict[str, Any] = {"num_classes": int(num_classes)} if num_classes else {}
     if weights in ("DEFAULT", "default"):
-        downloaded: nn.Module = get_model(name, weights="DEFAULT")
-        return downloaded.eval()
+        return _downloaded(name)
     model: nn.Module = get_model(name, weights=None, weights_backbone=None, **classes).eval()
     if weights is None:
         raise DualResError(
@@ -64,6 +63,19 @@ def build_model(name: str, weights: str | None = None, num_classes: str | None =
         )
     _load_weights(model, Path(weights))
     return model
+
+
+def _downloaded(name: str) -> nn.Module:
+    from torchvision.models import get_model
+
+    try:
+        model: nn.Module = get_model(name, weights="DEFAULT")
+    except OSError as error:  # no network, or one that refuses
+        raise DualResError(
+            f"torchvision:{name}: its weights cannot be downloaded ({error}). Download them where there is a network, "
+            "and give ',weights=FILE.pth'."
+        ) from None
+    return model.eval()
 
 
 def _load_weights(model: nn.Module, path: Path) -> None:

@@ -17,3 +17,7 @@ _HOME = {
 }
 __all__ = ["UltralyticsAdapter", "attach", "detach"]
 __getattr__ = lazy(__name__, _HOME)
+
+
+def __dir__() -> list[str]:  # completion shows names that are not loaded yet
+    return sorted({*globals(), *__all__})

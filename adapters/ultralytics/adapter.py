@@ -18,13 +18,13 @@ from torch import Tensor, nn
 
 from dualres_plugin.adapters.ultralytics import description, export
 from dualres_plugin.adapters.ultralytics.batch import YoloBatch, content_box, decoded, letterboxed
-from dualres_plugin.adapters.ultralytics.callbacks import add_result_callbacks, refuse_bypass, refusing
 from dualres_plugin.adapters.ultralytics.loss import ImageLosses
-from dualres_plugin.adapters.ultralytics.models import load_yolo, network_of
+from dualres_plugin.adapters.ultralytics.methods import route_methods
+from dualres_plugin.adapters.ultralytics.models import load_yolo, network_of, own_size
 from dualres_plugin.adapters.ultralytics.routed import RoutedYolo
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.flops import gmacs
-from dualres_plugin.common.resize import axis_ratio, low_size, resize_images, scale_boxes
+from dualres_plugin.common.resize import LowSize, axis_ratio, low_size, resize_images, scale_boxes
 from dualres_plugin.common.types import Decision, Detections, RouterImages, Targets
 from dualres_plugin.hosts.contract import Decide, HostAdapter
 from dualres_plugin.hosts.export_plan import ExportPlan
@@ -59,6 +59,9 @@ class UltralyticsAdapter(HostAdapter[YoloBatch]):
         self.stride = max(32, *(int(net.stride.max()) for net in nets))
         if len({bool(getattr(net, "end2end", False)) for net in nets}) == 2:
             raise DualResError("a pair must be both end-to-end (NMS-free) or neither: their outputs do not mix.")
+        self.default_size = own_size(detector, self.net)
+        if low_detector is not None and own_size(low_detector, self.low_net) < self.default_size:
+            self.default_scale = own_size(low_detector, self.low_net) / self.default_size
         names: Any = self.net.names
         self.class_names = dict(names) if isinstance(names, dict) else dict(enumerate(names))
         self._ready: dict[bool, nn.Module] = {}
@@ -67,9 +70,9 @@ class UltralyticsAdapter(HostAdapter[YoloBatch]):
     @classmethod
     def accepts(cls, detector: Any) -> bool:
         """Anything of Ultralytics that knows its classes."""
-        return any(c.__module__.startswith("ultralytics.") for c in type(detector).__mro__) and hasattr(
-            detector, "names"
-        )
+        if not any(c.__module__.startswith("ultralytics.") for c in type(detector).__mro__):
+            return False
+        return hasattr(type(detector), "names") or hasattr(detector, "names")  # of a YOLO it is a property
 
     @classmethod
     def from_spec(cls, spec: str, **options: str) -> UltralyticsAdapter:
@@ -149,7 +152,11 @@ class UltralyticsAdapter(HostAdapter[YoloBatch]):
 
     # -- inside the host --------------------------------------------------------------------------------------
 
-    def wrap(self, decide: Decide, scale: float, on_decision: Callable[[Decision], None]) -> Any:
+    def high_size(self, batch: YoloBatch) -> int:
+        """`imgsz` in pixels, its long side; of a batch that does not know it, its own long side."""
+        return batch.size or max(batch.high)
+
+    def wrap(self, decide: Decide, scale: float | LowSize, on_decision: Callable[[Decision], None]) -> Any:
         """A copy of the `YOLO` object whose network is routed; weights are shared, the original is untouched."""
         low_net = self.low_net if self.low_detector is not None else None
         routed = RoutedYolo(type(self), self.net, Routing(decide, scale, on_decision), low_net)
@@ -163,9 +170,7 @@ class UltralyticsAdapter(HostAdapter[YoloBatch]):
         host.overrides = dict(yolo.overrides)
         host.predictor = None
         host.model = routed
-        add_result_callbacks(host)
-        host.add_callback("on_val_start", refuse_bypass)
-        host.predict = refusing(host.predict)  # which `track` and a plain call go through too
+        route_methods(host)
         return host
 
     def predict_source(self, wrapped: Any, source: Any, **kwargs: Any) -> Any:
@@ -179,13 +184,15 @@ class UltralyticsAdapter(HostAdapter[YoloBatch]):
         return wrapped.predict(source, **kwargs)
 
     def size_options(self, size: int) -> dict[str, Any]:
-        """`imgsz` in pixels."""
-        return {"imgsz": size}
+        """`imgsz` in pixels; nothing for the host's own, which may be (height, width)."""
+        return {} if size == self.default_size else {"imgsz": size}
 
     def for_inference(self) -> UltralyticsAdapter:
         """Of fused copies, in the memory format that the host runs them in."""
         low_net = self._ready_net(True) if self.low_detector is not None else None
-        return UltralyticsAdapter(self._ready_net(False), low_net)
+        adapter = UltralyticsAdapter(self._ready_net(False), low_net)
+        adapter.default_size, adapter.default_scale = self.default_size, self.default_scale
+        return adapter
 
     def router_backbone(self) -> tuple[list[nn.Module], dict[str, Any]]:
         """Copies of the layers that the model's YAML lists as its backbone."""
@@ -227,6 +234,7 @@ class UltralyticsAdapter(HostAdapter[YoloBatch]):
             (int(tensor.shape[2]), int(tensor.shape[3])),
             [(int(im.shape[0]), int(im.shape[1])) for im in images],
             list(targets) if targets is not None else None,
+            size=self.host_size(size),
         )
 
     def detections(self, raw: Any, batch: YoloBatch) -> list[Detections]:

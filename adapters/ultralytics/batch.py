@@ -22,6 +22,7 @@ class YoloBatch:
         sizes: (height, width) of each original image, where known.
         targets: ground truth in original pixels, where known.
         low: made by `resize`.
+        size: the high size that was asked for, in pixels, where known; the long side of `high` otherwise.
     """
 
     images: Tensor
@@ -29,6 +30,7 @@ class YoloBatch:
     sizes: list[tuple[int, int]] | None = None
     targets: list[Targets] | None = None
     low: bool = False
+    size: int | None = None
 
     def take(self, index: Tensor) -> YoloBatch:
         """The images `index`, (K,) int64, in that order."""

@@ -8,7 +8,9 @@ from typing import Any
 
 from torch import nn
 
+from dualres_plugin.adapters.ultralytics.routed import RoutedYolo
 from dualres_plugin.common.errors import DualResError
+from dualres_plugin.hosts.registry import unwrapped
 
 
 def load_yolo(path: str) -> Any:
@@ -56,13 +58,38 @@ def _check_there(path: str) -> None:
         )
 
 
+def own_size(detector: Any, net: Any) -> int:
+    """What the host's own `predict` and `val` run at: the `imgsz` of the training, or the host's default.
+
+    Args:
+        detector: a `YOLO`, or a bare network.
+        net: the network in it.
+
+    Returns:
+        Pixels; the longer side where `imgsz` is (height, width).
+    """
+    from ultralytics.utils import DEFAULT_CFG
+
+    settings = getattr(detector, "overrides", None)
+    if not isinstance(settings, dict):  # a bare network knows what it was trained with
+        settings = getattr(net, "args", None)
+    size = (settings if isinstance(settings, dict) else {}).get("imgsz") or DEFAULT_CFG.imgsz
+    return int(max(size) if isinstance(size, (list, tuple)) else size)
+
+
 def network_of(detector: Any) -> nn.Module:
     """The detection network of a `YOLO`, or the network itself.
 
     Raises:
-        DualResError: If it is an exported model, of another task, or an RT-DETR.
+        DualResError: If it is an exported model, of another task, an RT-DETR, or routed already.
     """
-    net: Any = getattr(detector, "model", detector)
+    if getattr(detector, "_dualres", None) is not None:
+        raise DualResError("this YOLO is routed by attach already: call detach(yolo) first.")
+    net: Any = unwrapped(getattr(detector, "model", detector))
+    if isinstance(net, RoutedYolo) or isinstance(detector, RoutedYolo):
+        raise DualResError(
+            "this detector is routed already, and would be routed twice: give the plain YOLO that was wrapped."
+        )
     if isinstance(net, str):
         raise DualResError(
             f"'{net}' is an exported model. DualRes routes a PyTorch detector: load the .pt it was exported from."

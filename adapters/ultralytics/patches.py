@@ -1,7 +1,8 @@
 """What this adapter changes in objects of Ultralytics that it did not make, or in its process-wide state.
 
 Seen on ultralytics 8.4.190. Weights and modules of the user's detector are never touched: the modules below are
-changed on copies. The routed network goes in by the host's own callbacks (`callbacks.attach`; `detach` undoes it).
+changed on copies. The routed network goes in by the host's own callbacks, and by `predict` and `val` of the one
+object (`methods`, `callbacks.attach`; `detach` undoes it).
 """
 
 from __future__ import annotations

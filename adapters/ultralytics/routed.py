@@ -11,7 +11,11 @@ from dualres_plugin.common.errors import DualResError
 from dualres_plugin.hosts.contract import HostAdapter
 from dualres_plugin.hosts.routing import Routing, detector_attribute
 
-NO_BYPASS = "augment and embed are not available on a routed detector: use the plain YOLO for them."
+NOT_ROUTED = ("augment", "embed", "visualize", "compile")  # these run the network by other ways than one plain call
+NO_BYPASS = (
+    f"{', '.join(NOT_ROUTED[:-1])} and {NOT_ROUTED[-1]} are not available on a routed detector: "
+    "use the plain YOLO for them."
+)
 
 
 class RoutedYolo(nn.Module):
@@ -22,6 +26,9 @@ class RoutedYolo(nn.Module):
         detector: the network at high, and at low too unless `low_detector` is given.
         routing: how to route; the copies that the host makes tell the same `on_decision`.
         low_detector: the network at low, of a pair.
+
+    Attributes:
+        high_size: `imgsz` of the call that runs, its long side in pixels; None is the long side of the batch.
     """
 
     def __init__(
@@ -36,6 +43,7 @@ class RoutedYolo(nn.Module):
         self.detector = detector
         self.low_detector = low_detector
         self.routing = routing
+        self.high_size: int | None = None
 
     def forward(self, images: Tensor, augment: bool = False, embed: Any = None, **_: Any) -> Any:
         """Called by the host in place of the detector.
@@ -55,7 +63,8 @@ class RoutedYolo(nn.Module):
         if augment or embed:
             raise DualResError(NO_BYPASS)
         adapter = self.adapter_class(self.detector, self.low_detector)
-        raw, _decision = self.routing.run(adapter, YoloBatch(images, (int(images.shape[2]), int(images.shape[3]))))
+        batch = YoloBatch(images, (int(images.shape[2]), int(images.shape[3])), size=self.high_size)
+        raw, _decision = self.routing.run(adapter, batch)
         return raw
 
     def fuse(self, verbose: bool = False) -> RoutedYolo:

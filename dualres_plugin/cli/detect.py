@@ -39,7 +39,7 @@ def predict(
     detector: Detector,
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="Image, folder, glob, list file (.txt) or video.")],
     out: Annotated[Path, typer.Option(help="Where drawn images, detections.json and routes.csv go.")],
-    router: Annotated[str | None, typer.Option(help="Folder of a router; the shipped default if none.")] = None,
+    router: Annotated[str | None, typer.Option(help="Folder of a router; the default router if none.")] = None,
     target_high_rate: Rate = None,
     threshold: Threshold = None,
     hold: Annotated[

@@ -94,10 +94,12 @@ def sizes(adapter: HostAdapter[Any], low: int | None, high: int | None) -> tuple
     Raises:
         DualResError: If the low size is not smaller.
     """
-    from dualres_plugin.common.resize import check_scale
+    from dualres_plugin.common.resize import check_scale, pixel_ratio
 
     size = high or adapter.default_size
-    return size, check_scale(low / size if low else adapter.default_scale)
+    if low:
+        return size, pixel_ratio(low, adapter.host_size(size))
+    return size, check_scale(adapter.default_scale)
 
 
 def on_device(adapter: HostAdapter[Any], device: str) -> HostAdapter[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +30,67 @@ def check_scale(scale: float) -> float:
             "with the smaller input is low."
         )
     return float(scale)
+
+
+@dataclass(frozen=True)
+class LowSize:
+    """The low size as it was asked for: pixels stay pixels, whatever high size a call runs at.
+
+    Attributes:
+        ratio: low / high, inside (0, 1); of pixels, at the high size that was known when they were given.
+        pixels: None where a ratio was asked for.
+    """
+
+    ratio: float
+    pixels: float | None = None
+
+    @classmethod
+    def of(cls, low: float | LowSize, high: int) -> LowSize:
+        """What a user's `low` means.
+
+        Args:
+            low: a ratio (0.5), a size in pixels (320), or one that is known already.
+            high: the high size in pixels.
+
+        Raises:
+            DualResError: If it is not smaller than the high size.
+        """
+        if isinstance(low, LowSize):
+            return low
+        if low > 1:
+            return cls(pixel_ratio(low, high), low)
+        return cls(check_scale(low))
+
+    def at(self, high: int | None) -> float:
+        """The low / high ratio of a batch.
+
+        Args:
+            high: its high size in pixels; None is the one that `ratio` holds for.
+
+        Raises:
+            DualResError: If the low size is not smaller.
+        """
+        return self.ratio if self.pixels is None or high is None else pixel_ratio(self.pixels, high)
+
+    def __str__(self) -> str:
+        return f"{self.ratio:g}" if self.pixels is None else f"{self.pixels:g} px"
+
+
+def pixel_ratio(low: float, high: int) -> float:
+    """The low / high ratio of two sizes.
+
+    Args:
+        low, high: in pixels.
+
+    Raises:
+        DualResError: If the low size is not smaller.
+    """
+    if not low < high:
+        raise DualResError(
+            f"low={low:g}: the low size must be smaller than the high size, which is {high} pixels here. "
+            "Give a smaller low or a larger high size; of a pair of networks, the one with the smaller input is low."
+        )
+    return low / high
 
 
 def low_size(size: tuple[int, int], scale: float, stride: int) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torch import Tensor
 from torchvision.models.detection import FCOS
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from dualres_plugin.demo.detector import HIGH_SIZE
 from dualres_plugin.demo.scenes import Scene, coco_dataset

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.files.atomic import atomic_dir, make_dir, write_json

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchvision.models.detection import FCOS
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.files.atomic import make_dir, write_json

@@ -14,7 +14,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.resize import low_size
+from dualres_plugin.common.resize import LowSize, low_size
 from dualres_plugin.common.types import Decision, Detections, RouterImages, Targets
 
 if TYPE_CHECKING:
@@ -128,12 +128,18 @@ class HostAdapter(ABC, Generic[Batch]):
         """
         raise DualResError(f"the {self.name} adapter cannot merge batches with mixed routes: use batch size 1.")
 
-    def wrap(self, decide: Decide, scale: float, on_decision: Callable[[Decision], None]) -> Any:
+    def high_size(self, batch: Batch) -> int | None:
+        """The high size in pixels that a batch was made for, in the host's own meaning of size; a low size in pixels
+        is set against it. None is the detector's own.
+        """
+        return None
+
+    def wrap(self, decide: Decide, scale: float | LowSize, on_decision: Callable[[Decision], None]) -> Any:
         """The host's own object with routing inside; the given detector stays as it is.
 
         Args:
             decide: gives the route of each image.
-            scale: low / high ratio.
+            scale: low / high ratio, or a `LowSize`: hand it on to `Routing`.
             on_decision: told of each decision.
 
         Raises:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+from torch import nn
+
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.hosts.contract import HostAdapter
 
+logger = logging.getLogger("dualres")
 ENTRY_POINT_GROUP = "dualres_plugin.adapters"
 INSTALL = 'pip install "dualres-plugin[{extra}]"'
 
@@ -61,6 +65,28 @@ def _candidates(detector: Any, points: Points) -> Iterator[type[HostAdapter[Any]
             continue
 
 
+def unwrapped(detector: Any) -> Any:
+    """The module inside `torch.compile` or `DataParallel`; anything else as it is.
+
+    Compiled code is made for the shapes it has seen: it is compiled anew for each size, until it gives up, and its
+    wrapper hides what a detector is. Routing runs the module itself.
+
+    Args:
+        detector: any object.
+    """
+    inside = detector
+    while isinstance(inside, nn.Module):
+        if "_orig_mod" in inside._modules:  # OptimizedModule, which is not public
+            inside = inside._modules["_orig_mod"]
+        elif isinstance(inside, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            inside = inside.module
+        else:
+            break
+    if inside is not detector:
+        logger.warning("a detector is routed without its %s, one device at a time.", type(detector).__name__)
+    return inside
+
+
 def adapt(detector: Any, low_detector: Any | None = None, *, points: Points | None = None) -> HostAdapter[Any]:
     """Find the adapter that drives a detector.
 
@@ -76,6 +102,7 @@ def adapt(detector: Any, low_detector: Any | None = None, *, points: Points | No
         return _pair(adapt(low_detector, points=points), adapt(detector, points=points))
     if isinstance(detector, HostAdapter):
         return detector
+    detector = unwrapped(detector)
     points = installed_adapters() if points is None else points
     for candidate in _candidates(detector, points):
         if candidate.accepts(detector):

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from dualres_plugin.common.resize import check_scale
+from dualres_plugin.common.resize import LowSize, check_scale
 from dualres_plugin.common.types import Decision, as_index
 from dualres_plugin.hosts.contract import Batch, Decide, HostAdapter
 
@@ -16,7 +16,7 @@ def run_routed(
     adapter: HostAdapter[Batch],
     batch: Batch,
     decide: Decide,
-    scale: float,
+    scale: float | LowSize,
     on_decision: Callable[[Decision], None] | None = None,
 ) -> Any:
     """Route, split, run each resolution once, merge. All-high is exactly the plain host's call.
@@ -25,12 +25,16 @@ def run_routed(
         adapter: of the detector to run.
         batch: the host's batch at the high size.
         decide: gives the route of each image.
-        scale: low / high ratio.
+        scale: low / high ratio; a `LowSize` in pixels is that of the batch's own high size.
         on_decision: told of the decision, for results and statistics.
 
     Returns:
         The host's raw output, in the batch's order and in high-resolution coordinates.
+
+    Raises:
+        DualResError: If a low size in pixels is not smaller than the batch's high size.
     """
+    ratio = scale.at(adapter.high_size(batch)) if isinstance(scale, LowSize) else scale
     decision = decide(adapter.router_images(batch))
     if on_decision:
         on_decision(decision)
@@ -41,7 +45,7 @@ def run_routed(
     if len(high):
         sub = adapter.select(batch, high)
         parts.append((high, adapter.predict(sub), sub))
-    sub = adapter.resize(batch, low, scale)
+    sub = adapter.resize(batch, low, ratio)
     parts.append((low, adapter.predict(sub), sub))
     return adapter.merge(parts, batch)
 
@@ -53,20 +57,23 @@ class Routing(nn.Module):
 
     Args:
         decide: gives the route of each image.
-        scale: low / high ratio, inside (0, 1).
+        scale: low / high ratio, inside (0, 1), or a `LowSize`.
         on_decision: told of each decision.
 
     Attributes:
+        low: the low size as it was asked for.
+        scale: low / high ratio at the detector's own high size.
         decision: of the last batch; None before the first.
 
     Raises:
         DualResError: If the scale is no ratio.
     """
 
-    def __init__(self, decide: Decide, scale: float, on_decision: Callable[[Decision], None] | None = None):
+    def __init__(self, decide: Decide, scale: float | LowSize, on_decision: Callable[[Decision], None] | None = None):
         super().__init__()
         self.decide = decide
-        self.scale = check_scale(scale)
+        self.low = scale if isinstance(scale, LowSize) else LowSize(check_scale(scale))
+        self.scale = self.low.ratio
         self.on_decision = on_decision
         self.decision: Decision | None = None
 
@@ -79,7 +86,7 @@ class Routing(nn.Module):
     def run(self, adapter: HostAdapter[Batch], batch: Batch) -> tuple[Any, Decision]:
         """`run_routed` on a high batch: the host's raw output, and the decision behind it."""
         made: list[Decision] = []  # of this call: another thread's would overwrite `self.decision`
-        raw = run_routed(adapter, batch, self.decide, self.scale, made.append)
+        raw = run_routed(adapter, batch, self.decide, self.low, made.append)
         self._remember(made[0])
         return raw, made[0]
 

@@ -42,6 +42,16 @@ class ExportedPredictor:
         point = {"threshold": self.session.threshold} if held is None else {"held": held.target}
         return {"form": self.session.card.form, "least score": self.conf, **point}
 
+    @property
+    def expected_rate(self) -> float | None:
+        """As of `Predictor`."""
+        return self.session.expected_rate
+
+    @property
+    def held(self) -> bool:
+        """As of `Predictor`."""
+        return self.session.controller is not None
+
     def replay(self, score: float) -> None:
         """As of `Predictor`."""
         if self.session.controller is not None:

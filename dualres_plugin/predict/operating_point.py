@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from dualres_plugin.budget.controller import BudgetController, refuse_threshold
+from dualres_plugin.budget.controller import refuse_threshold
 from dualres_plugin.budget.cost import Budget, rate_for_budget
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.flops import milliseconds
 from dualres_plugin.common.images import iter_source
 from dualres_plugin.hosts.contract import HostAdapter
-from dualres_plugin.router.gate import Gate
+from dualres_plugin.router.gate import Gate, make_gate
 from dualres_plugin.router.network import ResolutionRouter
 
 logger = logging.getLogger("dualres")
@@ -144,9 +144,7 @@ def choose_gate(
     if budget.threshold is not None:
         return Gate(router, budget.threshold)
     rate = choose_rate(router, adapter, size, scale, source, budget, measure)
-    if hold:
-        return Gate(router, controller=BudgetController(rate, router.quantiles))
-    return Gate(router, router.threshold_for(rate))
+    return make_gate(router, rate, hold_rate=hold)
 
 
 def _first_images(source: Any, count: int) -> list[np.ndarray]:

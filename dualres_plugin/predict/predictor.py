@@ -57,6 +57,16 @@ class Predictor:
         point = {"threshold": gate.threshold} if gate.controller is None else {"held": gate.controller.target}
         return {"host": self.adapter.name, "high": self.size, "scale": self.scale, **point}
 
+    @property
+    def expected_rate(self) -> float | None:
+        """The share at high that the operating point promises, on images like those of the calibration."""
+        return self.gate.expected_rate
+
+    @property
+    def held(self) -> bool:
+        """A controller moves the threshold to keep that share."""
+        return self.gate.controller is not None
+
     def replay(self, score: float) -> None:
         """Let an image that an earlier, unfinished run has done count towards the rate that is held.
 

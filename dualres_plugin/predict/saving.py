@@ -14,8 +14,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
+from dualres_plugin.budget.share import off_target, share_text
 from dualres_plugin.common.drawing import draw
 from dualres_plugin.common.errors import DualResError, check_number, one_line
 from dualres_plugin.common.files.atomic import atomic_write
@@ -73,9 +74,16 @@ class Outputs:
 
 @dataclass
 class Summary:
-    """What a run of predict did."""
+    """What a run of predict did.
+
+    Attributes:
+        target: the share at high that the calibration promises; None where there is none.
+        held: a controller moves the threshold to keep it.
+    """
 
     out: Path
+    target: float | None = None
+    held: bool = False
     images: int = 0
     high: int = 0
     left_out: int = 0
@@ -102,8 +110,21 @@ class Summary:
         return self.high / self.images if self.images else 0.0
 
     def __str__(self) -> str:
-        text = f"{self.images} images, {self.high} at high ({self.share:.1%}); results in {self.out}"
-        return text + (f"; {self.left_out} unreadable files left out" if self.left_out else "")
+        text = share_text(self.high, self.images)
+        text += f", target {self.target:.0%}" if self.target is not None else ""
+        text += f"; results in {self.out}"
+        text += f"; {self.left_out} unreadable files left out" if self.left_out else ""
+        return text + (f"\n{self.hint}" if self.hint else "")
+
+    @property
+    def hint(self) -> str:
+        """What to do where the share is too far from its target to be chance; empty where it is not."""
+        if self.target is None or self.held or not self.images or not off_target(self.target, self.high, self.images):
+            return ""
+        return (
+            f"The share at high is far from the target of {self.target:.0%}: these images are not like those that the "
+            "router was calibrated on. `dualres swap` calibrates it on images of yours; --hold keeps the share."
+        )
 
 
 def save_predictions(
@@ -181,7 +202,7 @@ class _Run:
         self.out = out
         self.wanted = wanted
         self.ids = ids
-        self.summary = Summary(out)
+        self.summary = Summary(out, predictor.expected_rate, predictor.held)
         self.journal = Journal(out, settings)
         self.sheet = ContactSheet(least_score=wanted.conf) if wanted.routes else None
         self.done: Counter[str] = Counter()

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from dualres_plugin.budget.controller import BudgetController, refuse_threshold
 from dualres_plugin.common.errors import DualResError, check_number
 from dualres_plugin.common.images import router_images_of
-from dualres_plugin.common.resize import check_scale
+from dualres_plugin.common.resize import LowSize
 from dualres_plugin.common.types import Decision
 from dualres_plugin.hosts.contract import HostAdapter
 from dualres_plugin.hosts.registry import adapt, load_detector
 from dualres_plugin.hosts.routing import run_routed
-from dualres_plugin.router.gate import Gate, RouteLog
+from dualres_plugin.router.gate import Gate, RouteLog, make_gate
 from dualres_plugin.router.network import ResolutionRouter, load_default_router
-
-logger = logging.getLogger("dualres")
 
 
 class DualResWrapper:
@@ -32,7 +31,7 @@ class DualResWrapper:
             unless `fit` comes first.
         low: the low size, as a ratio of the high one (0.5) or in pixels (320); None is half, or the size that
             `low_detector` was built for where its host knows one.
-        high: the high size in pixels; None is the detector's own default.
+        high: the high size in pixels; None is what the host runs the detector at, such as the `imgsz` of its training.
         target_high_rate: wanted share of images at high; the threshold is read from the router's calibration.
         threshold: score above which an image goes high; overrides `target_high_rate`.
         hold_rate: keep the share at high on target when the content drifts, by moving the threshold
@@ -70,7 +69,8 @@ class DualResWrapper:
         check_number("high", high, 1)
         self.high = int(high or self.adapter.default_size)
         low = self.adapter.default_scale if low is None else low
-        self.scale = check_scale(low / self.high if low > 1 else low)
+        self.low = LowSize.of(low, self.adapter.host_size(self.high))
+        self.scale = self.low.ratio
         self.log = RouteLog()
         self._target_high_rate = target_high_rate
         self._threshold = threshold
@@ -139,10 +139,7 @@ class DualResWrapper:
 
     def _set_gate(self, router: ResolutionRouter, rate: float, threshold: float | None) -> None:
         """Build the gate first, so that what is impossible fails here, not at the first image, and changes nothing."""
-        if self._hold_rate:
-            gate = Gate(router, controller=BudgetController(rate, router.quantiles))
-        else:
-            gate = Gate(router, router.threshold_for(rate) if threshold is None else threshold)
+        gate = make_gate(router, rate, threshold, self._hold_rate)
         self._gate, self._target_high_rate, self._threshold = gate, rate, threshold
         self._wrapped = None
 
@@ -152,7 +149,7 @@ class DualResWrapper:
     def host(self) -> Any:
         """The host's own object with the routing inside; the detector that was given is untouched."""
         if self._wrapped is None:
-            self._wrapped = self.adapter.wrap(self.gate, self.scale, self.log)
+            self._wrapped = self.adapter.wrap(self.gate, self.low, self.log)
         return self._wrapped
 
     def predict(self, source: Any, **kwargs: Any) -> Any:
@@ -164,6 +161,9 @@ class DualResWrapper:
             source: image, folder, glob, video, array, or a list; what else the host takes.
             **kwargs: of the host's own predict. With `stream=True` every host gives its results one by one, and memory
                 does not grow with the source.
+
+        Raises:
+            DualResError: If the source or an option is none that the host takes.
         """
         return self.adapter.predict_source(self.host, source, **self._with_size(kwargs))
 
@@ -178,7 +178,7 @@ class DualResWrapper:
         Returns:
             The host's raw output, in the batch's order and in high-resolution coordinates.
         """
-        return run_routed(self.adapter, batch, self.gate, self.scale, self.log)
+        return run_routed(self.adapter, batch, self.gate, self.low, self.log)
 
     def decide(self, images: Sequence[np.ndarray]) -> Decision:
         """Route images without running the detector. With `hold_rate` they count as images of the stream.
@@ -190,20 +190,46 @@ class DualResWrapper:
         return decision
 
     def _with_size(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        if isinstance(kwargs.get("conf"), float):  # a NaN would let through nothing, or everything
+            check_number("conf", kwargs["conf"], 0, 1)
         return {**self.adapter.size_options(self.high), **kwargs}
 
     def __getattr__(self, name: str) -> Any:
         # val, track, names, … are the host's own. Only called for names that this class does not define.
-        if name.startswith("_") or name in ("adapter", "detector", "high", "scale", "log", "controller"):
+        if name.startswith("_") or name in ("adapter", "detector", "high", "low", "scale", "log", "controller"):
             raise AttributeError(name)
         value = getattr(self.host, name)
-        if name in self.adapter.sized_methods:
-            return lambda *args, **kwargs: value(*args, **self._with_size(kwargs))
-        return value
+        if name not in self.adapter.sized_methods:
+            return value
+
+        @wraps(value)
+        def sized(*args: Any, **kwargs: Any) -> Any:
+            return value(*args, **self._with_size(kwargs))
+
+        return sized
+
+    def __dir__(self) -> list[str]:
+        """With the host's public names, which are reached through this object; what any module has is left out."""
+        kind = type(self.detector)
+        public = [name for name in dir(kind) if not name.startswith("_")]
+        hosts = {name for name in public if getattr(kind, name, None) is not getattr(nn.Module, name, None)}
+        return sorted({*super().__dir__(), *hosts, *self.adapter.sized_methods})
+
+    def __repr__(self) -> str:
+        head = (
+            f"DualResWrapper({type(self.detector).__name__} of {self.adapter.name}, high {self.high} px, low {self.low}"
+        )
+        if self.adapter.low_detector is not None:
+            head += ", a pair"
+        if self._gate is None:
+            return f"{head})\n  router: none yet; the default router on first use"
+        held = "held at" if self._hold_rate else "target"
+        point = f"{held} {self._target_high_rate:.0%}" if self._threshold is None else "given"
+        return f"{head})\n  router: {self.router}\n  threshold {self.threshold:+.4f} ({point}); so far {self.log}"
 
     # -- deployment --------------------------------------------------------------------------------------------
 
-    def export(self, out: Path | str, form: str = "cond", **options: Any) -> Path:
+    def export(self, out: Path | str | None = None, form: str = "cond", **options: Any) -> Path:
         """Write detector, router and threshold as ONNX, checked against PyTorch on real photos.
 
         Args:
@@ -215,10 +241,16 @@ class DualResWrapper:
             What was written.
 
         Raises:
-            DualResError: If the form does not suit the detector, or the file computes anything else than PyTorch.
+            DualResError: If there is no name, the form does not suit the detector, or the file computes anything else
+                than PyTorch.
         """
         from dualres_plugin.export.build import export_model
 
+        if out is None or "format" in options:
+            raise DualResError(
+                "export writes detector and router as ONNX: export('model.onnx'), or export('folder', form='pair'). "
+                "For another format of the host's, export the plain detector."
+            )
         options = {"high": self.high, "scale": self.scale, "threshold": self.threshold, **options}
         return export_model(self.adapter, self.router, out, form=form, **options)
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.files.lock import locked

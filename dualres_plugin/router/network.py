@@ -72,6 +72,14 @@ class ResolutionRouter(nn.Module):
         self.quantiles: list[float] = []  # of the scores on calibration images, 0 to 100 %
         self.info: dict[str, Any] = {}  # what it was trained on and how well it does; goes into router.json
 
+    def __repr__(self) -> str:
+        # One line, also inside the hosts' own modules; the layers are in `.backbone` and `.head`.
+        calibrated = "calibrated" if self.quantiles else "not calibrated"
+        trained = ", ".join(str(p.get("detector")) for p in self.info.get("trained_on", []))
+        name, size = self.config.backbone, self.config.input_size
+        origin = f", trained on {trained}" if trained else ""
+        return f"ResolutionRouter({name}, {size} px, {calibrated}{origin})"
+
     def _feature_width(self) -> int:
         size = self.config.input_size
         try:

@@ -15,3 +15,7 @@ _HOME = {
 }
 __all__ = ["DualResSession", "SessionResult"]
 __getattr__ = lazy(__name__, _HOME)
+
+
+def __dir__() -> list[str]:  # completion shows names that are not loaded yet
+    return sorted({*globals(), *__all__})

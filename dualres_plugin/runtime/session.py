@@ -122,6 +122,21 @@ class DualResSession:
         return BudgetController(rate, self.card.quantiles)
 
     @property
+    def expected_rate(self) -> float | None:
+        """The share at high on photos like those of the calibration; None where the file has none."""
+        if self.controller is not None:
+            return self.controller.target
+        return calibration.rate_of(self.threshold, self.card.quantiles) if self.card.quantiles else None
+
+    def __repr__(self) -> str:
+        card = self.card
+        rate = "" if self.expected_rate is None else f", {self.expected_rate:.0%} at high expected"
+        return (
+            f"DualResSession(form {card.form}, high {card.high} px, low {card.high * card.scale:.0f} px, "
+            f"{len(card.names)} classes)\n  threshold {self.next_threshold:+.4f}{rate}"
+        )
+
+    @property
     def next_threshold(self) -> float:
         """The threshold that the next photo of a stream meets."""
         return self._limit(None)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, SequentialLR
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from dualres_plugin.common.resize import to_unit
 from dualres_plugin.router.network import ResolutionRouter

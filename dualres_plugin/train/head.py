@@ -7,7 +7,7 @@ import math
 import numpy as np
 import torch
 from torch import nn
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.resize import to_unit

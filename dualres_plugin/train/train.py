@@ -86,15 +86,15 @@ def train_router(
             "backbone": base_names(config.backbone),  # the folder is shared: no path of this machine
             "weights": config.weights and base_names(config.weights),
         },
-        "warnings": _warnings(data),
+        "warnings": _warnings(data, best.get("spearman")),
     }
     for text in router.info["warnings"]:
         logger.warning(text)
     return router.eval()
 
 
-def _warnings(data: TrainingSet) -> list[str]:
-    """Why a router cannot have learned much, where it cannot."""
+def _warnings(data: TrainingSet, correlation: float | None) -> list[str]:
+    """Why a router cannot have learned much, where it cannot; `correlation` is that of score and gain, held out."""
     found = []
     images = len(np.unique(data.group))
     if images < FEW:
@@ -104,6 +104,11 @@ def _warnings(data: TrainingSet) -> list[str]:
     gain = data.gain[torch.from_numpy(data.gain_known)]
     if len(gain) and float(gain.max()) == float(gain.min()):
         found.append("all training images have the same gain, so there was nothing to learn: its scores mean nothing.")
+    if not found and correlation is not None and correlation < 0:
+        found.append(
+            f"scores and gains of held-out images are correlated the wrong way ({correlation:+.2f}): the router does "
+            "worse than chance there. Use more images or another gain, or take the default router."
+        )
     return found
 
 

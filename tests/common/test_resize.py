@@ -14,6 +14,7 @@ from PIL import Image
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.images import router_images_of
 from dualres_plugin.common.resize import (
+    LowSize,
     axis_ratio,
     check_scale,
     low_size,
@@ -112,3 +113,16 @@ def test_pixels_become_floats_from_0_to_1() -> None:
 def test_a_thumbnail_of_its_own_size_is_the_photo() -> None:
     images = router_images_of([photo(3, (24, 24))])
     assert torch.equal(make_thumbnails(images, 24)[0], images.images[0])
+
+
+def test_a_low_size_in_pixels_is_that_size_at_any_high_size() -> None:
+    low = LowSize.of(320, 640)
+    assert (low.ratio, low.at(None), low.at(640), low.at(960), str(low)) == (0.5, 0.5, 0.5, 1 / 3, "320 px")
+    ratio = LowSize.of(0.5, 640)
+    assert (ratio.at(960), ratio.at(None), str(ratio)) == (0.5, 0.5, "0.5") and LowSize.of(low, 100) is low
+    for high in (320, 319):
+        with pytest.raises(DualResError, match=f"low=320: the low size must be smaller .* {high} pixels here"):
+            low.at(high)
+    for wrong in (640, 1e9, math.inf, math.nan, 0, 1, -3):
+        with pytest.raises(DualResError, match="must be smaller than the high size"):
+            LowSize.of(wrong, 640)

@@ -14,6 +14,7 @@ from dualres_plugin.hosts.registry import (
     adapter_class,
     installed_adapters,
     load_detector,
+    unwrapped,
 )
 from tests.fakes import FakeAdapter
 
@@ -63,3 +64,11 @@ def test_a_host_that_is_not_installed_says_how_to_install_it() -> None:
     point = EntryPoint("ultralytics", "no_such_package_at_all:Adapter", ENTRY_POINT_GROUP)
     with pytest.raises(DualResError, match=r'Install it with: pip install "dualres-plugin\[ultralytics\]"'):
         adapter_class("ultralytics", {"ultralytics": point})
+
+
+def test_what_torch_wraps_around_a_detector_is_taken_off(caplog: pytest.LogCaptureFixture) -> None:
+    net = torch.nn.Linear(2, 2)
+    assert unwrapped(net) is net and unwrapped("x") == "x" and not caplog.messages
+    assert unwrapped(torch.compile(net, backend="eager")) is net
+    assert unwrapped(torch.nn.DataParallel(torch.compile(net, backend="eager"))) is net
+    assert "routed without its DataParallel" in caplog.text

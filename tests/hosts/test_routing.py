@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from dualres_plugin.common.errors import DualResError
+from dualres_plugin.common.resize import LowSize
 from dualres_plugin.common.types import Decision
 from dualres_plugin.hosts.routing import Routing, detector_attribute, run_routed
 from tests.fakes import FakeAdapter, forced, photo
@@ -125,3 +126,21 @@ def test_a_module_that_is_not_built_yet_has_nothing() -> None:
     empty = Routed.__new__(Routed)
     assert not hasattr(empty, "detector") and not hasattr(empty, "weight")
     assert copy.deepcopy(Routed(nn.Conv2d(3, 8, 1))).out_channels == 8
+
+
+def test_a_low_size_in_pixels_is_set_against_the_high_size_of_the_batch(adapter: FakeAdapter) -> None:
+    class Told(FakeAdapter):
+        def high_size(self, batch: Any) -> int:
+            return int(batch.images.shape[-1])
+
+    host, low = Told(), LowSize.of(32, 64)
+    for size in (64, 96, 128):
+        batch = host.collate(pictures(2), size)
+        expected = host.predict(host.resize(batch, torch.arange(2), 32 / size))
+        assert torch.equal(run_routed(host, batch, forced([False] * 2), low), expected)
+        assert torch.equal(Routing(forced([False] * 2), low).run(host, batch)[0], expected)
+    batch = adapter.collate(pictures(2), 96)  # a host that does not tell: the ratio
+    halved = adapter.predict(adapter.resize(batch, torch.arange(2), 0.5))
+    assert torch.equal(run_routed(adapter, batch, forced([False] * 2), low), halved)
+    with pytest.raises(DualResError, match=r"low=32: .* 32 pixels here"):
+        run_routed(host, host.collate(pictures(2), 32), forced([True] * 2), low)

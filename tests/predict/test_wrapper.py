@@ -218,3 +218,31 @@ def test_threads_that_share_a_wrapper_get_the_results_of_serial_runs(name: str, 
     for worker in workers:
         worker.join()
     assert not wrong
+
+
+def test_what_a_notebook_shows_says_something(router: ResolutionRouter) -> None:
+    wrapper = DualResWrapper(FakeAdapter(), router, low=16, target_high_rate=0.25)
+    wrapper.forward(wrapper.adapter.collate(pictures(), 64))
+    lines = repr(wrapper).splitlines()
+    assert len(lines) == 3 and "Conv2d of fake, high 64 px, low 16 px" in lines[0]
+    assert "(target 25%); so far 5 images" in lines[2]
+    assert repr(router) in lines[1] and "tiny@3, 16 px, calibrated" in repr(router)
+    assert "none yet" in repr(DualResWrapper(FakeAdapter()))
+    assert {"predict", "fit", "export", "log"} <= set(dir(wrapper))
+
+
+def test_public_names_are_completed_before_they_are_loaded() -> None:
+    import dualres_plugin
+    import dualres_plugin.runtime
+
+    assert set(dualres_plugin.__all__) <= set(dir(dualres_plugin))
+    assert set(dualres_plugin.runtime.__all__) <= set(dir(dualres_plugin.runtime))
+
+
+def test_the_share_so_far_has_an_interval_and_an_expectation(router: ResolutionRouter) -> None:
+    wrapper = DualResWrapper(FakeAdapter(), router, target_high_rate=0.25)
+    wrapper.forward(wrapper.adapter.collate(pictures(), 64))
+    low, high = wrapper.log.interval
+    assert low <= wrapper.log.rate <= high and wrapper.gate.expected_rate == pytest.approx(0.25, abs=0.01)
+    wrapper.set_operating_point(threshold=0.0)
+    assert wrapper.gate.expected_rate == pytest.approx(0.5, abs=0.01)

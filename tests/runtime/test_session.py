@@ -158,3 +158,12 @@ def test_numbers_out_of_range_are_refused(models: dict[str, Path], options: dict
             run(blank, **options)
     with pytest.raises(DualResError, match="threads=0 must be at least 1"):
         DualResSession(models["cond"], threads=0)
+
+
+def test_a_session_shows_what_it_runs_and_promises(models: dict[str, Path]) -> None:
+    session = DualResSession(models["cond"], threshold=0.7)
+    assert session.expected_rate is None, "exported without a calibration"
+    session.card = replace(session.card, quantiles=[0.0, 0.5, 1.0])
+    shown = repr(session).splitlines()
+    assert len(shown) == 2 and shown[0].startswith("DualResSession(form cond, high ")
+    assert session.expected_rate == pytest.approx(0.3) and shown[1] == "  threshold +0.7000, 30% at high expected"

@@ -13,7 +13,7 @@ from dualres_plugin.common.errors import DualResError
 from dualres_plugin.evaluate.scoring import score_profile
 from dualres_plugin.profile.table import Profile
 from dualres_plugin.train.objectives import make_objective
-from dualres_plugin.train.train import split_rows
+from dualres_plugin.train.train import _warnings, split_rows
 from dualres_plugin.train.training_set import training_set
 from tests.fakes import make_profile, planted_profile
 from tests.train.helpers import QUICK, order, train
@@ -98,3 +98,10 @@ def test_a_training_that_cannot_teach_says_so(tmp_path: Path, caplog: pytest.Log
 def test_a_router_remembers_what_it_was_trained_on(profile: Profile) -> None:
     router = train(profile)
     assert router.info["warnings"] == [] and len(router.info["trained_on"][0]["images"].split()) > 20
+
+
+def test_a_router_that_is_worse_than_chance_on_held_out_images_says_so(profile: Profile) -> None:
+    data = training_set([profile], "auto", 16)
+    assert _warnings(data, 0.1) == _warnings(data, None) == []
+    (warning,) = _warnings(data, -0.2)
+    assert "correlated the wrong way (-0.20)" in warning

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from dualres_plugin.common.card import FORMS
 from dualres_plugin.common.errors import DualResError, check_number

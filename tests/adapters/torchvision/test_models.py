@@ -58,3 +58,15 @@ def test_weights_from_a_local_file(suffix: str, tmp_path: Path) -> None:
 def test_nothing_is_downloaded_without_being_asked(tmp_path: Path) -> None:
     with pytest.raises(DualResError, match="weights=DEFAULT"):
         build_model("retinanet_resnet50_fpn")
+
+
+def test_weights_that_cannot_be_downloaded_are_one_message(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from urllib.error import URLError
+
+    def refuse(*_: object, **__: object) -> None:
+        raise URLError("Name or service not known")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))  # nothing is there from before
+    monkeypatch.setattr("torch.hub.urlopen", refuse)
+    with pytest.raises(DualResError, match=r"cannot be downloaded .*Name or service not known.*,weights=FILE\.pth"):
+        build_model("ssdlite320_mobilenet_v3_large", weights="DEFAULT")
