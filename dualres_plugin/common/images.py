@@ -216,8 +216,11 @@ def expand_source(source: str | Path) -> list[Path]:
 
 def _list_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
+        text = path.read_text(encoding="utf-8-sig")
+        if "\0" in text:  # no path can hold one
+            raise UnicodeError
+        return text
+    except UnicodeError:
         raise DualResError(f"list of images '{path}' is not a text file (UTF-8) with a path per line.") from None
     except OSError as error:
         raise DualResError(f"cannot read list of images '{path}': {error.strerror}.") from None
