@@ -117,6 +117,8 @@ def on_device(adapter: HostAdapter[Any], device: str) -> HostAdapter[Any]:
     if device == "cpu":
         return adapter
     try:
+        if device.startswith("meta"):  # torch's device without memory: everything but a result comes out of it
+            raise ValueError("it computes nothing")
         return adapter.to(device)
     except (RuntimeError, AssertionError, ValueError) as error:
         raise DualResError(f"device '{device}' is not available: {error}") from None
