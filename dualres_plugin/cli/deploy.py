@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from dualres_plugin.cli.options import Detector, High, Low, Rate, Threshold, alone, sizes, within
+from dualres_plugin.cli.options import Detector, High, Low, Rate, Threshold, alone, both_sizes, within
 
 
 def register(app: typer.Typer) -> None:
@@ -58,7 +58,7 @@ def export(
     net = ResolutionRouter.from_pretrained(router)
     if threshold is None:
         threshold = net.threshold_for(0.5 if target_high_rate is None else target_high_rate)
-    size, scale = sizes(adapter, low, high)
+    size, scale = both_sizes(adapter, low, high)
     made = export_model(
         adapter, net, out, form=form, high=size, scale=scale, threshold=threshold, nms=nms, images=images, photos=photos
     )
@@ -101,7 +101,7 @@ def bench(
 
     with at_hand(detector):
         adapter = load_detector(detector)
-    size, scale = sizes(adapter, low, high)
+    size, scale = both_sizes(adapter, low, high)
     settings = BenchSettings(
         high=size, scale=scale, forms=tuple(forms.split(",")), images=images,
         count=count, threads=threads, rounds=rounds, memory=memory, check=check,

@@ -17,8 +17,8 @@ from dualres_plugin.cli.options import (
     Seed,
     Threshold,
     alone,
+    both_sizes,
     on_device,
-    sizes,
     stamp,
     within,
 )
@@ -147,7 +147,7 @@ def _routed(detector: str, source: str, budget: Budget, hold: bool, setup: _Setu
     _check_hold(hold, budget.threshold, "--target-high-rate, --gmacs or --ms")
     with at_hand(detector):
         adapter = on_device(load_detector(detector), setup.device)
-    size, scale = sizes(adapter, setup.low, setup.high)
+    size, scale = both_sizes(adapter, setup.low, setup.high)
     router = ResolutionRouter.from_pretrained(setup.router) if setup.router else load_default_router()
     gate = choose_gate(router, adapter, size, scale, source, budget, hold)
     return Predictor(adapter, gate, size, scale, 1 if setup.batch is None else setup.batch)

@@ -10,15 +10,16 @@ import typer
 
 from dualres_plugin.cli.options import (
     MOST_SEED,
+    MOST_SIZE,
     Detector,
     Device,
     High,
     Low,
     Seed,
     alone,
+    both_sizes,
     on_device,
     short_name,
-    sizes,
     within,
 )
 
@@ -44,6 +45,21 @@ def profile(
     images: Annotated[Path | None, typer.Option(help="Image folder (not needed with a data.yaml).")] = None,
     high: High = None,
     low: Low = None,
+    sizes: Annotated[
+        str | None,
+        typer.Option(
+            help="Instead of --high and --low: a ladder of sizes in pixels, such as 640,512,448,384,320. "
+            "`dualres advise` says which of them to run.",
+        ),
+    ] = None,
+    host_sizes: Annotated[
+        bool,
+        typer.Option(
+            "--host-sizes/--no-host-sizes",
+            help="With --sizes: also run the host's own pass at each smaller size, which is what one fixed size costs "
+            "and gives without this package. Doubles the time.",
+        ),
+    ] = True,
     views: Annotated[
         int, typer.Option(help="Views per image: 1 the image alone, more adds crops and mosaics.", callback=within(1))
     ] = 1,
@@ -59,7 +75,7 @@ def profile(
         bool, typer.Option("--allow-outside", help="File names of the annotations may lead out of --images.")
     ] = False,
 ) -> None:
-    """Run the detector once at both sizes over a data set and store what routing needs.
+    """Run the detector once at each size over a data set and store what routing needs.
 
     Everything after this (training, calibration, evaluation at every budget) costs no detector pass.
     Train and evaluate on different images: profile them into two folders.
@@ -69,23 +85,44 @@ def profile(
     dualres profile yolo11n.pt --data train.json --images train/ --views 8 --out runs/train
     dualres profile yolo11n.pt --data data.yaml --split val --out runs/val
     dualres profile yolo11n.pt --images unlabelled/ --out runs/nolabels
+    dualres profile yolo11n.pt --data val.json --images val/ --sizes 640,512,448,384,320 --out runs/ladder
     """
-    from dualres_plugin.common.errors import DualResError
     from dualres_plugin.hosts.registry import load_detector
     from dualres_plugin.profile.build import ProfileSettings, build_profile
     from dualres_plugin.profile.data.dataset import load_dataset
 
-    if low and high and low >= high:
-        raise DualResError(f"--low {low} must be smaller than --high {high}.")
+    ladder = _ladder(sizes, low, high)
     dataset = load_dataset(data, images, split, allow_outside)
     adapter = on_device(load_detector(detector), device)
-    size, scale = sizes(adapter, low, high)
-    settings = ProfileSettings(size, scale, views, batch, seed, thumbnail)
+    common: dict[str, Any] = {"views": views, "batch": batch, "seed": seed, "thumbnail_size": thumbnail}
+    if ladder:
+        settings = ProfileSettings.ladder(ladder, host_sizes, **common)
+    else:
+        settings = ProfileSettings(*both_sizes(adapter, low, high), **common)
     made = build_profile(adapter, dataset, out, settings, detector_name=short_name(detector), workers=workers)
-    low_gmacs, high_gmacs = made.gmacs
-    typer.echo(
-        f"{len(made)} views of {len(made.originals)} images in {out}: low {low_gmacs:.2f}, high {high_gmacs:.2f} GMACs"
-    )
+    spent = ", ".join(f"{p.name} {cost:.2f}" for p, cost in zip(reversed(made.passes), reversed(made.costs)))
+    typer.echo(f"{len(made)} views of {len(made.originals)} images in {out}: {spent} GMACs")
+    if ladder:
+        typer.echo(f"next: dualres advise {out}")
+
+
+def _ladder(sizes: str | None, low: int | None, high: int | None) -> list[int]:
+    """The sizes that `--sizes` names; none without it."""
+    from dualres_plugin.common.errors import DualResError
+
+    if sizes is None:
+        if low and high and low >= high:
+            raise DualResError(f"--low {low} must be smaller than --high {high}.")
+        return []
+    if low or high:
+        raise DualResError("--sizes names every size: leave out --high and --low.")
+    try:
+        ladder = [int(word) for word in sizes.replace(" ", "").split(",")]
+    except ValueError:
+        raise DualResError(f"--sizes {sizes}: give whole pixels with commas between, such as 640,512,448.") from None
+    if not all(1 <= size <= MOST_SIZE for size in ladder):
+        raise DualResError(f"--sizes {sizes}: each must lie between 1 and {MOST_SIZE} pixels.")
+    return ladder
 
 
 def train(
@@ -260,7 +297,7 @@ def swap(
     from dualres_plugin.router.recalibrate import recalibrate
 
     adapter = on_device(load_detector(detector), device)
-    size, scale = sizes(adapter, low, high)
+    size, scale = both_sizes(adapter, low, high)
     net = ResolutionRouter.from_pretrained(router)
     with locked(out):  # an unwritable folder is found now, not after the calibration
         count, cost = recalibrate(net, adapter, images, size, scale, short_name(detector))

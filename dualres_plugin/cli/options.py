@@ -81,7 +81,7 @@ def alone(command: Callable[..., None]) -> Callable[..., None]:
     return held
 
 
-def sizes(adapter: HostAdapter[Any], low: int | None, high: int | None) -> tuple[int, float]:
+def both_sizes(adapter: HostAdapter[Any], low: int | None, high: int | None) -> tuple[int, float]:
     """The sizes that `--low` and `--high` ask for.
 
     Args:

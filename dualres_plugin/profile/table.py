@@ -232,8 +232,13 @@ class Profile:
     @property
     def gmacs(self) -> tuple[float, float]:
         """(low, high) mean GMACs per image, over the images themselves."""
-        rows = self.originals
-        return float(self.column("gmacs_low")[rows].mean()), float(self.column("gmacs_high")[rows].mean())
+        high, *_, low = self.costs
+        return low, high
+
+    @property
+    def costs(self) -> list[float]:
+        """Mean GMACs per image of each of the `passes`, over the images themselves."""
+        return [float(self.column(f"gmacs_{p.name}")[self.originals].mean()) for p in self.passes]
 
 
 def row_of(
