@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.files.atomic import read_json
 from dualres_plugin.common.types import Detections
+from dualres_plugin.profile.data.coco_json import read_ids
 from dualres_plugin.profile.data.dataset import match_categories
 
 logger = logging.getLogger("dualres")
@@ -57,12 +56,7 @@ class IdsOf(Ids):
     """The ids of a COCO annotation file, images by their file name and classes by their name."""
 
     def __init__(self, path: Path, adapter: Classes):
-        coco = read_json(path, "annotation file")
-        try:
-            self.of_image = {Path(im["file_name"]).name: int(im["id"]) for im in coco["images"]}
-            categories = {int(c["id"]): str(c["name"]) for c in coco["categories"]}
-        except (TypeError, KeyError, ValueError) as error:
-            raise DualResError(f"'{path}' is not a COCO annotation file: images or categories lack {error}.") from None
+        self.of_image, categories = read_ids(path)
         self.path = path
         self.of_label, _ = match_categories(categories, adapter.class_names, adapter.label_ids)
         self.unknown_images = 0

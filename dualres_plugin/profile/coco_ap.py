@@ -57,6 +57,7 @@ class MixedAP:
 
     Attributes:
         n: how many images.
+        passes: the names that were given.
         matches: what pycocotools matched.
 
     Raises:
@@ -74,6 +75,7 @@ class MixedAP:
             raise DualResError(f"profile '{profile.path}' has no labels: AP needs a profile made with annotations.")
         self.rows = profile.originals if rows is None else np.asarray(rows)
         self.n = len(self.rows)
+        self.passes = tuple(passes)
         self.matches = _join([_match(profile, self.rows, name, AREAS[area]) for name in passes], self.n)
         if not len(self.matches.objects):
             raise DualResError(f"profile '{profile.path}' has no labelled objects: AP cannot be measured.")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from dualres_plugin.common.files.atomic import read_json
 from dualres_plugin.common.files.paths import leads_out
 from dualres_plugin.profile.data.records import Dataset, LabelledBox, shown
 
+logger = logging.getLogger("dualres")
 LISTS = ("images", "annotations", "categories")
 LARGEST_ID = 2**63 - 1
 LARGEST_CATEGORY = 2**31 - 1
@@ -33,12 +36,7 @@ def read_coco(annotations: Path, folder: Path, allow_outside: bool = False) -> D
     Raises:
         DualResError: If it is no such file, names no category, or a name leads out of the folder.
     """
-    coco = read_json(annotations, "annotation file")
-    if not isinstance(coco, dict) or not all(isinstance(coco.get(key), list) for key in LISTS):
-        raise DualResError(
-            f"'{annotations}' is not a COCO annotation file: it needs the lists 'images', 'annotations' and "
-            "'categories'."
-        )
+    coco = _lists(annotations, LISTS)
     if not folder.is_dir():
         raise DualResError(f"image folder '{folder}' does not exist.")
     dataset = Dataset(shown(annotations.stem), [])
@@ -56,6 +54,36 @@ def read_coco(annotations: Path, folder: Path, allow_outside: bool = False) -> D
     for i, (name, size) in sorted(entries.items()):
         dataset.add(i, folder / name, size, by_image[i])
     return dataset
+
+
+def read_ids(annotations: Path) -> tuple[dict[str, int], dict[int, str]]:
+    """The ids of a COCO annotation file; odd entries are left out.
+
+    Args:
+        annotations: the JSON file.
+
+    Returns:
+        Image id by the last part of its file name, and name by category id.
+
+    Raises:
+        DualResError: If it is no such file.
+    """
+    coco = _lists(annotations, ("images", "categories"))
+    dropped = Dataset(shown(annotations.stem), [])
+    images = {Path(name).name: i for i, (name, _) in _images(dropped, coco["images"]).items()}
+    categories = _categories(dropped, coco["categories"])
+    for message in dropped.warnings():
+        logger.warning(message)
+    return images, categories
+
+
+def _lists(annotations: Path, names: Sequence[str]) -> Any:
+    """The content of a COCO annotation file that has these lists."""
+    coco = read_json(annotations, "annotation file")
+    if not isinstance(coco, dict) or not all(isinstance(coco.get(name), list) for name in names):
+        wanted = ", ".join(f"'{name}'" for name in names)
+        raise DualResError(f"'{annotations}' is not a COCO annotation file: it needs the lists {wanted}.")
+    return coco
 
 
 def whole(value: Any, limit: int = LARGEST_ID) -> int | None:

@@ -1,0 +1,223 @@
+"""The AP of many routings on the same resamples of the images: what a paired interval is made of.
+
+A bootstrap draws the images with replacement. Both sides of a comparison get the same draw, repeats included: an image
+that was drawn twice counts twice. Evaluating COCO's AP anew for every draw would take hours for a frontier of a hundred
+routings, so detections are counted in cells of category and score, once, and a draw is a weighted sum of cells.
+
+Cells end at the scores of hits, where precision peaks. Up to `bins` different ones a category, nothing is lost (small
+sets); beyond, neighbours share a cell, which moves an AP by some hundredths of a point, alike for all routings. What is
+reported is the exact difference of the whole set, with the spread of the resampled differences around it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dualres_plugin.profile.coco_ap import RECALLS, Matches, MixedAP
+
+BINS = 128
+CHUNK = 64  # resamples at a time: their cells fit into the processor's cache
+
+
+@dataclass(frozen=True)
+class _Cells:
+    """Sparse counts: what each image of each pass has in which cell.
+
+    Categories are in order of their number of cells, most first, so that the k-th cells of the C_k categories that have
+    one are a block of (1 + 2T, C_k): what counts at any IoU threshold, hits at each of the T thresholds, and what does
+    not count at that threshold though it counts at another.
+
+    Attributes:
+        thresholds: T.
+        active: (K,) C_k, falling.
+        middle: (C, K) how far into a cell the mean of its hits lies: 1, its end, where it holds one score of hits.
+        cell, value: (E,), sorted by pass and image.
+        start: (P * I + 1,) where the entries of each pass and image begin.
+        objects: (C, I).
+    """
+
+    thresholds: int
+    active: list[int]
+    middle: Tensor
+    cell: np.ndarray
+    value: np.ndarray
+    start: np.ndarray
+    objects: Tensor
+
+    @property
+    def size(self) -> int:
+        """Of all cells."""
+        return (1 + 2 * self.thresholds) * sum(self.active)
+
+    def blocks(self, counts: Tensor) -> list[Tensor]:
+        """`counts`, (cells, b), as one (1 + 2T, C_k, b) for each k."""
+        layers = 1 + 2 * self.thresholds
+        parts = counts.split([layers * c for c in self.active])
+        return [part.view(layers, c, -1) for part, c in zip(parts, self.active)]
+
+
+class PairedAP:
+    """AP of routings on resamples of the images.
+
+    Args:
+        mixed: the images with the detections of every pass.
+        bins: most cells of a category.
+    """
+
+    def __init__(self, mixed: MixedAP, bins: int = BINS):
+        self.mixed = mixed
+        self.cells = _count(mixed.matches, mixed.n, len(mixed.passes), bins)
+
+    def resampled(self, routes: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """AP of every routing on every resample.
+
+        Args:
+            routes: (P, n) number of the pass of each image; neighbours should be alike, as along a frontier.
+            weights: (B, n) how often each image was drawn, see `draw`.
+
+        Returns:
+            (P, B) AP@[.5:.95] in [0, 1]; NaN where a draw shows no object.
+        """
+        draws = torch.from_numpy(np.ascontiguousarray(weights.T)).float()
+        parts = [self._chunk(np.asarray(routes), part) for part in draws.split(CHUNK, dim=1)]
+        return np.concatenate(parts, axis=1)
+
+    def _chunk(self, routes: np.ndarray, draws: Tensor) -> np.ndarray:
+        """As `resampled`, of a few draws (n, b)."""
+        counts = torch.zeros(self.cells.size, draws.shape[1])
+        blocks = self.cells.blocks(counts)
+        objects = self.cells.objects @ draws
+        out = np.empty((len(routes), draws.shape[1]))
+        before = None
+        for number, route in enumerate(routes):
+            changed = np.arange(len(route)) if before is None else np.flatnonzero(route != before)
+            self._add(counts, changed, route, draws, 1.0)
+            if before is not None:
+                self._add(counts, changed, before, draws, -1.0)
+            before = route
+            out[number] = _average_precision(blocks, objects, self.cells.middle).numpy()
+        return out
+
+    def _add(self, counts: Tensor, images: np.ndarray, route: np.ndarray, draws: Tensor, sign: float) -> None:
+        """Add the weighted cells of some images at their routes to `counts`, (cells, b)."""
+        key = route[images] * len(route) + images
+        first = self.cells.start[key]
+        length = self.cells.start[key + 1] - first
+        entry = np.repeat(first - np.cumsum(length) + length, length) + np.arange(length.sum())
+        if not len(entry):
+            return
+        rows = torch.from_numpy(self.cells.cell[entry])
+        values = torch.from_numpy(self.cells.value[entry]) * sign
+        columns = torch.from_numpy(np.repeat(np.arange(len(images)), length))
+        place = torch.stack([rows, columns])
+        sparse = torch.sparse_coo_tensor(place, values, (len(counts), len(images)), check_invariants=False)
+        counts += torch.sparse.mm(sparse, draws[torch.from_numpy(images)])
+
+
+def _average_precision(blocks: Sequence[Tensor], objects: Tensor, middle: Tensor) -> Tensor:
+    """AP of each draw.
+
+    Args:
+        blocks: K of (1 + 2T, C_k, b) weighted cells.
+        objects: (C, b) weighted objects.
+        middle: (C, K) where in a cell its precision is taken.
+
+    Returns:
+        (b,) mean over thresholds and the categories that have objects.
+    """
+    t = (len(blocks[0]) - 1) // 2
+    share = (len(RECALLS) - 1) / objects.clamp(min=1e-9)
+    hits, seen = torch.zeros(2, t, *objects.shape)
+    reached = torch.zeros_like(hits)
+    precision, gained = [], []
+    for k, block in enumerate(blocks):
+        c = block.shape[1]
+        more_hits, more = block[1 : 1 + t], block[0] - block[1 + t :]
+        part, h, s = middle[:c, k, None], hits[:, :c], seen[:, :c]
+        precision.append((h + part * more_hits) / (s + part * more).clamp_(min=1e-9))
+        h += more_hits
+        s += more
+        # How many of COCO's recall points lie at or below this recall; the first is 0, which takes a hit.
+        points = (h * share[:c]).add_(1 + 1e-4).floor_().clamp_(max=len(RECALLS)).mul_(h > 0.5)
+        gained.append(points - reached[:, :c])
+        reached[:, :c] = points
+    best, total = torch.zeros_like(hits), torch.zeros_like(hits)
+    for value, more in zip(reversed(precision), reversed(gained)):
+        c = value.shape[1]
+        torch.maximum(best[:, :c], value, out=value)
+        best[:, :c] = value
+        total[:, :c] += value * more
+    present = (objects > 0).float()
+    return (total.sum(dim=0) * present).sum(dim=0) / (t * len(RECALLS) * present.sum(dim=0))
+
+
+def _count(m: Matches, n: int, passes: int, bins: int) -> _Cells:
+    t = len(m.hit)
+    bin_of, middle, rank = _bins(m, bins)
+    active = [int((np.array([len(row) for row in middle]) > k).sum()) for k in range(max(map(len, middle), default=0))]
+    offset = (1 + 2 * t) * np.concatenate([[0], np.cumsum(active)]).astype(np.int64)
+    width = np.array([*active, 0], dtype=np.int64)
+    counted = m.hit | m.miss
+    base = counted.any(axis=0) & (bin_of >= 0)
+    layers = [base, *(m.hit & base), *(base & ~counted)]
+    detection = np.concatenate([np.flatnonzero(layer) for layer in layers])
+    layer = np.repeat(np.arange(len(layers)), [int(part.sum()) for part in layers])
+    cell = offset[bin_of[detection]] + layer * width[bin_of[detection]] + rank[m.category[detection]]
+    owner = m.source[detection].astype(np.int64) * n + m.image[detection]
+    unique, value = np.unique(owner * offset[-1] + cell, return_counts=True)  # sorted by pass and image
+    start = np.searchsorted(unique // max(1, offset[-1]), np.arange(passes * n + 1))
+    padded = np.zeros((len(middle), len(active)))
+    for row, found in enumerate(middle):
+        padded[row, : len(found)] = found
+    order = np.argsort(rank)
+    return _Cells(
+        t, active, torch.from_numpy(padded).float(), unique % max(1, offset[-1]), value.astype(np.float32), start,
+        torch.from_numpy(m.objects[order]).float(),
+    )  # fmt: skip
+
+
+def _bins(m: Matches, most: int) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
+    """Where the cells of each category end.
+
+    Returns:
+        (D,) cell of each detection, -1 for those below every hit of their category; `_Cells.middle` of each category,
+        most cells first; and (C,) the place of each category in that order.
+    """
+    hit: np.ndarray = m.hit.any(axis=0)
+    out = np.full(len(m.score), -1)
+    middle = []
+    for category in range(len(m.objects)):
+        of = np.flatnonzero(m.category == category)
+        scores = np.unique(m.score[of][hit[of]])[::-1]  # highest first
+        ends = np.unique(np.linspace(0, len(scores) - 1, min(most, len(scores))).round().astype(int))
+        edges = scores[ends]
+        cell = np.searchsorted(-edges, -m.score[of], side="left")  # the first edge at or below the score
+        out[of] = np.where(cell < len(edges), cell, -1)
+        middle.append((1 + 1 / np.diff(ends, prepend=-1)) / 2)
+    order = np.argsort([-len(found) for found in middle], kind="stable")
+    rank = np.empty(len(order), dtype=np.int64)
+    rank[order] = np.arange(len(order))
+    return out, [middle[i] for i in order], rank
+
+
+def draw(n: int, resamples: int, rng: np.random.Generator, groups: np.ndarray | None = None) -> np.ndarray:
+    """Bootstrap draws.
+
+    Args:
+        n: images.
+        resamples: how many draws.
+        rng: source of the draws.
+        groups: (n,) number of the group of each image, such as its video: whole groups are drawn.
+
+    Returns:
+        (resamples, n) how often each image was drawn.
+    """
+    if groups is None:
+        return rng.multinomial(n, np.full(n, 1 / n), size=resamples).astype(np.float32)
+    names, of = np.unique(groups, return_inverse=True)
+    return rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples).astype(np.float32)[:, of]
