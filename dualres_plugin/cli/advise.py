@@ -39,8 +39,9 @@ def advise(
 ) -> None:
     """Say which sizes to run: one, or several with a router, and whether these photos can show that it helps.
 
-    One fixed size is compared with two and three routed ones at the same cost, router included. Sizes and thresholds
-    are chosen on other photos than the figures come from (five folds). Intervals are a paired bootstrap over the photos.
+    One fixed size is compared with two and three routed ones at the same cost, router included. Sizes and
+    thresholds are chosen on other photos than the figures come from (five folds). Intervals are a paired bootstrap
+    over the photos.
 
     \b
     Examples:

@@ -103,7 +103,7 @@ def advise(
     Args:
         profile: a labelled profile of at least two sizes, of photos that trained nothing.
         router: gives the scores.
-        budget: mean GMACs per image that may be spent; None looks for the cheapest way that loses no more than `margin`.
+        budget: mean GMACs per image that may be spent; None looks for the cheapest way within `margin`.
         margin: AP that may be lost against the largest size, in points of 100.
         bootstrap: resamples for the intervals.
         seed: of folds and resamples.
@@ -123,8 +123,8 @@ def advise(
     everything = float(measured.cost[:, 0].mean())
     if budget is not None and budget < fixed.mean_cost[0]:
         raise DualResError(
-            f"a budget of {budget:g} GMACs is below the smallest size of this profile, {fixed.mean_cost[0]:.3g}: profile "
-            "smaller ones."
+            f"a budget of {budget:g} GMACs is below the smallest size of this profile, {fixed.mean_cost[0]:.3g}: "
+            "profile smaller ones."
         )
     best = _Comparison(measured, draws, fixed, kinds[-1])  # three sizes hold two as a choice
     over = best.difference(BUDGETS * everything)

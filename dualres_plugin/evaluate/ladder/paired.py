@@ -188,7 +188,7 @@ def _bins(m: Matches, most: int) -> tuple[np.ndarray, list[np.ndarray], np.ndarr
         (D,) cell of each detection, -1 for those below every hit of their category; `_Cells.middle` of each category,
         most cells first; and (C,) the place of each category in that order.
     """
-    hit: np.ndarray = m.hit.any(axis=0)
+    hit = np.asarray(m.hit.any(axis=0))
     out = np.full(len(m.score), -1)
     middle = []
     for category in range(len(m.objects)):

@@ -3,14 +3,15 @@
 The router's score says how much an image gains from more pixels; a ladder needs to know how much of that each size
 brings. On calibration images the gain of a size over the smallest is fitted as a line over the rank of the score, two
 numbers a size: with some hundred images more would be noise. At a price λ per GMAC an image runs at the size with the
-largest `gain - λ · cost`. Lines make an envelope, so the sizes lie along the score in order, with K-1 thresholds between
-them; with two sizes that is the threshold of one router.
+largest `gain - λ · cost`. Lines make an envelope, so the sizes lie along the score in order, with K-1 thresholds
+between them; with two sizes that is the threshold of one router.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 
@@ -56,7 +57,7 @@ class LadderPolicy:
             price: λ, gain per GMAC.
         """
         x = _rank(scores, self.scores) - 0.5
-        return self.level + x[:, None] * self.slope - price * self.cost
+        return np.asarray(self.level + x[:, None] * self.slope - price * self.cost)
 
     def choose(self, scores: np.ndarray, price: float, sizes: Sequence[int] | None = None) -> np.ndarray:
         """The size of each image.
@@ -99,8 +100,6 @@ class LadderPolicy:
         Returns:
             Their numbers, by trying every choice.
         """
-        from itertools import combinations
-
         values = self.values(self.scores, price)
         every = combinations(range(len(self.cost)), min(count, len(self.cost)))
         return max(every, key=lambda chosen: float(values[:, chosen].max(axis=1).mean()))
