@@ -19,6 +19,7 @@ from dualres_plugin.common.images import read_image, router_images_of
 from dualres_plugin.common.resize import resize_images
 from dualres_plugin.common.types import Decision, Detections, RouterImages, Targets
 from dualres_plugin.hosts.contract import HostAdapter
+from dualres_plugin.profile.schema import LADDER_VERSION, schema_of
 from dualres_plugin.profile.table import FORMAT_VERSION, META, ROWS, Profile, row_of, to_table
 from dualres_plugin.profile.views import View
 from dualres_plugin.router.network import ResolutionRouter
@@ -212,8 +213,9 @@ def make_profile(
 
     Args:
         rows: per view, all optional: `image_id`, `view`, `truth` (a `View`), `high`, `low` (`Detections`),
-            `losses` (low, high), `thumbnail` (3, S, S) uint8.
+            `losses` (low, high), `thumbnail` (3, S, S) uint8, `further` (see `row_of`).
         gmacs: (low, high).
+        **meta: of `profile.json`, such as `between` and `host_sizes`.
     """
     table = to_table(
         [
@@ -227,9 +229,11 @@ def make_profile(
                 row.get("losses", (2.0, 1.0)) if labelled else (None, None),
                 gmacs,
                 row.get("thumbnail", np.full((3, thumbnail_size, thumbnail_size), 128, np.uint8)),
+                row.get("further"),
             )
             for i, row in enumerate(rows)
-        ]
+        ],
+        schema_of({"high": 640, "scale": 0.5, **meta}),
     )
     path.mkdir(parents=True, exist_ok=True)
     description = {
@@ -295,6 +299,47 @@ def planted_profile(path: Path, count: int = 80, seed: int = 0, views: int = 1, 
                 }
             )
     return make_profile(path, rows, categories={1: "thing"}, thumbnail_size=side, seed=seed)
+
+
+LADDER = {"s512": (0.6, 2.6), "s448": (0.8, 2.0)}  # name -> what is lost there of what is lost at low, GMACs
+
+
+def planted_ladder(path: Path, count: int = 120, seed: int = 0, useful: bool = True, side: int = 16) -> Profile:
+    """The same at four sizes; the host's own passes are ours, but find one object less at 448 px.
+
+    Args:
+        path: of the profile.
+        count: images.
+        seed: of everything random.
+        useful: a bright picture gains from pixels; else all gain alike, and only the noise differs.
+        side: of the thumbnails.
+    """
+    rng = np.random.default_rng(seed)
+    objects = [(60.0 * k, 10.0, 60.0 * k + 40, 60.0, 1, False) for k in range(10)]
+    boxes = np.array([o[:4] for o in objects])
+
+    def found(lost: float) -> Detections:
+        hits = 10 - min(10, int(lost * 10 + rng.random()))
+        return Detections.from_arrays(boxes[:hits], rng.uniform(0.3, 0.9, hits), np.ones(hits))
+
+    rows = []
+    for i in range(count):
+        bright = float(rng.random())
+        lost = bright**2 if useful else 0.35
+        steps = {name: (found(share * lost), cost) for name, (share, cost) in LADDER.items()}
+        fewer = Detections(*(part[:-1] for part in vars(steps["s448"][0]).values()))
+        rows.append(
+            {
+                "image_id": i + 1,
+                "truth": truth(objects),
+                "high": found(0.0),
+                "low": found(lost),
+                "further": {**steps, "host512": steps["s512"], "host448": (fewer, LADDER["s448"][1])},
+                "thumbnail": np.clip(255 * bright + rng.normal(0, 8, (3, side, side)), 0, 255).astype(np.uint8),
+            }
+        )
+    sizes: dict[str, Any] = {"format_version": LADDER_VERSION, "between": [512, 448], "host_sizes": [512, 448]}
+    return make_profile(path, rows, categories={1: "thing"}, thumbnail_size=side, seed=seed, **sizes)
 
 
 def brightness(profile: Profile) -> np.ndarray:

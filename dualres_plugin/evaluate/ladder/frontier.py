@@ -135,7 +135,13 @@ def fixed_sizes(measured: Measured, draws: np.ndarray, host: bool | None = None)
 
 
 def routed_sizes(
-    measured: Measured, scores: np.ndarray, router_gmacs: float, count: int, draws: np.ndarray, seed: int = 0
+    measured: Measured,
+    scores: np.ndarray,
+    router_gmacs: float,
+    count: int,
+    draws: np.ndarray,
+    seed: int = 0,
+    prices: np.ndarray | None = None,
 ) -> Frontier:
     """Each image at one of several sizes, by the router's score.
 
@@ -146,11 +152,12 @@ def routed_sizes(
         count: of sizes that one routing may use.
         draws: (B, n).
         seed: of the folds.
+        prices: (P,) λ of the points that are tried, gain per GMAC; None spreads them over this detector's range.
     """
     n = measured.mixed.n
     fold = np.random.default_rng(seed).permutation(n) % FOLDS
     cost = measured.cost[:, : measured.ours]
-    prices = _prices(measured)
+    prices = _prices(measured) if prices is None else prices
     routes = np.zeros((len(prices), n), dtype=np.int64)
     for number in range(FOLDS):
         others, here = fold != number, fold == number

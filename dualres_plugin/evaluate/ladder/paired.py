@@ -83,6 +83,8 @@ class PairedAP:
         Returns:
             (P, B) AP@[.5:.95] in [0, 1]; NaN where a draw shows no object.
         """
+        if not self.cells.active:  # not one hit
+            return np.zeros((len(routes), len(weights)))
         draws = torch.from_numpy(np.ascontiguousarray(weights.T)).float()
         parts = [self._chunk(np.asarray(routes), part) for part in draws.split(CHUNK, dim=1)]
         return np.concatenate(parts, axis=1)

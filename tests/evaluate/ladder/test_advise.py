@@ -1,0 +1,68 @@
+"""The advice: a ladder where it helps, one size where it does not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dualres_plugin.common.errors import DualResError
+from dualres_plugin.evaluate.ladder.advise import advise
+from dualres_plugin.evaluate.ladder.frontier import Measured, fixed_sizes, routed_sizes
+from dualres_plugin.evaluate.ladder.paired import draw
+from tests.evaluate.helpers import bright_router
+from tests.fakes import brightness, planted_ladder
+
+
+def test_routing_is_advised_where_it_helps(tmp_path: Path) -> None:
+    found = advise(planted_ladder(tmp_path / "p", 160), bright_router(), bootstrap=60)
+    assert found.route and found.shown and len(found.sizes) > 1
+    assert found.over_range.low > 0 and found.sentence.startswith("route ")
+    assert found.gmacs < 4.0 and sum(found.share) == pytest.approx(1)
+    json.dumps(found.to_dict())
+
+
+def test_one_size_is_advised_where_all_photos_are_alike(tmp_path: Path) -> None:
+    found = advise(planted_ladder(tmp_path / "p", 160, useful=False), bright_router(), bootstrap=60)
+    assert not found.route and len(found.sizes) == 1
+    assert "routing adds nothing that 160 photos can show" in found.sentence and "\n" not in found.sentence
+
+
+def test_a_budget_is_kept(tmp_path: Path) -> None:
+    profile = planted_ladder(tmp_path / "p", 160)
+    for budget in (1.5, 2.2, 3.5):
+        assert advise(profile, bright_router(), budget=budget, bootstrap=10).gmacs <= budget
+    with pytest.raises(DualResError, match="below the smallest size"):
+        advise(profile, bright_router(), budget=0.5, bootstrap=10)
+
+
+def test_no_photo_chooses_its_own_size(tmp_path: Path) -> None:
+    """Other labels on one photo change the sizes of others, never its own."""
+    profile = planted_ladder(tmp_path / "p", 60)
+    measured, none = Measured.of(profile), np.zeros((0, 60), dtype=np.float32)
+    routes = []
+    for gain in (0, 50):
+        measured.quality[7] = [gain, 0, 0, 0]
+        prices = [np.array([price]) for price in (0.03, 0.06, 0.12)]
+        routes.append([routed_sizes(measured, brightness(profile), 0, 3, none, prices=p).routes[0] for p in prices])
+    before, after = np.array(routes)
+    assert (before[:, 7] == after[:, 7]).all() and (before != after).any()
+
+
+def test_fixed_sizes_are_the_better_of_the_hosts_and_ours(tmp_path: Path) -> None:
+    measured = Measured.of(planted_ladder(tmp_path / "p", 60))
+    draws = draw(60, 4, np.random.default_rng(0))
+    ours, host, best = (fixed_sizes(measured, draws, kind) for kind in (False, True, None))
+    assert len(host.ap) == 3 and len(ours.ap) == len(best.ap) == 4
+    assert best.ap[1] == ours.ap[1] > host.ap[0]  # 448 px: the host finds one object less
+    np.testing.assert_allclose(best.mean_cost, [1.0, 2.0, 2.6, 4.0], rtol=1e-6)
+
+
+def test_the_order_of_scores_is_all_that_matters(tmp_path: Path) -> None:
+    profile = planted_ladder(tmp_path / "p", 60)
+    measured, none = Measured.of(profile), np.zeros((0, 60), dtype=np.float32)
+    bright = brightness(profile)
+    first, second = (routed_sizes(measured, s, 0.0, 3, none) for s in (bright, np.exp(bright / 100)))
+    np.testing.assert_array_equal(first.routes, second.routes)

@@ -1,0 +1,91 @@
+"""Paired resamples: equal to evaluating every draw anew, and intervals that hold what they promise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from dualres_plugin.common.types import Detections
+from dualres_plugin.evaluate.ladder.paired import PairedAP, draw
+from dualres_plugin.profile.coco_ap import MixedAP
+from tests.fakes import planted_ladder
+from tests.profile.random_images import profile_of, random_images
+
+# A recall of 29 in 100 reaches COCO's point .29, or does not, as the last bit of a division falls.
+ROUNDING = 2e-3
+PASSES = ("high", "s512", "s448", "low")
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> MixedAP:
+    return MixedAP(planted_ladder(tmp_path_factory.mktemp("ladder") / "p", 41), passes=PASSES)
+
+
+def test_a_draw_is_what_evaluating_it_anew_gives(mixed: MixedAP) -> None:
+    rng = np.random.default_rng(0)
+    routes = np.stack([*(np.full(mixed.n, k) for k in range(4)), *rng.integers(0, 4, (6, mixed.n))])
+    draws = draw(mixed.n, 9, rng)
+    assert draws.max() > 1  # repeats count
+    exact = [[mixed.ap(route, weights) for weights in draws] for route in routes]
+    wrong = np.abs(PairedAP(mixed, bins=10**6).resampled(routes, draws) - exact)
+    assert wrong.max() <= 1 / 100 and wrong.mean() < 1e-3  # one of the recall points of this single category, rarely
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 2**16))
+def test_also_for_odd_detections(seed: int, tmp_path_factory: pytest.TempPathFactory) -> None:
+    rng = np.random.default_rng(seed)
+    images = random_images(seed, 12, ties=False)
+    assume(any(not crowd for image in images for *_, crowd in image.objects))
+    mixed = MixedAP(profile_of(tmp_path_factory.mktemp("odd") / "p", images))
+    routes, draws = rng.integers(0, 2, (4, mixed.n)), draw(mixed.n, 3, rng)
+    exact = np.array([[mixed.ap(route, weights) for weights in draws] for route in routes])
+    np.testing.assert_allclose(PairedAP(mixed, bins=10**6).resampled(routes, draws), exact, atol=ROUNDING)
+
+
+def test_few_cells_move_the_difference_little(mixed: MixedAP) -> None:
+    rng = np.random.default_rng(1)
+    routes, draws = np.stack([np.full(mixed.n, k) for k in range(4)]), draw(mixed.n, 50, rng)
+    fine, coarse = (PairedAP(mixed, bins).resampled(routes, draws) for bins in (10**6, 64))
+    assert np.abs((fine[0] - fine) - (coarse[0] - coarse)).max() < 0.01
+
+
+def test_groups_are_drawn_whole() -> None:
+    groups = np.repeat([5, 3, 9], [2, 3, 4])
+    draws = draw(9, 20, np.random.default_rng(0), groups)
+    for number in (5, 3, 9):
+        part = draws[:, groups == number]
+        assert (part == part[:, :1]).all()
+    assert draws.std() > 0 and draw(9, 20, np.random.default_rng(0)).sum(axis=1).tolist() == [9.0] * 20
+
+
+def test_no_hit_at_all_is_an_ap_of_zero(tmp_path: Path) -> None:
+    images = random_images(1, 6, ties=False)
+    for image in images:
+        image.high = image.low = Detections.empty()
+    mixed = MixedAP(profile_of(tmp_path / "p", images))
+    assert PairedAP(mixed).resampled(np.zeros((1, 6), int), np.ones((2, 6))).tolist() == [[0.0, 0.0]]
+
+
+def test_intervals_hold_what_they_promise(tmp_path: Path) -> None:
+    """95 % intervals of a difference, on samples of a population whose true difference is known."""
+    population = MixedAP(planted_ladder(tmp_path / "p", 1500, seed=3), passes=PASSES)
+    everything = np.arange(population.n)
+    truth = population.ap(everything * 0) - population.ap(everything * 0 + 2)
+    paired, rng, held, trials = PairedAP(population), np.random.default_rng(0), 0, 100
+    both = np.stack([everything * 0, everything * 0 + 2])
+    for _ in range(trials):
+        sample = rng.choice(population.n, 100, replace=False)
+        own = np.zeros(population.n, dtype=np.float32)
+        own[sample] = 1
+        draws = np.zeros((120, population.n), dtype=np.float32)
+        draws[:, sample] = draw(100, 120, rng)
+        exact, drawn = (paired.resampled(both, weights) for weights in (own[None], draws))
+        differences = drawn[0] - drawn[1]
+        low, high = (exact[0] - exact[1])[0] + np.percentile(differences - differences.mean(), [2.5, 97.5])
+        held += low <= truth <= high
+    assert 0.90 <= held / trials <= 0.99
