@@ -45,6 +45,8 @@ def test_sizes_in_between_make_a_curve(profile: Profile) -> None:
         between.table = between.table.set_column(at, between.table.schema.field(at), [column])
     result = quick(profile, brightness(profile))
     curve = fixed_size_curve(profile, [between])
+    said = evaluate(profile, bright_router(), bootstrap=0, permutations=1, other_sizes=[between])
+    assert "scaled down by us" in said.metrics()["notes"][-1] and "host's own imgsz" in summary(said)
     assert curve.name == "fixed size" and curve.beta == pytest.approx([0, 0.4, 0.7, 1], abs=1e-5)
     assert curve.ap == pytest.approx([result.ap_low, result.ap_low, result.ap_high, result.ap_high])
 
