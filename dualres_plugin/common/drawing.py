@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -13,6 +15,7 @@ COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F
 ROUTE_COLOURS = {"high": "#C75300", "low": "#0072B2"}  # as in report.html
 LIGHT = ("#F0E442", "#56B4E9", "#E69F00")  # these take black text
 
+Area = tuple[float, float, float, float]  # x0, y0, x1, y1
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
@@ -38,16 +41,21 @@ def draw(
     canvas = ImageDraw.Draw(image)
     unit = max(1, round(min(image.size) / 240))
     font = ImageFont.load_default(size=max(11, 5 * unit + 6))
-    for box, score, label in zip(found.boxes.tolist(), found.scores, found.labels):
-        if score < least_score:
-            continue
-        colour = COLOURS[int(label) % len(COLOURS)]
-        corners = (box[0], box[1], max(box[0], box[2]), max(box[1], box[3]))
+    taken: list[Area] = []
+    labels = []
+    shown = [i for i in np.argsort(-found.scores, kind="stable") if found.scores[i] >= least_score]
+    for i in shown[::-1]:  # the surest last, on top
+        x0, y0, x1, y1 = found.boxes[i].tolist()
+        corners = (x0, y0, max(x0, x1), max(y0, y1))
+        colour = COLOURS[int(found.labels[i]) % len(COLOURS)]
         canvas.rectangle(corners, outline=colour, width=max(2, unit))
-        name = one_line((names or {}).get(int(label), label))
-        tag(canvas, (box[0], box[1]), f"{name} {score:.2f}", colour, font, above=True)
+        name = one_line((names or {}).get(int(found.labels[i]), found.labels[i]))
+        labels.append((corners, f"{name} {found.scores[i]:.2f}", colour))
     if caption:
-        tag(canvas, (0, 0), caption, ROUTE_COLOURS.get(route or "", "#000000"), font, above=False)
+        taken.append(_tag(canvas, (0, 0), caption, ROUTE_COLOURS.get(route or "", "#000000"), font))
+    for corners, text, colour in reversed(labels):  # the surest choose their place first
+        at = free_place(corners, _tag_size(canvas, text, font), image.size, taken)
+        taken.append(_tag(canvas, at, text, colour, font))
     return image
 
 
@@ -60,20 +68,46 @@ def plain_text(text: str) -> str:
     return one_line(text).replace("$", r"\$")
 
 
-def tag(canvas: ImageDraw.ImageDraw, at: tuple[float, float], text: str, colour: str, font: Font, above: bool) -> None:
-    """Text on a filled box, kept inside the picture on the left, right and top.
+def free_place(
+    box: Area, size: tuple[float, float], picture: tuple[float, float], taken: Sequence[Area]
+) -> tuple[float, float]:
+    """Where the label of a box covers no other label, or the least of them: above, inside or below, left or right.
 
     Args:
-        canvas: is drawn on.
-        at: (x, y) in pixels of the box's lower (`above`) or upper left corner.
-        text: one line.
-        colour: of the box, "#RRGGBB"; the text is black or white.
-        font: of the text.
-        above: the box stands on `at` instead of hanging from it.
+        box: x0, y0, x1, y1 in pixels.
+        size: width and height of the label.
+        picture: width and height of the picture, which no label leaves on the left, right and top.
+        taken: x0, y0, x1, y1 of the labels so far.
+
+    Returns:
+        x and y of the label's upper left corner.
     """
+    x0, y0, x1, y1 = box
+    width, height = size
+    places = [
+        (min(max(0.0, x), max(0.0, picture[0] - width)), min(max(0.0, y), max(0.0, picture[1] - height)))
+        for x in (x0, x1 - width)
+        for y in (y0 - height, y0, y1, y1 - height)
+    ]
+
+    def covered(at: tuple[float, float]) -> float:
+        x, y = at
+        shared = ((min(x + width, c) - max(x, a), min(y + height, d) - max(y, b)) for a, b, c, d in taken)
+        return sum(w * h for w, h in shared if w > 0 and h > 0)
+
+    return min(places, key=covered)  # the first of those that cover equally much
+
+
+def _tag_size(canvas: ImageDraw.ImageDraw, text: str, font: Font) -> tuple[float, float]:
     x0, y0, x1, y1 = canvas.textbbox((0, 0), text, font=font)
-    width, height = x1 - x0 + 6, y1 - y0 + 4
-    left = max(0.0, min(at[0], canvas.im.size[0] - width))
-    top = max(0.0, at[1] - height) if above else at[1]
+    return x1 - x0 + 6, y1 - y0 + 4
+
+
+def _tag(canvas: ImageDraw.ImageDraw, at: tuple[float, float], text: str, colour: str, font: Font) -> Area:
+    """Text on a filled box with its upper left corner `at`, black or white; returns where it is."""
+    x0, y0, _, _ = canvas.textbbox((0, 0), text, font=font)
+    width, height = _tag_size(canvas, text, font)
+    left, top = at
     canvas.rectangle((left, top, left + width, top + height), fill=colour)
     canvas.text((left + 3 - x0, top + 2 - y0), text, fill="black" if colour in LIGHT else "white", font=font)
+    return left, top, left + width, top + height

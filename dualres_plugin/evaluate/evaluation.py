@@ -24,6 +24,9 @@ from dualres_plugin.profile.gains import compute_gain
 from dualres_plugin.profile.table import Profile
 from dualres_plugin.router.network import ResolutionRouter
 
+LEAST_STEP = 0.02  # AP between low and high: dividing by less is dividing by noise
+SCALED = "the fixed sizes are the frame at high, scaled down by us as routing does it; the host's own imgsz differs."
+
 
 @dataclass
 class Evaluation:
@@ -139,6 +142,7 @@ def evaluate(
     result.warnings += cautions(router.info, profile)
     if other_sizes:
         result.others.append(fixed_size_curve(profile, other_sizes))
+        result.notes.append(SCALED)
     if router.quantiles:
         result.routed = _operating_point(profile, scores, router, result, target_high_rate)
     return result
@@ -218,7 +222,7 @@ def _notes(n: int, ap_low: float, ap_high: float) -> list[str]:
         notes.append(
             f"high is {-span:.1f} AP below low: run low. AUC-Policy is upside down here, less would be better."
         )
-    elif span < 2:
+    elif span < 100 * LEAST_STEP:
         notes.append(f"high is only {span:.1f} AP above low: AUC-Policy divides by that span and is noisy.")
     return notes
 
@@ -245,13 +249,14 @@ def summary(result: Evaluation) -> str:
         Lines of text.
     """
     low, high, routed = result.ap_low, result.ap_high, result.routed
-    saved = 1 - routed["gmacs"] / result.high_gmacs
+    saved = round(1 - routed["gmacs"] / result.high_gmacs, 2)
+    spent = f"{abs(saved):.0%} {'more' if saved < 0 else 'less'} than high"
     lower, upper = result.ci95
     lines = [
         f"AP low {100 * low:.1f}   high {100 * high:.1f}   "
         f"routed {100 * routed['ap']:.1f} at {routed['beta']:.0%} high",
         f"GMACs low {result.low_gmacs:.2f}   high {result.high_gmacs:.2f}   router {result.router_gmacs:.3f}   "
-        f"routed {routed['gmacs']:.2f} ({saved:.0%} saved)",
+        f"routed {routed['gmacs']:.2f} ({spent})",
         f"AUC-Policy {result.router.auc_policy:.3f} [{lower:.3f}, {upper:.3f}]   random {result.random_auc:.3f} ± "
         f"{result.random_sd:.3f}   oracle {result.oracle.auc_policy:.3f}   n = {result.n}",
     ]

@@ -6,17 +6,13 @@ follows from sorting and summing alone. `tests/profile/test_coco_ap.py` holds th
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from dualres_plugin.common.errors import DualResError
+from dualres_plugin.profile.coco_match import Matched, match
 from dualres_plugin.profile.passes import HIGH, LOW
 from dualres_plugin.profile.table import Profile
 
@@ -76,7 +72,7 @@ class MixedAP:
         self.rows = profile.originals if rows is None else np.asarray(rows)
         self.n = len(self.rows)
         self.passes = tuple(passes)
-        self.matches = _join([_match(profile, self.rows, name, AREAS[area]) for name in passes], self.n)
+        self.matches = _join([match(profile, self.rows, name, AREAS[area]) for name in passes], self.n)
         if not len(self.matches.objects):
             raise DualResError(f"profile '{profile.path}' has no labelled objects: AP cannot be measured.")
 
@@ -156,119 +152,7 @@ def _interpolated_ap(tp: np.ndarray, fp: np.ndarray, objects: float) -> np.ndarr
     return out
 
 
-def coco_of(profile: Profile, rows: np.ndarray) -> COCO:
-    """The ground truth of some rows as a pycocotools object; image ids are 1 to n.
-
-    Args:
-        profile: a labelled profile.
-        rows: (n,) row numbers.
-
-    Returns:
-        The ground truth, indexed.
-    """
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    for number, row in enumerate(rows, 1):
-        targets, areas = profile.targets(int(row)), profile.area(int(row))
-        images.append({"id": number})
-        for box, category, ignore, area in zip(targets.boxes, targets.labels, targets.ignore, areas):
-            x0, y0, x1, y1 = map(float, box)
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": number,
-                    "category_id": int(category),
-                    "bbox": [x0, y0, x1 - x0, y1 - y0],
-                    "area": float(area),
-                    "iscrowd": int(ignore),
-                }
-            )
-    coco = COCO()
-    coco.dataset = {
-        "images": images,
-        "annotations": annotations,
-        "categories": [{"id": i, "name": n} for i, n in profile.categories.items()],
-    }
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco.createIndex()
-    return coco
-
-
-def coco_results(profile: Profile, rows: np.ndarray, which: str) -> list[dict[str, Any]]:
-    """The detections of some rows in COCO's result format; image ids are 1 to n.
-
-    Args:
-        profile: the detector's results.
-        rows: (n,) row numbers.
-        which: "low" or "high".
-
-    Returns:
-        One entry per detection; boxes are x, y, width, height in pixels.
-    """
-    results = []
-    for number, row in enumerate(rows, 1):
-        found = profile.detections(which, int(row))
-        for box, score, category in zip(found.boxes.astype(float), found.scores, found.labels):
-            x0, y0, x1, y1 = box
-            results.append(
-                {
-                    "image_id": number,
-                    "category_id": int(category),
-                    "bbox": [x0, y0, x1 - x0, y1 - y0],
-                    "score": float(score),
-                }
-            )
-    return results
-
-
-def evaluate_coco(profile: Profile, rows: np.ndarray, which: str, area: tuple[float, float] | None = None) -> COCOeval:
-    """pycocotools' own evaluation of one resolution, matched but not accumulated.
-
-    Args:
-        profile: a labelled profile.
-        rows: (n,) row numbers.
-        which: "low" or "high".
-        area: least and most area of the objects that count, in square pixels; COCO's four ranges by default.
-
-    Returns:
-        The evaluation; its `evalImgs` are per image, category and area.
-    """
-    truth = coco_of(profile, rows)
-    results = coco_results(profile, rows, which)
-    with contextlib.redirect_stdout(io.StringIO()):
-        found = truth.loadRes(results) if results else COCO()
-        evaluator = COCOeval(truth, found, "bbox")
-        evaluator.params.maxDets = [1, 10, 100]  # COCO's own
-        if area is not None:
-            evaluator.params.areaRng, evaluator.params.areaRngLbl = [list(area)], ["this"]
-        evaluator.evaluate()
-    return evaluator
-
-
-def _match(
-    profile: Profile, rows: np.ndarray, which: str, area: tuple[float, float]
-) -> dict[int, list[tuple[int, dict[str, Any]]]]:
-    """{category: [(image number, pycocotools' match record)]}; the profile remembers them, matching takes longest."""
-    key = (rows.tobytes(), which, area)
-    remembered: dict[Any, Any] = profile.__dict__.setdefault("_matches", {})
-    if key not in remembered:
-        remembered[key] = _match_now(profile, rows, which, area)
-    found: dict[int, list[tuple[int, dict[str, Any]]]] = remembered[key]
-    return found
-
-
-def _match_now(
-    profile: Profile, rows: np.ndarray, which: str, area: tuple[float, float]
-) -> dict[int, list[tuple[int, dict[str, Any]]]]:
-    evaluator = evaluate_coco(profile, rows, which, area)
-    by_category: dict[int, list[tuple[int, dict[str, Any]]]] = {}
-    for record in evaluator.evalImgs:
-        if record is not None:
-            by_category.setdefault(record["category_id"], []).append((record["image_id"] - 1, record))
-    return by_category
-
-
-def _join(matches: Sequence[dict[int, list[tuple[int, dict[str, Any]]]]], n: int) -> Matches:
+def _join(matches: Sequence[Matched], n: int) -> Matches:
     parts: list[tuple[np.ndarray, ...]] = []
     objects: list[np.ndarray] = []
     for category in sorted(set().union(*matches)):
@@ -286,9 +170,7 @@ def _join(matches: Sequence[dict[int, list[tuple[int, dict[str, Any]]]]], n: int
     return Matches(image, source, score, number, hit, miss, np.stack(objects))
 
 
-def _of_category(
-    matches: Sequence[dict[int, list[tuple[int, dict[str, Any]]]]], category: int, n: int
-) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+def _of_category(matches: Sequence[Matched], category: int, n: int) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
     """(I,) object counts, and (image, source, score, hit, miss) of its detections, highest score first."""
     objects = np.zeros(n)
     image, source = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
@@ -331,7 +213,7 @@ def per_image_ap(profile: Profile, rows: np.ndarray, which: str) -> np.ndarray:
     """
     values = np.full(len(rows), np.nan)
     sums, counts = np.zeros(len(rows)), np.zeros(len(rows))
-    for records in _match(profile, np.asarray(rows), which, AREAS["all"]).values():
+    for records in match(profile, np.asarray(rows), which, AREAS["all"]).values():
         for number, record in records:
             objects = int(np.sum(np.asarray(record["gtIgnore"]) == 0))
             if not objects:

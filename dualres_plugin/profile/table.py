@@ -7,7 +7,7 @@ being built, every finished batch is a file of its own in `parts/`, so a killed 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -40,11 +40,16 @@ class Profile:
         meta: settings: detector, sizes, categories, seed, versions, what was left out.
         table: one row per view, sorted by image id and view (see `SCHEMA`).
         path: where it was read from.
+        matched: what pycocotools matched, by rows, resolution and area; filled by `coco_match.match`. A copy of a
+            profile begins anew.
     """
 
     meta: dict[str, Any]
     table: pa.Table
     path: Path
+    matched: dict[tuple[bytes, str, tuple[float, float]], Any] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     # -- reading -------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dualres_plugin.common.drawing import ROUTE_COLOURS, draw, plain_text
+from dualres_plugin.common.drawing import COLOURS, ROUTE_COLOURS, Area, draw, free_place, plain_text
 from dualres_plugin.common.types import Detections, ImageDecision
 from dualres_plugin.predict.contact_sheet import ContactSheet
 from tests.fakes import photo
@@ -38,6 +38,34 @@ def test_a_label_stays_inside_the_picture() -> None:
     made = np.asarray(draw(picture, found, {0: "a long name"}))
     text = (made > 200).all(axis=2)
     assert text[:, :150].sum() > 60, "moved to the left, not cut off at the edge"
+
+
+def test_labels_of_boxes_that_lie_on_each_other_do_not() -> None:
+    picture = np.full((240, 320, 3), 128, np.uint8)
+    found = Detections.from_arrays([[100, 100, 200, 180]] * 4, [0.9, 0.8, 0.7, 0.6], [0, 1, 2, 3])
+    alone = [Detections(found.boxes[[i]], found.scores[[i]], found.labels[[i]]) for i in range(4)]
+    ink = [filled(np.asarray(draw(picture, one, None)), i) for i, one in enumerate(alone)]
+    made = np.asarray(draw(picture, found, None))
+    for i in range(4):
+        assert filled(made, i) >= 0.95 * ink[i] - 2 * 2 * (100 + 80), f"label {i} is covered"
+
+
+def filled(pixels: np.ndarray, label: int) -> int:
+    """How many pixels have the colour of a label and its box."""
+    return int((pixels == tuple(bytes.fromhex(COLOURS[label][1:]))).all(axis=2).sum())
+
+
+areas = st.tuples(*[st.floats(-20, 320)] * 4).map(lambda b: (b[0], b[1], max(b[0], b[2]), max(b[1], b[3])))
+
+
+@given(areas, st.lists(areas, max_size=5))
+def test_a_free_place_is_inside_and_prefers_the_old_one(box: Area, taken: list[Area]) -> None:
+    x, y = free_place(box, (60.0, 12.0), (320.0, 240.0), taken)
+    assert 0 <= x <= 260 and 0 <= y <= 228
+    assert free_place(box, (60.0, 12.0), (320.0, 240.0), []) == (
+        min(max(0.0, box[0]), 260.0),
+        min(max(0.0, box[1] - 12), 228.0),
+    )
 
 
 def sheet_of(scores: list[float], **options: int) -> ContactSheet:

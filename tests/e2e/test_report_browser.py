@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 from playwright.sync_api import Browser, Page
 
+from dualres_plugin.common.types import Detections
 from dualres_plugin.evaluate.evaluation import Evaluation
 from dualres_plugin.evaluate.report.write import write_evaluation
+from tests.fakes import make_profile, truth
 from tests.report_case import build_profile, evaluate_case
 
 TIMES = {"t_router": 2.0, "t_low": 10.0, "t_high": 40.0}
@@ -69,7 +72,7 @@ def expected(metrics: dict[str, Any], i: int) -> dict[str, str]:
         "gmacs": f"{gmacs:.2f} ({2 * gmacs:.2f})",
         "ms": f"{12 + 30 * beta:.1f}",
         "kept": f"{100 * kept:.0f} %",
-        "saved": f"{100 * (1 - gmacs / metrics['high_gmacs']):.0f} %",
+        "saved": f"{abs(100 * (1 - gmacs / metrics['high_gmacs'])):.0f} %",
     }
 
 
@@ -159,12 +162,12 @@ def test_the_pictures_follow_the_slider(page: Page) -> None:
         border = cards(page, "border")
         seen.append([rank for rank, _ in border])
         assert [rank for rank, _ in border] == list(range(i - 2, i + 2))
-        for group in ("hardest", "border", "easiest", "worst"):
+        for group in ("highest", "border", "lowest", "worst"):
             assert all(route == ("high" if rank < i else "low") for rank, route in cards(page, group))
             assert all(drawn == ("hi" if rank < i else "lo") for rank, drawn in cards(page, group, "drawn"))
     assert seen[0] != seen[1] != seen[2]
-    assert [rank for rank, _ in cards(page, "hardest")] == [0, 1, 2, 3]
-    assert [rank for rank, _ in cards(page, "easiest")] == [26, 27, 28, 29]
+    assert [rank for rank, _ in cards(page, "highest")] == [0, 1, 2, 3]
+    assert [rank for rank, _ in cards(page, "lowest")] == [26, 27, 28, 29]
 
 
 def test_where_routing_hurts_lists_the_largest_losses_at_low(page: Page, out: Path) -> None:
@@ -184,8 +187,8 @@ def test_the_view_changes_what_is_drawn(page: Page) -> None:
     counts = {}
     for view in ("lo", "hi", "truth"):
         page.keyboard.press("ArrowRight")
-        assert {drawn for _, drawn in cards(page, "hardest", "drawn")} == {view}
-        script = "[...document.querySelectorAll('#hardest .box')].map(b => b.classList[1])"
+        assert {drawn for _, drawn in cards(page, "highest", "drawn")} == {view}
+        script = "[...document.querySelectorAll('#highest .box')].map(b => b.classList[1])"
         counts[view] = page.evaluate(script)
     assert set(counts["truth"]) == {"truth"}
     for view in ("lo", "hi"):  # each object is either found or missed
@@ -196,7 +199,7 @@ def test_the_view_changes_what_is_drawn(page: Page) -> None:
 
 def test_an_image_opens_with_the_keyboard(page: Page) -> None:
     move_to(page, 15)
-    page.evaluate("document.querySelector('#hardest .card').focus()")
+    page.evaluate("document.querySelector('#highest .card').focus()")
     page.keyboard.press("Enter")
     assert page.evaluate("document.getElementById('viewer').open")
     first = text(page, "#viewer-name")
@@ -254,6 +257,76 @@ def test_nothing_is_wider_than_a_narrow_window(page: Page, width: int) -> None:
     assert len(rights) == 2 and max(rights) <= width
     heights = page.evaluate("[...document.querySelectorAll('.chart text')].map(t => t.getBoundingClientRect().height)")
     assert min(heights) >= 12  # charts are drawn anew, not shrunk
+
+
+def test_the_bar_is_one_line_of_numbers_on_a_narrow_window(page: Page) -> None:
+    page.set_viewport_size({"width": 390, "height": 800})
+    settle(page)
+    tops = page.evaluate("[...document.querySelectorAll('.readouts dd')].map(d => d.getBoundingClientRect().top)")
+    assert len(tops) == 6 and max(tops) - min(tops) < 1
+    assert page.evaluate("document.getElementById('budget').offsetHeight") < 110
+
+
+def test_what_was_run_unfolds(page: Page) -> None:
+    assert not page.locator("#run .run").is_visible()
+    page.locator("#run summary").click()
+    assert page.locator("#run .run").is_visible()
+
+
+def test_a_very_wide_interval_is_cut_and_says_so(visit: Visit, page: Page, tmp_path: Path) -> None:
+    assert page.locator("#tile-auc .cut").count() == 0
+    profile = build_profile(tmp_path / "case")
+    wide = replace(evaluate_case(profile), ci95=(-0.8, 4.0))
+    write_evaluation(tmp_path, wide, profile, title="Wide", run={}, gallery=0)
+    page = visit(tmp_path)
+    assert page.locator("#tile-auc .cut").count() == 2
+    assert "the interval goes on beyond this line" in text(page, ".tile:nth-child(3)")
+    assert "−0.800 to 4.000" in text(page, ".tile:nth-child(3)")
+    assert "beats chance" in text(page, ".caveat")
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_texts_of_the_tiles_stay_inside_and_apart(visit: Visit, tmp_path: Path, width: int) -> None:
+    profile = build_profile(tmp_path / "case")
+    result = evaluate_case(profile, bootstrap=0)
+    close = replace(result, ap_high=result.ap_low + 0.006)  # low and high at one end of the strip, routed at the other
+    write_evaluation(tmp_path, close, profile, title="Close", run={}, gallery=0)
+    page = visit(tmp_path)
+    page.set_viewport_size({"width": width, "height": 800})
+    settle(page)
+    script = "[...document.querySelectorAll('.tile')].map(t => [t, ...t.querySelectorAll('.strip span')]"
+    script += ".map(e => e.getBoundingClientRect()).map(r => [r.left, r.top, r.right, r.bottom]))"
+    for tile, *labels in page.evaluate(script):
+        assert all(tile[0] <= box[0] and box[2] <= tile[2] for box in labels)
+        assert not any(overlap(a, b) for i, a in enumerate(labels) for b in labels[:i])
+
+
+def overlap(a: list[float], b: list[float]) -> bool:
+    """Whether two boxes share an area."""
+    return min(a[2], b[2]) > max(a[0], b[0]) and min(a[3], b[3]) > max(a[1], b[1])
+
+
+def test_labels_in_an_opened_image_do_not_cover_each_other(visit: Visit, tmp_path: Path) -> None:
+    boxes = [(100, 100, 160, 140, 1, False)] * 3
+    found = Detections.from_arrays([b[:4] for b in boxes], [0.9, 0.8, 0.7], [1, 1, 1])
+    rows = [{"size": (300, 400), "truth": truth(boxes), "high": found, "low": Detections.empty()}]
+    rows.append({"size": (300, 400), "truth": truth(boxes[:1]), "high": found, "low": found})
+    profile = make_profile(tmp_path / "profile", rows)
+    write_evaluation(tmp_path, evaluate_case(profile, bootstrap=0), profile, title="Crowded", run={})
+    page = visit(tmp_path)
+    page.evaluate("document.querySelector('#highest .card').click()")
+    script = "[...document.querySelectorAll('#viewer svg')].map(s => [...s.querySelectorAll('.tag')]"
+    script += ".map(e => e.getBoundingClientRect()).map(r => [r.left, r.top + 3, r.right, r.bottom - 3]))"
+    seen = page.evaluate(script)
+    assert max(map(len, seen)) >= 3
+    for labels in seen:
+        assert not any(overlap(a, b) for i, a in enumerate(labels) for b in labels[:i])
+
+
+def test_compute_that_is_added_is_not_called_saved(page: Page, metrics: dict[str, Any]) -> None:
+    assert text(page, "#saved-name") == "saved"
+    move_to(page, 30)  # all high, and the router on top
+    assert text(page, "#saved-name") == "added" and text(page, "#now-saved") == "1 %"
 
 
 def test_a_thousand_images_stay_small(visit: Visit, tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ import pytest
 
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.evaluate.baselines import bootstrap_auc, cascade_uncertainty, fixed_size_curve
+from dualres_plugin.evaluate.evaluation import evaluate, summary
 from dualres_plugin.profile.coco_ap import MixedAP
 from dualres_plugin.profile.table import Profile
-from tests.evaluate.helpers import N, quick
+from tests.evaluate.helpers import N, bright_router, quick
 from tests.fakes import brightness, planted_profile
 
 
@@ -45,6 +46,8 @@ def test_sizes_in_between_make_a_curve(profile: Profile) -> None:
         between.table = between.table.set_column(at, between.table.schema.field(at), [column])
     result = quick(profile, brightness(profile))
     curve = fixed_size_curve(profile, [between])
+    said = evaluate(profile, bright_router(), bootstrap=0, permutations=1, other_sizes=[between])
+    assert "scaled down by us" in said.metrics()["notes"][-1] and "host's own imgsz" in summary(said)
     assert curve.name == "fixed size" and curve.beta == pytest.approx([0, 0.4, 0.7, 1], abs=1e-5)
     assert curve.ap == pytest.approx([result.ap_low, result.ap_low, result.ap_high, result.ap_high])
 

@@ -11,7 +11,7 @@ import pytest
 
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.evaluate.auc_policy import auc_policy
-from dualres_plugin.evaluate.evaluation import evaluate, evaluate_scores
+from dualres_plugin.evaluate.evaluation import evaluate, evaluate_scores, summary
 from dualres_plugin.profile.coco_ap import MixedAP
 from dualres_plugin.profile.table import Profile
 from tests.evaluate.helpers import N, bright_router, quick
@@ -38,6 +38,14 @@ def test_the_routers_own_cost_moves_the_curve_but_not_its_area(profile: Profile)
     assert dear.router.auc_policy == pytest.approx(cheap.router.auc_policy)
     assert cheap.router.gmacs[0] == 1.0 and cheap.router.gmacs[-1] == 4.0
     assert cheap.router.auc_policy == pytest.approx(auc_policy(cheap.router.beta, cheap.router.ap))
+
+
+def test_the_summary_calls_added_compute_by_its_name(profile: Profile) -> None:
+    result = quick(profile, brightness(profile))
+    result.routed["gmacs"] = 1.03 * result.high_gmacs
+    assert "(3% more than high)" in summary(result) and "saved" not in summary(result)
+    result.routed["gmacs"] = 0.63 * result.high_gmacs
+    assert "(37% less than high)" in summary(result)
 
 
 def test_the_same_seed_gives_the_same_numbers(profile: Profile) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from pycocotools.cocoeval import COCOeval
 
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.types import Detections
-from dualres_plugin.profile.coco_ap import AREAS, MixedAP, evaluate_coco, per_image_ap
+from dualres_plugin.profile.coco_ap import AREAS, MixedAP, per_image_ap
+from dualres_plugin.profile.coco_match import evaluate_coco
 from tests.fakes import make_profile, truth
 from tests.profile.random_images import CATEGORIES, Image, Object, profile_of, random_images
 
@@ -134,6 +136,17 @@ def test_augmented_views_do_not_count(tmp_path: Path) -> None:
     profile = make_profile(tmp_path / "views", rows, categories=CATEGORIES)
     plain = MixedAP(profile_of(tmp_path / "plain", images))
     assert MixedAP(profile).n == 4 and MixedAP(profile).ends() == plain.ends()
+
+
+def test_matches_are_kept_with_the_profile_and_not_with_a_copy(tmp_path: Path) -> None:
+    profile = profile_of(tmp_path, random_images(5, 4, ties=False))
+    MixedAP(profile)
+    kept = dict(profile.matched)
+    per_image_ap(profile, profile.originals, "low")
+    assert len(kept) == 2 and all(profile.matched[key] is kept[key] for key in kept)
+    assert profile.matched.keys() == kept.keys()
+    copy = replace(profile, path=tmp_path / "elsewhere")
+    assert copy == profile.__class__(profile.meta, profile.table, copy.path) and copy.matched == {}
 
 
 def test_perfect_and_useless_detections(tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from dualres_plugin.evaluate.evaluation import LEAST_STEP
+
 SCRIPTS = ("dom.js", "curve.js", "panels.js", "gallery.js", "main.js")
 LONG = 12  # list items that the table of settings prints; longer lists are only counted
 
@@ -33,7 +35,7 @@ def render(data: dict[str, Any], metrics: dict[str, Any], facts: dict[str, str],
         title=escape(facts["title"]),
         subtitle=escape(facts["subtitle"]),
         warnings=_warnings(metrics.get("warnings", [])),
-        lead=_lead(metrics),
+        lead=_lead(metrics, facts["verdict"]),
         tiles=_tiles(metrics, facts["verdict"]),
         points=_points(metrics),
         notes=_notes([*metrics["notes"], *remarks]),
@@ -116,16 +118,29 @@ def amount(value: float) -> str:
 
 
 def gain_kept(metrics: dict[str, Any]) -> float:
-    """Which share of the step from low to high the routed detector keeps; NaN where there is no step.
+    """Which share of the step from low to high the routed detector keeps; NaN where the step is too small.
 
     Args:
         metrics: what metrics.json holds.
 
     Returns:
-        1 for all of it.
+        1 for all of it; above 1 where AP is above that of all high.
     """
     span = metrics["ap_high"] - metrics["ap_low"]
-    return float((metrics["ap_routed"] - metrics["ap_low"]) / span) if span > 0 else math.nan
+    return float((metrics["ap_routed"] - metrics["ap_low"]) / span) if span >= LEAST_STEP else math.nan
+
+
+def proven(metrics: dict[str, Any]) -> bool:
+    """Whether these images show that the router's choice is better than chance.
+
+    Args:
+        metrics: what metrics.json holds.
+
+    Returns:
+        True if high is clearly better than low and the whole interval of AUC-Policy lies above random.
+    """
+    lower = metrics["auc_policy_ci95"][0]
+    return bool(not math.isnan(gain_kept(metrics)) and lower > metrics["random"]["auc_policy"])
 
 
 def saved(metrics: dict[str, Any]) -> float:
@@ -138,6 +153,18 @@ def saved(metrics: dict[str, Any]) -> float:
         At most 1; below 0 where routing costs more.
     """
     return float(1 - metrics["routed"]["gmacs"] / metrics["high_gmacs"])
+
+
+def saving(share: float) -> str:
+    """A saving in words: what is negative is not called saved.
+
+    Args:
+        share: of the compute of running everything at high; below 0 where routing costs more.
+
+    Returns:
+        "37 % less compute", or "3 % more compute".
+    """
+    return f"{percent(abs(share))} {'more' if round(share, 2) < 0 else 'less'} compute"
 
 
 def random_ap(metrics: dict[str, Any]) -> float:
@@ -161,42 +188,75 @@ def _warnings(warnings: Sequence[str]) -> str:
     return "".join(f'<p class="alarm" role="alert"><b>Warning:</b> {escape(text)}</p>' for text in warnings)
 
 
-def _lead(m: dict[str, Any]) -> str:
+def _lead(m: dict[str, Any], verdict: str) -> str:
+    """The result in one sentence, and what keeps it from being one. A number and its unit stay on one line."""
     routed = m["routed"]
     aim = routed.get("target_high_rate")
     aimed = f" (its threshold aims at {percent(aim)})" if aim is not None else ""
-    step = gain_kept(m)
-    keeps = "" if math.isnan(step) else f"keeps <b>{percent(step)}</b> of what high gains over low and "
+    kept = f"keeps <b>{_kept(gain_kept(m))}</b> of what high gains over low" if proven(m) else _reached(m)
     text = (
-        f"With <b>{percent(routed['beta'])}</b> of the images at high{aimed}, the routed detector {keeps}"
-        f"needs <b>{percent(1 - saved(m))}</b> of the compute of running everything at high."
+        f"With <b>{percent(routed['beta'])}</b> of the images at high{aimed}, the routed detector {kept}, "
+        f"with <b>{saving(saved(m))}</b> than running everything at high."
     )
-    return text.replace(" %", "&nbsp;%")  # a number and its unit stay on one line
+    text = f'<p class="lead">{text}</p>'
+    doubts = _doubts(m, verdict)
+    if doubts:
+        text += f'<p class="caveat"><b>Take care:</b> {escape(" ".join(doubts))}</p>'
+    return text.replace(" %", "&nbsp;%")
+
+
+def _kept(share: float) -> str:
+    """More than all of the gain is luck of the sample, not a result."""
+    return "all" if share > 1 else percent(share)
+
+
+def _reached(m: dict[str, Any]) -> str:
+    return f"has AP <b>{ap(m['ap_routed'])}</b> (low {ap(m['ap_low'])}, high {ap(m['ap_high'])})"
+
+
+def _doubts(m: dict[str, Any], verdict: str) -> list[str]:
+    """What forbids to quote the headline alone."""
+    doubts = []
+    span = m["ap_high"] - m["ap_low"]
+    if span < LEAST_STEP:
+        step = f"{100 * span:.1f} AP above" if span >= 0 else f"{-100 * span:.1f} AP below"
+        doubts.append(f"High is {step} low on these {m['n_images']} images: too little to judge a router by.")
+    elif not proven(m):
+        doubts.append(verdict)
+    fixed = m["baselines"].get("fixed size", {"points": []})["points"]
+    best = max((p for p in fixed if p["gmacs"] <= m["routed"]["gmacs"]), key=lambda p: p["ap"], default=None)
+    if best and best["ap"] > m["ap_routed"]:
+        doubts.append(
+            f"One fixed size, without a router, has AP {ap(best['ap'])} for {amount(best['gmacs'])} GMACs (our own "
+            "scaling of the frame at high, not the host's imgsz)."
+        )
+    return doubts
 
 
 def _tiles(m: dict[str, Any], verdict: str) -> str:
     routed = m["routed"]
     lower, upper = m["auc_policy_ci95"]
-    interval = f"95 % interval {lower:.3f} to {upper:.3f}" if math.isfinite(lower) else "no interval computed"
+    interval = f"95 % interval {_three(lower)} to {_three(upper)}" if math.isfinite(lower) else "no interval computed"
+    kept = f"{_kept(gain_kept(m))} of the gain kept · " if proven(m) else ""
     tiles = [
         (
             "AP, routed",
             ap(m["ap_routed"]),
-            f"{percent(gain_kept(m))} of the gain kept · a random mix with the same compute has {ap(random_ap(m))}",
+            f"{kept}a random mix with the same compute has {ap(random_ap(m))}",
             '<div class="strip" id="tile-ap"></div>',
         ),
         (
             "Compute per image",
             f"{amount(routed['gmacs'])} <small>GMACs</small>",
-            f"{percent(saved(m))} saved · {amount(2 * routed['gmacs'])} GFLOPs · the router's own "
+            f"{saving(saved(m))} than all at high · {amount(2 * routed['gmacs'])} GFLOPs · the router's own "
             f"{amount(m['router_gmacs'])} GMACs included",
             '<div class="strip" id="tile-gmacs"></div>',
         ),
         (
             "AUC-Policy",
-            f"{m['auc_policy']:.3f}",
-            f"{interval} · random {m['random']['auc_policy']:.3f} ± {m['random']['sd']:.3f} · "
-            f"oracle {m['oracle']['auc_policy']:.3f} · n = {m['n_images']}",
+            _three(m["auc_policy"]),
+            f"{interval} · random {_three(m['random']['auc_policy'])} ± {_three(m['random']['sd'])} · "
+            f"oracle {_three(m['oracle']['auc_policy'])} · n = {m['n_images']}",
             f'<div class="strip" id="tile-auc"></div><p class="verdict">{escape(verdict)}</p>',
         ),
     ]
@@ -204,6 +264,11 @@ def _tiles(m: dict[str, Any], verdict: str) -> str:
         f'<div class="tile"><h3>{name}</h3><p class="figure">{value}</p>{extra}<p class="detail">{detail}</p></div>'
         for name, value, detail, extra in tiles
     )
+
+
+def _three(value: float) -> str:
+    """AUC-Policy: three digits, with a real minus sign."""
+    return f"{value:.3f}".replace("-", "−")
 
 
 def _points(m: dict[str, Any]) -> str:

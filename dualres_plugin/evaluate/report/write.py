@@ -13,8 +13,8 @@ from dualres_plugin.budget.cost import cost_at
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.files.atomic import atomic_dir, make_dir, write_json, write_text
 from dualres_plugin.common.files.csv import Writer
-from dualres_plugin.evaluate.curve import descending
-from dualres_plugin.evaluate.evaluation import Evaluation
+from dualres_plugin.evaluate.curve import Curve, descending
+from dualres_plugin.evaluate.evaluation import LEAST_STEP, Evaluation
 from dualres_plugin.evaluate.report.by_size import ap_by_size
 from dualres_plugin.evaluate.report.examples import write_examples
 from dualres_plugin.evaluate.report.figure import save_curve
@@ -176,22 +176,23 @@ def _page_data(
     evaluation: Evaluation, profile: Profile, metrics: dict[str, Any], ranked: Ranked, shown: int
 ) -> tuple[dict[str, Any], int]:
     """What the page's script draws from, and how many photos are gone. Images are in the router's order throughout."""
-    counts = np.round(evaluation.router.beta * evaluation.n).astype(int).tolist()
+    points, counts, start = _slider(evaluation)
     group = max(1, shown // 3)
     images, replaced = build_gallery(profile, ranked, counts, group) if shown else ([], 0)
-    curves = (evaluation.router, evaluation.random, evaluation.oracle, *evaluation.others)
+    others = (evaluation.random, evaluation.oracle, *evaluation.others)
     data = {
         "n": evaluation.n,
         "counts": counts,
-        "start": int(np.argmin(np.abs(evaluation.router.beta - evaluation.routed["beta"]))),
+        "start": start,
+        "least_step": LEAST_STEP,
         "low": {"gmacs": evaluation.low_gmacs, "ap": evaluation.ap_low},
         "high": {"gmacs": evaluation.high_gmacs, "ap": evaluation.ap_high},
         "routed": evaluation.routed,
         "timings": metrics.get("timings_ms"),
         "auc": {"router": evaluation.router.auc_policy, "ci": list(evaluation.ci95), "sd": evaluation.random_sd},
         "curves": [
-            {"name": c.name, "auc": _auc(c, evaluation), "points": list(zip(*map(_list, (c.beta, c.gmacs, c.ap))))}
-            for c in curves
+            {"name": evaluation.router.name, "auc": evaluation.router.auc_policy, "points": points},
+            *({"name": c.name, "auc": _auc(c, evaluation), "points": _points(c)} for c in others),
         ],
         "sizes": [{"name": name, **size} for name, size in metrics["by_size"].items()],
         "scores": _rounded(ranked.scores, 5),
@@ -201,6 +202,26 @@ def _page_data(
         "images": images,
     }
     return data, replaced
+
+
+def _slider(evaluation: Evaluation) -> tuple[list[tuple[float, ...]], list[int], int]:
+    """(β, GMACs, AP) of each step of the slider, how many images go high there, and the step to start at.
+
+    The steps are the points of the curve, and the operating point of the headline, which may lie between two of them.
+    """
+    points = _points(evaluation.router)
+    counts = np.round(evaluation.router.beta * evaluation.n).astype(int).tolist()
+    routed = evaluation.routed
+    at_high = round(routed["beta"] * evaluation.n)
+    start = int(np.searchsorted(counts, at_high))
+    if start == len(counts) or counts[start] != at_high:
+        points.insert(start, (routed["beta"], routed["gmacs"], routed["ap"]))
+        counts.insert(start, at_high)
+    return points, counts, start
+
+
+def _points(curve: Curve) -> list[tuple[float, ...]]:
+    return list(zip(*map(_list, (curve.beta, curve.gmacs, curve.ap))))
 
 
 def _remarks(profile: Profile, replaced: int) -> list[str]:
@@ -213,9 +234,9 @@ def _remarks(profile: Profile, replaced: int) -> list[str]:
     return remarks
 
 
-def _auc(curve: Any, evaluation: Evaluation) -> float:
+def _auc(curve: Curve, evaluation: Evaluation) -> float:
     """Random orders have the mean of their AUC-Policies, which the mean curve need not have."""
-    return evaluation.random_auc if curve is evaluation.random else float(curve.auc_policy)
+    return evaluation.random_auc if curve is evaluation.random else curve.auc_policy
 
 
 def _list(values: np.ndarray) -> list[float]:

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dualres_plugin.evaluate.curve import Curve
 from dualres_plugin.evaluate.evaluation import Evaluation
-from dualres_plugin.evaluate.report.page import amount, embed, percent
+from dualres_plugin.evaluate.report.page import amount, embed, gain_kept, percent, saving
 from dualres_plugin.evaluate.report.write import write_evaluation
 from dualres_plugin.profile.table import Profile
 from tests.evaluate.report.helpers import page_data
@@ -40,6 +41,97 @@ def test_scores_and_counts_follow_the_routers_order(out: Path, evaluation: Evalu
     assert data["counts"][0] == 0 and data["counts"][-1] == evaluation.n
     assert [count / evaluation.n for count in data["counts"]] == pytest.approx(evaluation.router.beta)
     assert data["counts"][data["start"]] == round(evaluation.routed["beta"] * evaluation.n)
+
+
+def headline(evaluation: Evaluation, profile: Profile, folder: Path) -> str:
+    """What the page says first, without its markup."""
+    write_evaluation(folder, evaluation, profile, title="t", run={}, gallery=0)
+    html = (folder / "report.html").read_text()
+    found = re.findall(r'<p class="(?:lead|caveat)">(.*?)</p>', html)
+    return re.sub(r"<[^>]+>", "", " ".join(found)).replace("&nbsp;", " ")
+
+
+def test_a_headline_that_is_sure_quotes_the_gain(profile: Profile, evaluation: Evaluation, tmp_path: Path) -> None:
+    text = headline(replace(evaluation, ci95=(0.7, 0.8), random_auc=0.5), profile, tmp_path)
+    assert "keeps 89 % of what high gains over low, with 36 % less compute" in text and "Take care" not in text
+
+
+@pytest.mark.parametrize(
+    ("interval", "doubt"),
+    [
+        ((-0.8, 4.0), "do not show that the router beats chance"),
+        ((0.1, 0.3), "the order is worse than chance"),
+        ((np.nan, np.nan), "Without an interval nobody can tell"),
+    ],
+)
+def test_a_headline_that_is_not_sure_says_so_and_quotes_no_gain(
+    profile: Profile, evaluation: Evaluation, tmp_path: Path, interval: tuple[float, float], doubt: str
+) -> None:
+    text = headline(replace(evaluation, ci95=interval, random_auc=0.5), profile, tmp_path)
+    assert "Take care: " in text and doubt in text
+    assert "keeps" not in text and "has AP 82.5 (low 71.7, high 83.9)" in text
+    assert "of the gain kept" not in (tmp_path / "report.html").read_text()
+
+
+def test_a_step_that_is_noise_is_not_divided_by(profile: Profile, evaluation: Evaluation, tmp_path: Path) -> None:
+    flat = replace(evaluation, ap_high=evaluation.ap_low + 0.006, ci95=(0.7, 0.8), random_auc=0.5)
+    assert np.isnan(gain_kept(flat.metrics()))
+    assert "High is 0.6 AP above low on these 30 images" in headline(flat, profile, tmp_path / "flat")
+    worse = replace(flat, ap_high=evaluation.ap_low - 0.01)
+    assert "High is 1.0 AP below low" in headline(worse, profile, tmp_path / "worse")
+
+
+def test_more_than_all_of_the_gain_is_all(profile: Profile, evaluation: Evaluation, tmp_path: Path) -> None:
+    lucky = {**evaluation.routed, "ap": evaluation.ap_high + 0.01}
+    text = headline(replace(evaluation, routed=lucky, ci95=(0.7, 0.8), random_auc=0.5), profile, tmp_path)
+    assert "keeps all of what high gains" in text
+
+
+def test_a_fixed_size_that_is_better_is_in_the_headline(
+    profile: Profile, evaluation: Evaluation, tmp_path: Path
+) -> None:
+    ends = evaluation.ap_low, evaluation.ap_high
+    fixed = Curve("fixed size", np.array([0, 0.4, 1]), np.array([1, 2.2, 4]), np.array([ends[0], 0.83, ends[1]]))
+    sure = replace(evaluation, ci95=(0.7, 0.8), random_auc=0.5)
+    text = headline(replace(sure, others=[fixed]), profile, tmp_path / "better")
+    assert "Take care: One fixed size, without a router, has AP 83.0 for 2.20 GMACs" in text
+    assert "not the host's imgsz" in text.replace("&#x27;", "'")
+    fixed.ap[1] = 0.8
+    assert "Take care" not in headline(replace(sure, others=[fixed]), profile, tmp_path / "worse")
+
+
+def test_compute_that_is_added_is_not_called_saved(profile: Profile, evaluation: Evaluation, tmp_path: Path) -> None:
+    assert [saving(x) for x in (0.37, 0.001, -0.001, -0.03)] == [
+        "37 % less compute",
+        "0 % less compute",
+        "0 % less compute",
+        "3 % more compute",
+    ]
+    dear = {**evaluation.routed, "gmacs": 1.03 * evaluation.high_gmacs}
+    text = headline(replace(evaluation, routed=dear), profile, tmp_path)
+    assert "3 % more compute than running everything at high" in text
+    assert not re.search("[-−]3 %", (tmp_path / "report.html").read_text())
+
+
+def test_the_slider_starts_at_the_point_of_the_headline(tmp_path: Path) -> None:
+    profile = build_profile(tmp_path / "case", count=130)
+    result = evaluate_case(profile, 0)
+    counts = np.round(result.router.beta * 130)
+    at_high = next(k for k in range(131) if k not in counts)  # a threshold may cut between two points of the curve
+    between = {"beta": at_high / 130, "ap": 0.8, "gmacs": 2.0, "threshold": 0.1, "target_high_rate": 0.5}
+    for routed in (between, result.routed):
+        write_evaluation(tmp_path, replace(result, routed=routed), profile, title="t", run={}, gallery=0)
+        data = page_data(tmp_path)
+        steps, start = data["curves"][0]["points"], data["start"]
+        assert steps[start] == [routed["beta"], routed["gmacs"], routed["ap"]]
+        assert len(steps) == len(data["counts"]) and data["counts"] == sorted(set(data["counts"]))
+        assert data["counts"][start] == round(routed["beta"] * 130)
+        assert all([p["beta"], p["gmacs"], p["ap"]] in steps for p in result.router.points())
+
+
+def test_what_was_run_is_folded(out: Path) -> None:
+    html = (out / "report.html").read_text()
+    assert re.search(r'<details class="wide panel" id="run">\s*<summary><h2>What was run</h2></summary>', html)
 
 
 def test_the_page_refers_to_nothing_outside(out: Path) -> None:

@@ -4,17 +4,18 @@ const curves = data.curves.map((c) => ({
 }));
 const router = curves[0];
 const curveNamed = (name) => curves.find((c) => c.name === name);
+// A share of the step from low to high; none where that step is noise.
+const share = (ap, low, high) => (high - low >= data.least_step ? (ap - low) / (high - low) : NaN);
 const apAt = (curve, gmacs) => interpolate(curve.gmacs, curve.ap, gmacs);
 
 // The operating point at one position of the slider.
 function operatingPoint(i) {
   const [beta, gmacs, ap] = router.points[i];
   const t = data.timings;
-  const span = data.high.ap - data.low.ap;
   return {
     i, beta, gmacs, ap, atHigh: data.counts[i],
     ms: t ? t.t_router + t.t_low + beta * (t.t_high - t.t_low) : NaN,
-    kept: span > 0 ? (ap - data.low.ap) / span : NaN,
+    kept: share(ap, data.low.ap, data.high.ap),
     saved: 1 - gmacs / data.high.gmacs,
   };
 }
@@ -112,11 +113,11 @@ function drawLegend() {
 }
 
 function sayCurve(point) {
-  const compare = ["random", "oracle", "cascade"].filter(curveNamed).map((name) => {
+  const compare = ["random", "oracle", "cascade", "fixed size"].filter(curveNamed).map((name) => {
     const curve = curveNamed(name);
     if (point.gmacs < curve.gmacs[0] - 1e-9 || point.gmacs > curve.gmacs[curve.gmacs.length - 1] + 1e-9) return null;
     const other = apAt(curve, point.gmacs);
-    return `${name} ${apText(other)} (router ${signed(100 * (point.ap - other), 1)})`;
+    return `${name} ${apText(other)} (router ${signed(100 * (point.ap - other), 1).replace(/^[+−](0.0)$/, "±$1")})`;
   });
   byId("curve-says").textContent =
     `At ${amount(point.gmacs)} GMACs the router reaches AP ${apText(point.ap)}. With the same compute: ${compare.filter(Boolean).join(", ") || "nothing to compare"}.`;
@@ -124,13 +125,31 @@ function sayCurve(point) {
 
 // A strip: dots, ticks and bars on a line from `from` to `to`.
 function drawStrip(id, from, to, marks) {
-  const at = (x) => `${(100 * clamp((x - from) / (to - from || 1), 0, 1)).toFixed(2)}%`;
+  const place = (x) => clamp((x - from) / (to - from || 1), 0, 1);
+  const at = (x) => `${(100 * place(x)).toFixed(2)}%`;
+  const side = (x) => (place(x) < 0.15 ? "first" : place(x) > 0.85 ? "last" : ""); // text stays inside
   const box = byId(id);
   for (const mark of marks) {
     if (![mark.at, mark.to ?? 0].every(isNumber)) continue;
     const style = mark.to === undefined ? `left:${at(mark.at)}` : `left:${at(mark.at)};right:calc(100% - ${at(mark.to)})`;
     box.append(el("i", { class: mark.kind, style }));
-    if (mark.text) box.append(el("span", { class: mark.side || "", style: `left:${at(mark.at)}` }, mark.text));
+    if (mark.text) box.append(el("span", { class: side(mark.at), style: `left:${at(mark.at)}` }, mark.text));
+  }
+}
+
+// Labels of a strip that would run into each other take a second line.
+function spreadLabels() {
+  for (const box of document.querySelectorAll(".strip")) {
+    const labels = [...box.querySelectorAll("span")];
+    labels.forEach((label) => label.classList.remove("under"));
+    const edges = labels.map((label) => label.getBoundingClientRect()).map((r, i) => ({ label: labels[i], left: r.left, right: r.right }));
+    edges.sort((a, b) => a.left - b.left);
+    let last = -Infinity;
+    for (const { label, left, right } of edges) {
+      if (left < last + 6) label.classList.add("under");
+      else last = right;
+    }
+    box.classList.toggle("two", !!box.querySelector(".under"));
   }
 }
 
@@ -140,19 +159,25 @@ function drawStrips() {
     const from = Math.min(low[name], routed[name]), to = Math.max(high[name], routed[name]);
     drawStrip(id, from, to, [
       { kind: "bar", at: Math.min(low[name], routed[name]), to: routed[name] },
-      { kind: "dot low", at: low[name], text: `low ${text(low[name])}`, side: "first" },
-      { kind: "dot high", at: high[name], text: `high ${text(high[name])}`, side: "last" },
+      { kind: "dot low", at: low[name], text: `low ${text(low[name])}` },
+      { kind: "dot high", at: high[name], text: `high ${text(high[name])}` },
       { kind: "dot", at: routed[name] },
     ]);
   }
   const random = curveNamed("random").auc, oracle = curveNamed("oracle").auc;
-  const all = [auc.router, random - 2 * auc.sd, oracle, ...auc.ci].filter(isNumber);
+  const all = [auc.router, random - 2 * auc.sd, oracle].filter(isNumber);
+  // A very wide interval would squeeze the rest to a point: it is cut, and an arrow says so.
+  const [lower, upper] = auc.ci.every(isNumber) ? auc.ci : [NaN, NaN];
+  if (isNumber(lower)) all.push(Math.max(0, lower), Math.min(1.2, upper));
   const from = Math.min(0.4, ...all), to = Math.max(0.8, ...all);
   drawStrip("tile-auc", from, to, [
     { kind: "band", at: random - auc.sd, to: random + auc.sd },
     { kind: "tick", at: random, text: "random" },
-    { kind: "tick oracle", at: oracle, text: "oracle", side: "last" },
-    { kind: "bar", at: auc.ci[0], to: auc.ci[1] },
+    { kind: "tick oracle", at: oracle, text: "oracle" },
+    { kind: "bar", at: clamp(lower, from, to), to: clamp(upper, from, to) },
+    ...(lower < from ? [{ kind: "cut left", at: from }] : []),
+    ...(upper > to ? [{ kind: "cut right", at: to }] : []),
     { kind: "dot", at: auc.router },
   ]);
+  if (lower < from || upper > to) byId("tile-auc").after(el("p", { class: "detail" }, "◂ ▸ the interval goes on beyond this line"));
 }

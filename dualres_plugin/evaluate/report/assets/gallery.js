@@ -14,28 +14,41 @@ function boxNodes([x0, y0, x1, y1], kind) {
   return [svg("rect", { ...place, class: "halo" }), svg("rect", { ...place, class: `box ${kind}` })];
 }
 
-// Above the box for detections, below it for objects, so that the two do not cover each other.
-function tagNode([x0, y0, , y1], text, image, below) {
+// A label goes above its box, inside or below it, to the left or the right: where it covers the least of the labels so
+// far, as drawing.free_place in Python. Objects begin below, so that they and detections keep apart.
+function tagNode([x0, y0, x1, y1], text, image, taken, below) {
   const size = Math.max(image.w, image.h) / 36;
-  const y = below ? Math.min(image.h - 5, y1 + size) : Math.max(size, y0 - 5);
-  return svg("text", { class: "tag", x: x0 + 2, y, "font-size": size }, text);
+  const width = 0.58 * size * text.length, height = 1.15 * size; // about what the font takes
+  const tops = below ? [y1, y1 - height, y0 - height, y0] : [y0 - height, y0, y1, y1 - height];
+  const places = [x0 + 2, x1 - width - 2].flatMap((x) => tops.map((y) => {
+    const left = clamp(x, 0, Math.max(0, image.w - width)), top = clamp(y, 0, image.h - height);
+    const area = [left, top, left + width, top + height];
+    return { area, covered: taken.reduce((sum, other) => sum + shared(area, other), 0) };
+  }));
+  const { area } = places.reduce((best, place) => (place.covered < best.covered ? place : best));
+  taken.push(area);
+  return svg("text", { class: "tag", x: area[0], y: area[1] + 0.88 * size, "font-size": size }, text);
+}
+
+// The area that two boxes share.
+function shared(a, b) {
+  const w = Math.min(a[2], b[2]) - Math.max(a[0], b[0]), h = Math.min(a[3], b[3]) - Math.max(a[1], b[1]);
+  return w > 0 && h > 0 ? w * h : 0;
 }
 
 // What is drawn over an image: "lo" and "hi" with missed objects, "truth" the labels alone.
 function overlay(image, view, tagged) {
-  const group = svg("g", {}), tags = [];
+  const group = svg("g", {}), tags = [], taken = [];
   for (const row of rows(image.t)) {
     const seen = view === "lo" ? row[5] : row[6];
     if (view !== "truth" && seen) continue;
     group.append(...boxNodes(row, view === "truth" ? "truth" : "missed"));
-    if (tagged) tags.push(tagNode(row, className(row[4]), image, true));
+    if (tagged) tags.push(tagNode(row, className(row[4]), image, taken, true));
   }
   if (view !== "truth") {
-    // Lowest score first, so that the surest lie on top.
-    for (const row of [...rows(image[view])].reverse()) {
-      group.append(...boxNodes(row, VERDICTS[row[6]]));
-      if (tagged) tags.push(tagNode(row, `${className(row[4])} ${(row[5] / 100).toFixed(2)}`, image, false));
-    }
+    const found = [...rows(image[view])]; // highest score first
+    if (tagged) found.forEach((row) => tags.push(tagNode(row, `${className(row[4])} ${(row[5] / 100).toFixed(2)}`, image, taken, false)));
+    for (const row of found.reverse()) group.append(...boxNodes(row, VERDICTS[row[6]])); // the surest on top
   }
   group.append(...tags);
   return group;

@@ -17,7 +17,9 @@ function show(i) {
   byId("now-gmacs").replaceChildren(amount(current.gmacs), el("small", {}, ` (${amount(2 * current.gmacs)})`));
   byId("now-ms").textContent = amount(current.ms);
   byId("now-kept").textContent = percent(current.kept);
-  byId("now-saved").textContent = percent(current.saved);
+  const more = Math.round(100 * current.saved) < 0; // the router costs, and a saving below zero is none
+  byId("saved-name").textContent = more ? "added" : "saved";
+  byId("now-saved").textContent = percent(Math.abs(current.saved));
   chart.move(current);
   sayCurve(current);
   histogram.move(current);
@@ -39,9 +41,9 @@ function setUpImages() {
   }
   const group = (id, choose) => groups.push(new Group(byId(id), choose, viewer));
   const ends = Math.min(data.group, Math.max(1, Math.floor(images.length / 2)));
-  group("hardest", () => images.slice(0, ends));
+  group("highest", () => images.slice(0, ends));
   group("border", atBorder);
-  group("easiest", () => images.slice(-ends));
+  group("lowest", () => images.slice(-ends));
   group("worst", (atHigh) => losers(atHigh).map((r) => imageOfRank.get(r)).filter(Boolean).slice(0, data.group));
   for (const radio of document.querySelectorAll("#view input")) {
     radio.addEventListener("change", () => { view = radio.value; showImages(); });
@@ -82,6 +84,7 @@ function drawCharts() {
   drawnWidth = innerWidth;
   chart.draw();
   histogram.draw();
+  spreadLabels();
 }
 drawCharts();
 addEventListener("resize", drawCharts);

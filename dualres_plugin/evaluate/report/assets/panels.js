@@ -113,9 +113,8 @@ class SizeTable {
     for (const row of this.rows) {
       if (!row.now) continue;
       const ap = interpolate(row.beta, row.ap, point.beta);
-      const span = row.size.ap_high - row.size.ap_low;
       row.routed.textContent = apText(ap);
-      row.kept.textContent = span > 0 ? percent((ap - row.size.ap_low) / span) : "–";
+      row.kept.textContent = percent(share(ap, row.size.ap_low, row.size.ap_high));
       row.now.setAttribute("style", row.at(ap));
     }
   }
