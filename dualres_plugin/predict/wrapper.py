@@ -15,6 +15,7 @@ from dualres_plugin.common.images import router_images_of
 from dualres_plugin.common.resize import check_scale
 from dualres_plugin.common.types import Decision
 from dualres_plugin.hosts.contract import HostAdapter
+from dualres_plugin.hosts.probe import check_sizes
 from dualres_plugin.hosts.registry import adapt, load_detector
 from dualres_plugin.hosts.routing import run_routed
 from dualres_plugin.router.gate import Gate, RouteLog
@@ -152,7 +153,8 @@ class DualResWrapper:
     def host(self) -> Any:
         """The host's own object with the routing inside; the detector that was given is untouched."""
         if self._wrapped is None:
-            self._wrapped = self.adapter.wrap(self.gate, self.scale, self.log)
+            check_sizes(self.adapter, self.high, self.scale)
+            self._wrapped = self.adapter.wrap_at(self.high, self.gate, self.scale, self.log)
         return self._wrapped
 
     def predict(self, source: Any, **kwargs: Any) -> Any:

@@ -22,6 +22,7 @@ from dualres_plugin.common.images import UnreadableImageError, router_images_of
 from dualres_plugin.common.resize import check_scale, make_thumbnails
 from dualres_plugin.common.types import Detections, Targets
 from dualres_plugin.hosts.contract import HostAdapter
+from dualres_plugin.hosts.probe import check_sizes
 from dualres_plugin.profile.dataset import match_categories, order_warning
 from dualres_plugin.profile.records import Dataset
 from dualres_plugin.profile.schema import FORMAT_VERSION
@@ -101,7 +102,7 @@ def build_profile(
 
     Raises:
         DualResError: If the folder cannot be written, holds another profile or is written by another process, or no
-            image could be used.
+            image could be used, or the detector does not run at these sizes.
     """
     with locked(out) as folder:
         return _build(adapter, dataset, folder, settings, detector_name, workers, progress, give_up)
@@ -127,6 +128,7 @@ def _build(
         logger.warning(message)
     if unknown:
         logger.warning("the detector does not know %d of the categories: %s", len(unknown), ", ".join(unknown[:8]))
+    check_sizes(adapter, settings.high, settings.scale)
     builder = _Builder(adapter, dataset, settings, labels)
     batches = builder.plan()
     _run(builder, batches, out / PARTS, workers, progress, give_up)
