@@ -27,9 +27,7 @@ def probe_photo() -> np.ndarray:
     return photo
 
 
-def both_routes(
-    adapter: HostAdapter[Any], photo: np.ndarray, size: int, scale: float
-) -> tuple[Detections, Detections]:
+def both_routes(adapter: HostAdapter[Any], photo: np.ndarray, size: int, scale: float) -> tuple[Detections, Detections]:
     """What a detector finds in one photo at either route. Its mode stays as it is.
 
     Args:
