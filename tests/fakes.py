@@ -19,6 +19,7 @@ from dualres_plugin.common.images import read_image, router_images_of
 from dualres_plugin.common.resize import resize_images
 from dualres_plugin.common.types import Decision, Detections, RouterImages, Targets
 from dualres_plugin.hosts.contract import HostAdapter
+from dualres_plugin.hosts.probe import SHAPE as PROBE
 from dualres_plugin.profile.schema import LADDER_VERSION, schema_of
 from dualres_plugin.profile.table import FORMAT_VERSION, META, ROWS, Profile, row_of, to_table
 from dualres_plugin.profile.views import View
@@ -144,9 +145,10 @@ class FakeAdapter(HostAdapter[FakeBatch]):
 
     def predict(self, batch: FakeBatch) -> Tensor:
         """(B, 2): mean and deviation of each picture."""
-        if self.on_pass:
-            self.on_pass(batch)
-        self.images_seen += len(batch.images)
+        if batch.sizes != [PROBE]:  # the photo that is run before all others is no one's
+            if self.on_pass:
+                self.on_pass(batch)
+            self.images_seen += len(batch.images)
         if not len(batch.images):
             return torch.zeros(0, 2)
         return torch.stack([batch.images.mean(dim=(1, 2, 3)), batch.images.flatten(1).std(dim=1)], dim=1)

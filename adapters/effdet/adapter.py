@@ -7,6 +7,7 @@ score and class in pixels of the original images out, so the host's loaders and 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -21,10 +22,11 @@ from dualres_plugin.adapters.effdet.colours import InputColours
 from dualres_plugin.adapters.effdet.loss import ImageLosses
 from dualres_plugin.adapters.effdet.models import build_bench, coco_names
 from dualres_plugin.adapters.effdet.routed import RoutedEffdet, RoutedRows
-from dualres_plugin.common.errors import DualResError
+from dualres_plugin.common.errors import DualResError, check_number
 from dualres_plugin.common.flops import gmacs
 from dualres_plugin.common.images import in_batches, iter_source
-from dualres_plugin.common.resize import LowSize, axis_ratio, low_size, resize_images
+from dualres_plugin.common.modes import in_eval
+from dualres_plugin.common.resize import LowSize, axis_ratio, check_pair, low_size, resize_images
 from dualres_plugin.common.types import Decision, Detections, RouterImages, Targets
 from dualres_plugin.hosts.contract import Decide, HostAdapter, Shape
 from dualres_plugin.hosts.export_plan import ExportPlan
@@ -39,7 +41,7 @@ class EffdetAdapter(HostAdapter[EffdetBatch]):
         low_detector: a second one with as many classes; the low size is then by default the one it was built for.
 
     Raises:
-        DualResError: If the two have different numbers of classes.
+        DualResError: If the two have different numbers of classes, or the low one was built for the larger size.
     """
 
     name: ClassVar[str] = "effdet"
@@ -55,7 +57,9 @@ class EffdetAdapter(HostAdapter[EffdetBatch]):
         self.shape: Shape = own_shape(self._base)
         self.default_size = max(self.shape)
         if low_detector is not None:
-            self.default_scale = max(own_shape(self._low_base)) / self.default_size
+            built_for = max(own_shape(self._low_base))
+            check_pair(self.default_size, built_for)
+            self.default_scale = built_for / self.default_size
         low_classes, classes = (int(b.num_classes) for b in (self._low_base, self._base))
         if classes != low_classes:
             raise DualResError(f"the high network has {classes} classes, the low one {low_classes}: train both alike.")
@@ -89,7 +93,15 @@ class EffdetAdapter(HostAdapter[EffdetBatch]):
             images: (B, 3, H, W) normalised.
             img_info: the host's `img_scale` (B,) and `img_size` (B, 2), as its loader's target holds them; without it
                 the photos are found by the padding's colour.
+
+        Raises:
+            DualResError: If the images are no floating (B, 3, H, W).
         """
+        if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+            raise DualResError(
+                "an effdet bench takes the loader's batch, (B, 3, H, W) floating and normalised; got "
+                f"{tuple(images.shape)} of {images.dtype}. `predict` takes uint8 arrays (H, W, 3)."
+            )
         if img_info is None:
             fill = self._colours.fill(images)
             return EffdetBatch(images, [content_of(image, fill) for image in images])
@@ -130,7 +142,7 @@ class EffdetAdapter(HostAdapter[EffdetBatch]):
         bench = self._bench(batch)
         if not len(batch.images):
             return batch.images.new_zeros(0, int(bench.max_det_per_image), 6)
-        with torch.no_grad():
+        with self._eval(batch), torch.no_grad():
             return self._finished(bench(batch.images, batch.info()), batch)
 
     def _finished(self, raw: Tensor, batch: EffdetBatch) -> Tensor:
@@ -150,8 +162,16 @@ class EffdetAdapter(HostAdapter[EffdetBatch]):
         """(B,) float32 of the host's own loss, see `loss`."""
         if not len(batch.images):
             return torch.zeros(0)
-        with torch.no_grad():
+        with self._eval(batch), torch.no_grad():
             return self._losses(self._bench(batch).model(batch.images), batch)
+
+    def _forward(self, batch: EffdetBatch) -> tuple[Any, tuple[list[Tensor], list[Tensor]], Tensor]:
+        """One pass: the bench, its network's class and box outputs per level, and what `predict` gives."""
+        bench = self._bench(batch)
+        with self._eval(batch), torch.no_grad():
+            outputs = bench.model(batch.images)
+            raw = self._finished(with_outputs(bench, outputs)(batch.images, batch.info()), batch)
+        return bench, outputs, raw
 
     def _losses(self, outputs: tuple[list[Tensor], list[Tensor]], batch: EffdetBatch) -> Tensor:
         bench, key = self._bench(batch), self._key(batch.shape, batch.low)
@@ -159,10 +179,11 @@ class EffdetAdapter(HostAdapter[EffdetBatch]):
             self._image_losses[key] = ImageLosses(bench)
         return self._image_losses[key](outputs, batch)
 
+    def _eval(self, batch: EffdetBatch) -> AbstractContextManager[None]:
+        """effdet hands benches out in training mode, and their owner may go on training them."""
+        return in_eval(self._low_base if batch.low else self._base)
+
     def _bench(self, batch: EffdetBatch) -> Any:
-        for net in (self._low_base, self._base):
-            if net.training or net.model.training:
-                net.eval()
         bench = self.bench_at(batch.shape, batch.low)
         if bench.anchors.boxes.device != batch.images.device:
             bench.anchors.to(batch.images.device)
@@ -175,14 +196,18 @@ class EffdetAdapter(HostAdapter[EffdetBatch]):
         """The `DetBenchPredict` for inputs of (height, width), of the low network where there are two."""
         key = self._key(shape, low)
         if key not in self._benches:
-            self._benches[key] = at_size(self._low_base if key[0] else self._base, shape)
+            base = self._low_base if key[0] else self._base
+            with in_eval(base):  # which its copied parts then stay in
+                self._benches[key] = at_size(base, shape)
         return self._benches[key]
 
     # -- inside the host -----------------------------------------------------------------------------------
 
     def wrap(self, decide: Decide, scale: float | LowSize, on_decision: Callable[[Decision], None]) -> RoutedEffdet:
-        """Called like a `DetBenchPredict`; weights are shared with the detector, which is put into eval."""
-        return RoutedEffdet(self, Routing(decide, scale, on_decision), self.host_batch)
+        """Called like a `DetBenchPredict`; weights are shared with the detector, whose mode stays as it is."""
+        gives_losses = hasattr(self.detector, "loss_fn")  # a `DetBenchTrain`
+        routing = Routing(decide, scale, on_decision)
+        return RoutedEffdet(self, routing, self.host_batch, self._forward if gives_losses else None)
 
     def size_options(self, size: int) -> dict[str, Any]:
         """`size`: the longer side in pixels."""
@@ -197,7 +222,7 @@ class EffdetAdapter(HostAdapter[EffdetBatch]):
         size: int | None = None,
         img_info: Any = None,
         stream: bool = False,
-        **_: Any,
+        **unknown: Any,
     ) -> Any:
         """The host's own (B, 3, H, W) batch -> (B, 100, 6); anything else with images -> a list of (100, 6).
 
@@ -209,8 +234,14 @@ class EffdetAdapter(HostAdapter[EffdetBatch]):
             size: the high size in pixels.
             img_info: goes with the host's own batch.
             stream: give the rows one by one, for sources that do not fit in memory.
-            **_: ignored.
+            **unknown: anything else is refused.
+
+        Raises:
+            DualResError: If another argument is given.
         """
+        if unknown:
+            raise DualResError(f"effdet's predict knows batch, size, img_info and stream, not {sorted(unknown)}.")
+        check_number("size", size, 1)
         if isinstance(source, Tensor) and source.ndim == 4:
             return wrapped(source, img_info)
         results = self._stream(wrapped, source, size or self.default_size, batch)
@@ -271,10 +302,8 @@ class EffdetAdapter(HostAdapter[EffdetBatch]):
 
     def profile_pass(self, batch: EffdetBatch, with_losses: bool) -> tuple[list[Detections], Tensor | None]:
         """One forward serves both."""
-        bench = self._bench(batch)
+        _, outputs, raw = self._forward(batch)
         with torch.no_grad():
-            outputs = bench.model(batch.images)
-            raw = self._finished(with_outputs(bench, outputs)(batch.images, batch.info()), batch)
             losses = self._losses(outputs, batch) if with_losses else None
         return self.detections(raw, batch), losses
 
@@ -288,7 +317,7 @@ class EffdetAdapter(HostAdapter[EffdetBatch]):
         """(1, 3, H, W) -> (1, candidates, 6) before NMS, at this (height, width) only."""
         bench = self.bench_at(shape, low)
         mean, std = self._colours.norm(bench.anchors.boxes, low)
-        return export.EffdetBranch(bench, mean, std).eval()
+        return export.EffdetBranch(bench, mean, std)
 
     def count_macs(self, shape: Shape, low: bool = False) -> float:
         """All convolutions, both heads on five levels: D0 to D2 come within 2 % of the published figures."""

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from dualres_plugin.adapters.effdet.batch import EffdetBatch
+from dualres_plugin.adapters.effdet.validation import Forward, validated
+from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.supervision import to_supervision
-from dualres_plugin.common.types import ImageDecision
+from dualres_plugin.common.types import Decision, ImageDecision, as_index
 from dualres_plugin.hosts.contract import HostAdapter
 from dualres_plugin.hosts.routing import Routing, detector_attribute
 
@@ -49,12 +51,13 @@ class RoutedRows(Tensor):
 
 
 class RoutedEffdet(nn.Module):
-    """Called like a `DetBenchPredict`, whose weights it shares.
+    """Called like the bench in eval, whose weights it shares; the bench's own mode stays as it is.
 
     Args:
         adapter: of the detector.
         routing: how to route.
         to_batch: makes the adapter's batch of what the host's bench is called with.
+        forward_pass: one pass of the network, for a `DetBenchTrain`, which answers with losses; None for the others.
     """
 
     def __init__(
@@ -62,31 +65,60 @@ class RoutedEffdet(nn.Module):
         adapter: HostAdapter[EffdetBatch],
         routing: Routing,
         to_batch: Callable[[Tensor, ImgInfo], EffdetBatch],
+        forward_pass: Forward | None = None,
     ):
         super().__init__()
-        self.detector = adapter.detector.eval()
+        self.detector: nn.Module = adapter.detector
         self.adapter = adapter
         self.routing = routing
         self.to_batch = to_batch
+        self.forward_pass = forward_pass
+        self.training = False
 
-    def forward(self, x: Tensor, img_info: ImgInfo = None) -> Tensor:
+    def forward(self, x: Tensor, img_info: ImgInfo = None) -> Any:
         """The host's own call.
 
         Args:
             x: (B, 3, H, W) normalised.
-            img_info: the host's `img_scale` (B,) and `img_size` (B, 2).
+            img_info: the host's `img_scale` (B,) and `img_size` (B, 2); of a `DetBenchTrain` its whole target.
 
         Returns:
-            (B, 100, 6) xyxy, score and class, with the routes of the B images as `.dualres`.
+            (B, 100, 6) xyxy, score and class, with the routes of the B images as `.dualres`; of a `DetBenchTrain` that
+            is called with its target a dict of `loss`, `class_loss`, `box_loss`, and these `detections`.
+
+        Raises:
+            DualResError: In training mode, or if the target cannot be used.
         """
-        return self.run(self.to_batch(x, img_info))
+        if self.training:
+            raise DualResError("a routed effdet bench only predicts: call .eval(), and train the plain one.")
+        batch = self.to_batch(x, img_info)
+        if self.forward_pass is None or img_info is None or not len(x):
+            return self.run(batch)
+        decision = self.routing.route(self.adapter, batch)
+        high, low = as_index(decision.high), as_index(~decision.high)
+        parts = [(high, self.adapter.select(batch, high))] if len(high) else []
+        if len(low):
+            parts.append((low, self.adapter.resize(batch, low, self.routing.scale)))
+        found = validated(self.forward_pass, parts, batch, img_info)
+        found["detections"] = with_routes(found["detections"], decision)
+        return found
 
     def run(self, batch: EffdetBatch) -> Tensor:
-        """Route one of the adapter's own batches; returns as `forward`."""
+        """Route one of the adapter's own batches: (B, 100, 6), as `forward`."""
         raw, decision = self.routing.run(self.adapter, batch)
-        raw.dualres = [decision.of(i) for i in range(len(batch.images))]
-        rows: Tensor = raw
-        return rows
+        return with_routes(raw, decision)
+
+    def train(self, mode: bool = True) -> RoutedEffdet:
+        """Of this object alone: detector and router stay as they are."""
+        self.training = mode
+        return self
 
     def __getattr__(self, name: str) -> Any:  # config, num_classes, anchors, … are the detector's
         return detector_attribute(self, name, super().__getattr__)
+
+
+def with_routes(rows: Any, decision: Decision) -> Tensor:
+    """The host's (B, 100, 6), noting the routes of the B images on it as `.dualres`."""
+    rows.dualres = [decision.of(i) for i in range(len(rows))]
+    noted: Tensor = rows
+    return noted

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -20,11 +21,18 @@ from dualres_plugin.adapters.torchvision.batch import TorchvisionBatch
 from dualres_plugin.adapters.torchvision.models import build_model, label_names
 from dualres_plugin.adapters.torchvision.patches import loss_mode
 from dualres_plugin.adapters.torchvision.routed import RoutedDict, RoutedTorchvision
-from dualres_plugin.adapters.torchvision.sizes import RememberedBackbone, at_size, default_size, with_transform
-from dualres_plugin.common.errors import DualResError
+from dualres_plugin.adapters.torchvision.sizes import (
+    RememberedBackbone,
+    at_size,
+    default_size,
+    with_transform,
+    working_scale,
+)
+from dualres_plugin.common.errors import DualResError, check_number
 from dualres_plugin.common.flops import gmacs
-from dualres_plugin.common.images import SourceImage, in_batches, iter_source
-from dualres_plugin.common.resize import LowSize
+from dualres_plugin.common.images import SourceImage, check_tensor, in_batches, iter_source
+from dualres_plugin.common.modes import in_eval
+from dualres_plugin.common.resize import LowSize, check_pair
 from dualres_plugin.common.types import Decision, Detections, RouterImages, Targets
 from dualres_plugin.hosts.contract import Decide, HostAdapter
 from dualres_plugin.hosts.export_plan import ExportPlan
@@ -37,6 +45,9 @@ class TorchvisionAdapter(HostAdapter[TorchvisionBatch]):
     Args:
         detector: built around `GeneralizedRCNNTransform`.
         low_detector: a second one for the low size, with the same classes; its own size is then the default low size.
+
+    Raises:
+        DualResError: If the low one was built for the larger size.
     """
 
     name: ClassVar[str] = "torchvision"
@@ -47,7 +58,10 @@ class TorchvisionAdapter(HostAdapter[TorchvisionBatch]):
         transform = detector.transform
         self.stride = int(transform.size_divisible)
         self.default_size = default_size(detector)
-        if low_detector is not None and default_size(low_detector) < self.default_size:
+        if low_detector is None:
+            self.default_scale = working_scale(detector)
+        elif default_size(low_detector) != self.default_size:
+            check_pair(self.default_size, default_size(low_detector))
             self.default_scale = default_size(low_detector) / self.default_size
         self.class_names, self.label_ids = label_names(detector)
         self._nets: dict[tuple[int | None, float], nn.Module] = {}
@@ -89,7 +103,7 @@ class TorchvisionAdapter(HostAdapter[TorchvisionBatch]):
         """The model's own dicts: `boxes` (N, 4) xyxy in pixels of the original image, `scores`, `labels`, …"""
         if not batch.images:
             return []
-        with torch.no_grad():
+        with self._eval(batch), torch.no_grad():
             found: list[dict[str, Tensor]] = self._net(batch)(batch.images)
         return found
 
@@ -105,7 +119,8 @@ class TorchvisionAdapter(HostAdapter[TorchvisionBatch]):
 
     def losses(self, batch: TorchvisionBatch) -> Tensor:
         """(B,) float32: the sum of the model's own losses on each image alone."""
-        return _stacked([self._loss(self._net(batch), image, t) for image, t in self._pairs(batch)])
+        with self._eval(batch):
+            return _stacked([self._loss(self._net(batch), image, t) for image, t in self._pairs(batch)])
 
     def _pairs(self, batch: TorchvisionBatch) -> list[tuple[Tensor, Targets]]:
         assert batch.targets is not None, "losses need targets"
@@ -127,23 +142,32 @@ class TorchvisionAdapter(HostAdapter[TorchvisionBatch]):
                 self._nets[key] = at_size(self.low_detector, batch.size or self.default_size, batch.scale)
             else:
                 self._nets[key] = at_size(self.detector, batch.size, batch.scale)
-        net: Any = self._nets[key]
-        # Torchvision hands detectors out in training mode; the flag of a copy does not tell that of its parts.
-        if net.training or net.backbone.training:
-            net.eval()
         return self._nets[key]
+
+    def _eval(self, batch: TorchvisionBatch) -> AbstractContextManager[None]:
+        """Torchvision hands detectors out in training mode, and their owner may go on training them."""
+        return in_eval(self.detector_at(batch.scale < 1.0))
 
     # -- inside the host ----------------------------------------------------------------------------------------
 
     def wrap(
         self, decide: Decide, scale: float | LowSize, on_decision: Callable[[Decision], None]
     ) -> RoutedTorchvision:
-        """Called like the detector, whose weights it shares and which is put into eval."""
-        return RoutedTorchvision(self, Routing(decide, scale, on_decision))
+        """Called like the detector, whose weights it shares and whose mode stays as it is."""
+        return self.wrap_at(self.default_size, decide, scale, on_decision)
+
+    def wrap_at(
+        self, size: int, decide: Decide, scale: float | LowSize, on_decision: Callable[[Decision], None]
+    ) -> RoutedTorchvision:
+        """The same at a high `size`, the short side in pixels: the detector scales what it is given."""
+        return RoutedTorchvision(self, Routing(decide, scale, on_decision), self._not_own(size))
 
     def size_options(self, size: int) -> dict[str, Any]:
-        """`size`: the short side in pixels, None where it is the detector's own."""
-        return {"size": None if size == self.default_size else size}
+        """`size`: the short side in pixels."""
+        return {"size": size}
+
+    def _not_own(self, size: int) -> int | None:
+        return None if size == self.default_size else size
 
     def predict_source(self, wrapped: Any, source: Any, **kwargs: Any) -> Any:
         """The detector's dicts as `RoutedDict`, in order; an iterator of them with `stream`.
@@ -151,28 +175,29 @@ class TorchvisionAdapter(HostAdapter[TorchvisionBatch]):
         Args:
             wrapped: what `wrap` returned.
             source: tensors (3, H, W) in [0, 1], arrays, paths, a folder, a glob or a video.
-            **kwargs: `size`, the high size in pixels; `batch`, images per pass; `stream`, give the dicts one by one,
-                for sources that do not fit in memory.
+            **kwargs: `size`, the high size in pixels of this call; `batch`, images per pass; `stream`, give the dicts
+                one by one, for sources that do not fit in memory.
 
         Raises:
-            DualResError: If another argument is given.
+            DualResError: If another argument is given, or a tensor is none of a photo.
         """
         size, batch, stream = kwargs.pop("size", None), int(kwargs.pop("batch", 8)), bool(kwargs.pop("stream", False))
         if kwargs:
             raise DualResError(f"torchvision's predict knows batch, size and stream, not {sorted(kwargs)}.")
-        results = self._stream(wrapped, source, size, batch)
+        check_number("size", size, 1)
+        results = self._stream(wrapped, source, wrapped.size if size is None else self._not_own(int(size)), batch)
         return results if stream else list(results)
 
     def _stream(self, wrapped: Any, source: Any, size: int | None, batch: int) -> Iterator[RoutedDict]:
         items = source if isinstance(source, (list, tuple)) else [source]
         # Tensors go in as they are; everything else is read as pixels.
         tensors = (
-            t for item in items for t in ([item] if isinstance(item, Tensor) else map(_tensor, iter_source(item)))
+            t
+            for item in items
+            for t in ([check_tensor(item)] if isinstance(item, Tensor) else map(_tensor, iter_source(item)))
         )
         for pending in in_batches(tensors, batch):
-            wrapped.size = size  # now, not when the stream was asked for: another may have run in between
-            results = wrapped(pending)
-            yield from results
+            yield from wrapped.run(pending, size)
 
     # -- profiling ------------------------------------------------------------------------------------------------
 
@@ -191,10 +216,8 @@ class TorchvisionAdapter(HostAdapter[TorchvisionBatch]):
         """Tensors on the detector's device; B images (H, W, 3) uint8 RGB, scaled later by the transform."""
         tensors = [torch.from_numpy(np.ascontiguousarray(im)).permute(2, 0, 1).float().div_(255) for im in images]
         device = next(self.detector.parameters()).device
-        own = None if size == self.default_size else size
-        return TorchvisionBatch(
-            [t.to(device) for t in tensors], own, 1.0, list(targets) if targets is not None else None
-        )
+        known = list(targets) if targets is not None else None
+        return TorchvisionBatch([t.to(device) for t in tensors], self._not_own(size), 1.0, known)
 
     def detections(self, raw: list[dict[str, Tensor]], batch: TorchvisionBatch) -> list[Detections]:
         """The dicts as arrays: the model's NMS has run, its boxes are in original pixels."""
@@ -208,12 +231,14 @@ class TorchvisionAdapter(HostAdapter[TorchvisionBatch]):
         net: Any = copy.copy(self._net(batch))
         memory = RememberedBackbone(net.backbone)
         net._modules = {**net._modules, "backbone": memory}
-        with torch.no_grad():
-            found = self.detections(net(batch.images), batch)
+        net.training = memory.training = False
         losses = []
-        for i, (image, target) in enumerate(self._pairs(batch)):
-            memory.image = i
-            losses.append(self._loss(net, image, target))
+        with self._eval(batch):
+            with torch.no_grad():
+                found = self.detections(net(batch.images), batch)
+            for i, (image, target) in enumerate(self._pairs(batch)):
+                memory.image = i
+                losses.append(self._loss(net, image, target))
         return found, _stacked(losses)
 
     def count_macs(self, shape: tuple[int, int], low: bool = False) -> float:
@@ -237,7 +262,7 @@ class TorchvisionAdapter(HostAdapter[TorchvisionBatch]):
         return export.ScaledDetector(self.detector_at(low))
 
     def _scaled(self, size: int, scale: float) -> nn.Module:
-        return at_size(self.detector, None if size == self.default_size else size, scale)
+        return at_size(self.detector, self._not_own(size), scale)
 
 
 def _tensor(image: SourceImage) -> Tensor:

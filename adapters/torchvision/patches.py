@@ -32,7 +32,7 @@ def loss_mode(net: nn.Module) -> Iterator[None]:
 
 
 def without_resize(detector: nn.Module) -> nn.Module:
-    """A shallow copy in eval whose transform leaves the size as it is: the exported graph has scaled the photo.
+    """A shallow copy whose transform leaves the size as it is: the exported graph has scaled the photo.
 
     The original keeps its transform, so there is nothing to undo.
     """
@@ -41,4 +41,4 @@ def without_resize(detector: nn.Module) -> nn.Module:
     transform: Any = copy.copy(detector.transform)
     transform.resize = lambda image, target=None: (image, target)
     net._modules["transform"] = transform
-    return net.eval()
+    return net

@@ -8,10 +8,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from dualres_plugin.adapters.torchvision.batch import TorchvisionBatch
+from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.supervision import to_supervision
 from dualres_plugin.common.types import ImageDecision
 from dualres_plugin.hosts.contract import HostAdapter
-from dualres_plugin.hosts.routing import Routing
+from dualres_plugin.hosts.routing import Routing, detector_attribute
 
 
 class RoutedDict(dict[str, Tensor]):
@@ -37,27 +38,51 @@ class RoutedDict(dict[str, Tensor]):
 
 
 class RoutedTorchvision(nn.Module):
-    """Called like the detector, whose weights it shares.
+    """Called like the detector in eval, whose weights it shares; the detector's own mode stays as it is.
 
     Args:
         adapter: of the detector.
         routing: how to route.
-
-    Attributes:
         size: the high short side in pixels; None is the detector's own.
     """
 
-    def __init__(self, adapter: HostAdapter[TorchvisionBatch], routing: Routing):
+    def __init__(self, adapter: HostAdapter[TorchvisionBatch], routing: Routing, size: int | None = None):
         super().__init__()
-        self.detector = adapter.detector.eval()
+        self.detector: nn.Module = adapter.detector
         self.adapter = adapter
         self.routing = routing
-        self.size: int | None = None
+        self.size = size
+        self.training = False
 
-    def forward(self, images: Sequence[Tensor]) -> list[RoutedDict]:
-        """B tensors (3, H_i, W_i), RGB in [0, 1] -> the host's B dicts, boxes in pixels of the images."""
-        raw, decision = self.routing.run(self.adapter, TorchvisionBatch(list(images), self.size))
+    def forward(self, images: Sequence[Tensor], targets: Any = None) -> list[RoutedDict]:
+        """The host's own call.
+
+        Args:
+            images: B tensors (3, H_i, W_i), RGB in [0, 1].
+            targets: not looked at, as by the host in eval.
+
+        Returns:
+            The host's B dicts, boxes in pixels of the images.
+
+        Raises:
+            DualResError: In training mode.
+        """
+        if self.training:
+            raise DualResError("a routed torchvision detector only predicts: call .eval(), and train the plain one.")
+        return self.run(images, self.size)
+
+    def run(self, images: Sequence[Tensor], size: int | None) -> list[RoutedDict]:
+        """As `forward`, at a high size of this call alone; None is the detector's own."""
+        raw, decision = self.routing.run(self.adapter, TorchvisionBatch(list(images), size))
         results = [RoutedDict(found) for found in raw]
         for i, result in enumerate(results):
             result.dualres, result.names = decision.of(i), self.adapter.class_names
         return results
+
+    def train(self, mode: bool = True) -> RoutedTorchvision:
+        """Of this object alone: detector and router stay as they are."""
+        self.training = mode
+        return self
+
+    def __getattr__(self, name: str) -> Any:  # transform, backbone, roi_heads, … are the detector's
+        return detector_attribute(self, name, super().__getattr__)

@@ -7,6 +7,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from dualres_plugin.common.modes import in_eval
+
+SCALES = (0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 def at_size(detector: nn.Module, size: int | None, scale: float) -> nn.Module:
@@ -30,14 +35,37 @@ def at_size(detector: nn.Module, size: int | None, scale: float) -> nn.Module:
 
 
 def with_transform(detector: nn.Module, **settings: Any) -> nn.Module:
-    """A shallow copy in eval whose transform has other settings, such as `min_size` in pixels."""
+    """A shallow copy whose transform has other settings, such as `min_size` in pixels.
+
+    It and its transform are in eval. Its other parts are the detector's own: run it `in_eval` of the detector.
+    """
     net = copy.copy(detector)
     net._modules = dict(detector._modules)
     transform: Any = copy.copy(detector.transform)
+    net.training = transform.training = False
     for key, value in settings.items():
         setattr(transform, key, value)
     net._modules["transform"] = transform
-    return net.eval()
+    return net
+
+
+def working_scale(detector: Any) -> float:
+    """The low / high ratio for a plain call: one half, or more where the backbone of a fixed size asks for it.
+
+    SSD300's last layers have nothing to look at below 0.9 of its size. Shapes alone are computed, no pixels.
+    """
+    fixed = detector.transform.fixed_size
+    if fixed is None:
+        return 0.5
+    for scale in SCALES:
+        w, h = (round(side * scale) for side in fixed)
+        with FakeTensorMode(allow_non_fake_inputs=True), in_eval(detector), torch.no_grad():
+            try:
+                detector.backbone(torch.empty(1, 3, h, w))
+            except RuntimeError:
+                continue
+        return scale
+    return 0.5
 
 
 def default_size(detector: Any) -> int:

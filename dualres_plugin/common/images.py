@@ -25,6 +25,7 @@ Item = TypeVar("Item")
 OnSkip = Callable[[str], object]  # told why an image is left out
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 UNSURE_FRAMES = 0.02  # some containers state the number of frames from rate and duration, which is not exact
+MOST_TENSOR = 2.0  # resampling overshoots 1 a little; pixels from 0 to 255 are far above
 VIDEO_SUFFIXES = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"}
 
 
@@ -158,7 +159,7 @@ def iter_source(source: Any, on_skip: OnSkip | None = None) -> Iterator[SourceIm
         One image at a time, with its name.
 
     Raises:
-        DualResError: If the source does not exist or cannot be read.
+        DualResError: If the source does not exist or cannot be read, or an array or tensor is no such picture.
     """
     if isinstance(source, (list, tuple, Iterator)):
         for i, item in enumerate(source):
@@ -173,6 +174,47 @@ def iter_source(source: Any, on_skip: OnSkip | None = None) -> Iterator[SourceIm
             yield from _frames(path)
         else:
             yield from _one(path, path.name, on_skip if len(paths) > 1 else None)
+
+
+def check_photo(photo: np.ndarray) -> np.ndarray:
+    """Return the photo if it is RGB uint8.
+
+    Args:
+        photo: should be (H, W, 3).
+
+    Raises:
+        DualResError: If it is not (H, W, 3) uint8, or empty.
+    """
+    if not isinstance(photo, np.ndarray):
+        raise DualResError(f"an image must be a numpy array (H, W, 3) or a path, not {type(photo).__name__}.")
+    if photo.ndim != 3 or photo.shape[2] != 3 or not photo.size:
+        raise DualResError(f"an image must have the shape (H, W, 3), RGB; got {photo.shape}.")
+    if photo.dtype != np.uint8:
+        raise DualResError(f"an image must be uint8, 0 to 255; got {photo.dtype}. Convert it before.")
+    return photo
+
+
+def check_tensor(photo: Tensor) -> Tensor:
+    """Return the photo if it is RGB in [0, 1].
+
+    Args:
+        photo: should be (3, H, W), floating.
+
+    Raises:
+        DualResError: If it is not (3, H, W), empty, whole numbers, or has values far above 1: read as [0, 1] these
+            would be white.
+    """
+    if photo.ndim != 3 or photo.shape[0] != 3 or not photo.numel():
+        raise DualResError(f"a tensor must have the shape (3, H, W), RGB; got {tuple(photo.shape)}.")
+    if not photo.is_floating_point():
+        raise DualResError(
+            f"a tensor must be floating, RGB in [0, 1]; got {photo.dtype}. Divide it by 255, or give a uint8 array "
+            "(H, W, 3)."
+        )
+    largest = float(photo.max())
+    if largest > MOST_TENSOR:
+        raise DualResError(f"a tensor must be RGB in [0, 1]; this one reaches {largest:g}. Divide it by 255.")
+    return photo
 
 
 def in_batches(items: Iterable[Item], count: int) -> Iterator[list[Item]]:
@@ -230,9 +272,10 @@ def _one(item: Any, name: str, on_skip: OnSkip | None) -> Iterator[SourceImage]:
     if isinstance(item, SourceImage):
         yield item
     elif hasattr(item, "detach"):  # a tensor
-        yield SourceImage(name, (item.detach().cpu().permute(1, 2, 0).clamp(0, 1) * 255).round().byte().numpy())
+        pixels = check_tensor(item).detach().cpu().permute(1, 2, 0).clamp(0, 1) * 255
+        yield SourceImage(name, pixels.round().byte().numpy())
     elif isinstance(item, np.ndarray):
-        yield SourceImage(name, item)
+        yield SourceImage(name, check_photo(item))
     elif isinstance(item, Image.Image):
         yield SourceImage(name, _to_rgb(item))
     else:

@@ -93,6 +93,22 @@ def pixel_ratio(low: float, high: int) -> float:
     return low / high
 
 
+def check_pair(high: int, low: int) -> None:
+    """Refuse two networks that are swapped.
+
+    Args:
+        high, low: the size in pixels that each was built for.
+
+    Raises:
+        DualResError: If the low one was built for the larger size.
+    """
+    if low > high:
+        raise DualResError(
+            f"the low detector was built for {low} px, the high one for {high} px: swap the two, so that the one with "
+            "the smaller input is low."
+        )
+
+
 def low_size(size: tuple[int, int], scale: float, stride: int) -> tuple[int, int]:
     """(height, width) of the low input: `ceil(size * scale / stride) * stride` per axis.
 

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from dualres_plugin.common.errors import DualResError
+from dualres_plugin.common.modes import in_eval
 from dualres_plugin.export.graph import OPSET, as_weights, require_onnx
 
 
@@ -38,9 +39,9 @@ def trace(module: nn.Module, shape: tuple[int, int], dynamic: bool, what: str) -
         level = logging.getLogger("torch.onnx").level
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         try:
-            with torch.no_grad():
+            with in_eval(module), torch.no_grad():
                 torch.onnx.export(
-                    module.eval(), (blank,), str(file), dynamo=False, opset_version=OPSET, dynamic_axes=axes,
+                    module, (blank,), str(file), dynamo=False, opset_version=OPSET, dynamic_axes=axes,
                     input_names=["images"], output_names=["found"],
                 )  # fmt: skip
         except Exception as error:

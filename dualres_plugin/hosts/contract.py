@@ -48,6 +48,7 @@ class HostAdapter(ABC, Generic[Batch]):
     def __init__(self, detector: Any, low_detector: Any | None = None):
         self.detector = detector
         self.low_detector = low_detector
+        self.working_sizes: set[tuple[int, float]] = set()  # (high size, scale) that `probe.check_sizes` has seen run
         self._macs: dict[tuple[Shape, bool], float] = {}
 
     @classmethod
@@ -146,6 +147,20 @@ class HostAdapter(ABC, Generic[Batch]):
             DualResError: If this host has no such object.
         """
         raise DualResError(f"the {self.name} adapter has no wrapped host object; use profile and predict.")
+
+    def wrap_at(
+        self, size: int, decide: Decide, scale: float | LowSize, on_decision: Callable[[Decision], None]
+    ) -> Any:
+        """`wrap` for a high `size` in pixels. A host whose detector scales what it is given overrides this.
+
+        Args:
+            size: the high size.
+            decide, scale, on_decision: as of `wrap`.
+
+        Raises:
+            DualResError: As `wrap`.
+        """
+        return self.wrap(decide, scale, on_decision)
 
     def predict_source(self, wrapped: Any, source: Any, **kwargs: Any) -> Any:
         """Run the wrapped host on what its own users pass as a source.

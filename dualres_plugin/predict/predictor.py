@@ -11,6 +11,7 @@ from dualres_plugin.common.errors import DualResError, at_hand, check_number
 from dualres_plugin.common.images import SourceImage
 from dualres_plugin.common.types import Decision, Detections, ImageDecision
 from dualres_plugin.hosts.contract import HostAdapter
+from dualres_plugin.hosts.probe import check_sizes
 from dualres_plugin.hosts.routing import run_routed
 from dualres_plugin.router.gate import Gate
 
@@ -84,7 +85,11 @@ class Predictor:
         Args:
             images: read as they are used.
             on_skip: told of each image that the host rejects, which is then left out; without it the error is raised.
+
+        Raises:
+            DualResError: If the detector does not run at these sizes, whatever the image.
         """
+        check_sizes(self.adapter, self.size, self.scale)
         pending: list[SourceImage] = []
         for image in images:
             if pending and (len(pending) == self.batch or not self._same_shape(pending[0], image)):
@@ -109,6 +114,7 @@ class Predictor:
                 raise
             if len(images) > 1:  # a single odd image costs only itself
                 return [p for image in images for p in self._run([image], on_skip)]
+            check_sizes(self.adapter, self.size, self.scale, again=True)  # is it the image, or a GPU that is lost?
             on_skip(f"'{images[0].name}': the {self.adapter.name} host rejects it ({error})")
             return []
 

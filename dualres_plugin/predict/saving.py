@@ -77,8 +77,13 @@ class Summary:
     """What a run of predict did.
 
     Attributes:
+        out: folder of the results.
         target: the share at high that the calibration promises; None where there is none.
         held: a controller moves the threshold to keep it.
+        images, high: how many were predicted, and how many of them at high.
+        left_out: how many were not, because they cannot be read or the detector rejects them.
+        rejected: how many of these the detector rejects.
+        first_problem: why the first of them was left out.
     """
 
     out: Path
@@ -87,6 +92,7 @@ class Summary:
     images: int = 0
     high: int = 0
     left_out: int = 0
+    rejected: int = 0
     first_problem: str = ""
 
     def count(self, route: str) -> None:
@@ -104,6 +110,15 @@ class Summary:
         self.first_problem = self.first_problem or message
         logger.warning("left out: %s", one_line(message))
 
+    def reject(self, message: str) -> None:
+        """One that can be read, but not predicted.
+
+        Args:
+            message: says why.
+        """
+        self.rejected += 1
+        self.skip(message)
+
     @property
     def share(self) -> float:
         """Share of the images so far that went high."""
@@ -113,7 +128,9 @@ class Summary:
         text = share_text(self.high, self.images)
         text += f", target {self.target:.0%}" if self.target is not None else ""
         text += f"; results in {self.out}"
-        text += f"; {self.left_out} unreadable files left out" if self.left_out else ""
+        unreadable = self.left_out - self.rejected
+        text += f"; {unreadable} unreadable files left out" if unreadable else ""
+        text += f"; {self.rejected} images that the detector rejects left out" if self.rejected else ""
         return text + (f"\n{self.hint}" if self.hint else "")
 
     @property
@@ -269,7 +286,7 @@ class _Run:
         images = iter_source(self._left(), skip) if frames is None else frames
         total = len(self.paths) if frames is None else None
         with tqdm(total=total, initial=self.summary.images, unit="img", desc="predict", dynamic_ncols=True) as bar:
-            for p in self.predictor.stream(images, self.summary.skip):
+            for p in self.predictor.stream(images, self.summary.reject):
                 self.summary.count(p.route.route)
                 bar.update()
                 if frames is None:

@@ -16,6 +16,7 @@ from dualres_plugin.common.images import router_images_of
 from dualres_plugin.common.resize import LowSize
 from dualres_plugin.common.types import Decision
 from dualres_plugin.hosts.contract import HostAdapter
+from dualres_plugin.hosts.probe import check_sizes
 from dualres_plugin.hosts.registry import adapt, load_detector
 from dualres_plugin.hosts.routing import run_routed
 from dualres_plugin.router.gate import Gate, RouteLog, make_gate
@@ -149,7 +150,8 @@ class DualResWrapper:
     def host(self) -> Any:
         """The host's own object with the routing inside; the detector that was given is untouched."""
         if self._wrapped is None:
-            self._wrapped = self.adapter.wrap(self.gate, self.low, self.log)
+            check_sizes(self.adapter, self.high, self.scale)
+            self._wrapped = self.adapter.wrap_at(self.high, self.gate, self.low, self.log)
         return self._wrapped
 
     def predict(self, source: Any, **kwargs: Any) -> Any:

@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.files.lock import locked
 from dualres_plugin.hosts.contract import HostAdapter
+from dualres_plugin.hosts.probe import check_sizes
 from dualres_plugin.profile.builder import Builder, Job
 from dualres_plugin.profile.builder import ProfileSettings as ProfileSettings
 from dualres_plugin.profile.data.dataset import match_categories, order_warning
@@ -59,7 +60,7 @@ def build_profile(
 
     Raises:
         DualResError: If the folder cannot be written, holds another profile or is written by another process, or no
-            image could be used.
+            image could be used, or the detector does not run at these sizes.
     """
     with locked(out) as folder:
         return _build(adapter, dataset, folder, settings, detector_name, workers, progress, give_up)
@@ -86,6 +87,8 @@ def _build(
         logger.warning(message)
     if unknown:
         logger.warning("the detector does not know %d of the categories: %s", len(unknown), ", ".join(unknown[:8]))
+    for size in (*settings.between, round(settings.high * settings.scale)):
+        check_sizes(adapter, settings.high, size / settings.high)
     builder = Builder(adapter, dataset, settings, labels)
     batches = builder.plan()
     _run(builder, batches, out / PARTS, workers, progress, give_up)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dualres_plugin.common.card import Card, Preprocess
-from dualres_plugin.common.errors import DualResError
+from dualres_plugin.common.images import check_photo
 
 Shape = tuple[int, int]
 ROUNDING: dict[str, Callable[[float], int]] = {"even": round, "up": lambda x: int(x + 0.5), "down": int}
@@ -52,24 +52,6 @@ class Frame:
         if not clip:
             return moved.astype(np.float32)
         return np.clip(moved, 0, np.array([w, h, w, h], dtype=np.float32)).astype(np.float32)
-
-
-def check_photo(photo: np.ndarray) -> np.ndarray:
-    """Return the photo if it is RGB uint8.
-
-    Args:
-        photo: should be (H, W, 3).
-
-    Raises:
-        DualResError: If it is not (H, W, 3) uint8, or empty.
-    """
-    if not isinstance(photo, np.ndarray):
-        raise DualResError(f"an image must be a numpy array (H, W, 3) or a path, not {type(photo).__name__}.")
-    if photo.ndim != 3 or photo.shape[2] != 3 or not photo.size:
-        raise DualResError(f"an image must have the shape (H, W, 3), RGB; got {photo.shape}.")
-    if photo.dtype != np.uint8:
-        raise DualResError(f"an image must be uint8, 0 to 255; got {photo.dtype}. Convert it before.")
-    return photo
 
 
 def make_frame(photo: np.ndarray, card: Card) -> Frame:

@@ -171,7 +171,8 @@ class DualResSession:
         """Detect in photos.
 
         Args:
-            source: path, folder, glob, video, RGB uint8 array (H, W, 3), or a list or iterator of these.
+            source: path, folder, glob, video, RGB uint8 array (H, W, 3), tensor (3, H, W) in [0, 1], or a list or
+                iterator of these.
             conf, iou: score and overlap thresholds; None is the host's default, as stored in the file.
             threshold: of the router, for this call.
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.images import iter_source
 from dualres_plugin.router.network import ResolutionRouter
 from tests.fakes import FakeAdapter, photo, write_photos
@@ -50,7 +51,24 @@ def test_a_stream_is_read_as_it_is_used(router: ResolutionRouter) -> None:
 def test_a_rejected_image_raises_without_a_listener(router: ResolutionRouter) -> None:
     class Picky(FakeAdapter):
         def collate(self, images: Sequence[np.ndarray], size: int, targets: Any = None) -> Any:
-            raise RuntimeError("cannot do this one")
+            if np.array_equal(images[0], photo(4)):
+                raise RuntimeError("cannot do this one")
+            return super().collate(images, size, targets)
 
     with pytest.raises(RuntimeError, match="cannot do this one"):
         list(predictor(router, Picky()).stream(iter_source(photo(4))))
+
+
+def test_a_detector_that_fails_on_everything_is_no_matter_of_the_image(router: ResolutionRouter) -> None:
+    host = FakeAdapter()
+    working = predictor(router, host)
+    list(working.stream(iter_source(photo(1))))
+
+    def lost(_: object) -> None:
+        raise RuntimeError("the GPU is lost")
+
+    host.on_pass = lost
+    skipped: list[str] = []
+    with pytest.raises(DualResError, match=r"fails at the high size, 64 px, on any photo: the GPU is lost"):
+        list(working.stream(iter_source(photo(2)), skipped.append))
+    assert not skipped

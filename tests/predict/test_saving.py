@@ -94,7 +94,8 @@ def test_unreadable_and_rejected_images_are_counted(router: ResolutionRouter, tm
             return super().collate(images, size, targets)
 
     summary = run(router, tmp_path / "in", tmp_path / "out", Picky(), batch=4)
-    assert (summary.images, summary.left_out) == (4, 2) and "2 unreadable files left out" in str(summary)
+    assert (summary.images, summary.left_out) == (4, 2)
+    assert "1 unreadable files left out; 1 images that the detector rejects left out" in str(summary)
     assert [row[0] for row in routes(tmp_path / "out")] == ["0.png", "2.png", "3.png", "5.png"]
 
 

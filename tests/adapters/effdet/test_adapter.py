@@ -10,6 +10,7 @@ pytest.importorskip("effdet")
 
 from dualres_plugin import DualResWrapper, ResolutionRouter
 from dualres_plugin.adapters.effdet.adapter import EffdetAdapter
+from dualres_plugin.common.errors import DualResError
 from dualres_plugin.hosts.registry import adapt
 from dualres_plugin.hosts.routing import run_routed
 from tests.adapters.effdet.helpers import make_bench, photos, state_of, targets
@@ -146,10 +147,52 @@ def test_every_kind_of_effdet_object_is_accepted(task):
     assert found.predict(batch).shape == (1, 100, 6)
 
 
-def test_a_training_bench_is_put_into_eval(adapter):
-    detector = make_bench(128).train()
-    assert not EffdetAdapter(detector).predict(adapter.collate(photos((90, 90)), 128)).requires_grad
-    assert not detector.model.training
+def test_a_training_bench_answers_as_in_eval_and_goes_on_training(adapter):
+    detector = make_bench(128)
+    batch = adapter.collate(photos((90, 90)), 128)
+    expected = EffdetAdapter(detector).predict(batch)
+    found = EffdetAdapter(detector.train()).predict(batch)
+    assert torch.equal(found, expected) and not found.requires_grad
+    assert all(part.training for part in detector.modules())
+
+
+def test_what_the_bench_cannot_read_is_refused(adapter):
+    model = DualResWrapper(adapter, ResolutionRouter(backbone="tiny", input_size=32), threshold=0.0)
+    whole = torch.zeros(1, 3, 128, 128, dtype=torch.uint8)
+    with pytest.raises(DualResError, match="floating and normalised"):
+        model.host(whole)
+    with pytest.raises(DualResError, match=r"must have the shape \(H, W, 3\)"):
+        model.predict([np.zeros((3, 90, 120), np.uint8)])
+    with pytest.raises(DualResError, match="must be floating"):
+        model.predict([torch.zeros(3, 90, 120, dtype=torch.uint8)])
+    with pytest.raises(DualResError, match=r"knows batch, size, img_info and stream, not \['conf'\]"):
+        model.predict(photos((90, 120)), conf=0.5)
+
+
+def test_a_swapped_pair_is_refused():
+    with pytest.raises(DualResError, match="swap the two"):
+        DualResWrapper(make_bench(128), low_detector=make_bench(256))
+
+
+def test_a_training_bench_in_a_validation_loop():
+    """All high is the host's own dict; a mixed batch adds up each route's losses, normalised as the host does."""
+    from effdet import DetBenchTrain
+
+    bench = DetBenchTrain(make_bench(256).model, create_labeler=True).eval()
+    images = photos(*SIZES)
+    batch = EffdetAdapter(bench).collate(images, 256)
+    boxes = torch.tensor([[[10.0, 10.0, 120.0, 90.0], [0, 0, 0, 0]]] * 3)
+    target = {"bbox": boxes, "cls": torch.tensor([[1.0, -1.0]] * 3), **batch.info()}
+    with torch.no_grad():
+        plain = bench(batch.images, dict(target))
+    router = ResolutionRouter(backbone="tiny", input_size=32)
+    high = DualResWrapper(bench, router, threshold=float("-inf")).host(batch.images, dict(target))
+    assert set(high) == set(plain) and torch.equal(high["detections"], plain["detections"])
+    for name in ("loss", "class_loss", "box_loss"):
+        torch.testing.assert_close(high[name], plain[name])
+    low = DualResWrapper(bench, router, threshold=float("inf")).host(batch.images, dict(target))
+    assert torch.isfinite(low["loss"]) and low["detections"].shape == plain["detections"].shape
+    assert [route.route for route in low["detections"].dualres] == ["low"] * 3
 
 
 def test_the_wrapper_is_called_like_the_host():

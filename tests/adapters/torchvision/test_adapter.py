@@ -253,3 +253,42 @@ def test_forced_routes_reach_the_raw_module(rcnn: nn.Module) -> None:
     routed = adapt(rcnn).wrap(forced([True, False]), 0.5, lambda decision: told.append(decision.rate))
     found = routed(TENSORS[:2])
     assert [r.dualres.route for r in found] == ["high", "low"] and told == [0.5]
+
+
+# -- what strangers tripped over --------------------------------------------------------------------------------
+
+
+def test_the_wrapped_model_knows_its_high_size_from_the_start(rcnn: nn.Module, router: ResolutionRouter) -> None:
+    model = DualResWrapper(rcnn, router, high=160, threshold=float("-inf"))
+    first = model.host(TENSORS[:1])[0]
+    model.predict(TENSORS[:1], size=128)  # of this call alone
+    assert identical(first, model.host(TENSORS[:1])[0]) and identical(first, model.predict(TENSORS[:1])[0])
+    build, _, _ = FAMILIES["fasterrcnn"]
+    plain = build(min_size=160, max_size=320)
+    plain.load_state_dict(rcnn.state_dict())
+    with torch.no_grad():
+        assert identical(first, plain.eval()(TENSORS[:1])[0])
+
+
+def test_ssd_runs_at_its_default_low_size(router: ResolutionRouter) -> None:
+    ssd = torchvision_model("ssd300_vgg16", score_thresh=0.0, topk_candidates=20)
+    model = DualResWrapper(ssd, router, threshold=float("inf"))
+    assert model.scale > 0.5 and len(model.predict(PICTURES[0])[0]["boxes"])
+    with pytest.raises(DualResError, match=r"fails at the low size, 150 px \(high is 300 px\), on any photo"):
+        DualResWrapper(ssd, router, low=150, threshold=float("inf")).predict(PICTURES[0])
+
+
+def test_a_model_in_training_mode_goes_on_training(router: ResolutionRouter) -> None:
+    build, high, _ = FAMILIES["fasterrcnn"]
+    rcnn = build(**high)
+    expected = DualResWrapper(rcnn.eval(), router, threshold=0.0).predict(PICTURES)
+    found = DualResWrapper(rcnn.train(), router, threshold=0.0).predict(PICTURES)
+    assert all(identical(a, b) for a, b in zip(expected, found))
+    assert rcnn.training and rcnn.backbone.training
+
+
+def test_whole_numbers_and_swapped_axes_are_refused(rcnn: nn.Module, router: ResolutionRouter) -> None:
+    model = DualResWrapper(rcnn, router, threshold=0.0)
+    for wrong in (np.zeros((3, 90, 120), np.uint8), torch.zeros(3, 90, 120, dtype=torch.uint8), 255 * TENSORS[0]):
+        with pytest.raises(DualResError, match="must"):
+            model.predict([wrong])
