@@ -59,15 +59,17 @@ def test_a_rejected_image_raises_without_a_listener(router: ResolutionRouter) ->
         list(predictor(router, Picky()).stream(iter_source(photo(4))))
 
 
-def test_a_detector_that_fails_on_everything_is_no_matter_of_the_image(router: ResolutionRouter) -> None:
+def test_a_detector_that_fails_on_everything_is_no_matter_of_the_image(
+    router: ResolutionRouter, monkeypatch: pytest.MonkeyPatch
+) -> None:
     host = FakeAdapter()
     working = predictor(router, host)
     list(working.stream(iter_source(photo(1))))
 
-    def lost(_: object) -> None:
+    def lost(_: object) -> Any:
         raise RuntimeError("the GPU is lost")
 
-    host.on_pass = lost
+    monkeypatch.setattr(host, "predict", lost)
     skipped: list[str] = []
     with pytest.raises(DualResError, match=r"fails at the high size, 64 px, on any photo: the GPU is lost"):
         list(working.stream(iter_source(photo(2)), skipped.append))
