@@ -145,6 +145,18 @@ def test_a_detector_is_trained_and_profiled(run: Run, tmp_path: Path) -> None:
     assert load_detector(str(out)).class_names == {0: "square", 1: "disc"}
 
 
+@pytest.mark.shared
+def test_plain_and_wrapped_hosts_side_by_side(run: Run) -> None:
+    pytest.importorskip("ultralytics")
+    photos = require_shared("data", "coco_mini", "images", "val2017")
+    printed = run("host_table.py", require_shared("weights", "yolo11n.pt"), "--photos", photos, "--limit", 2)
+    cells = (line.strip("| ").split(" | ", 1) for line in printed.splitlines() if line.startswith("| "))
+    rows = dict(cell for cell in cells if len(cell) == 2)
+    assert rows["predict"] == rows["stream"] == rows["track"] == "equal"
+    assert rows["training mode"] == "equal, mode kept" and rows["export"] == "cond, checked"
+    assert rows["save"].startswith("refused") and rows["own size"].startswith("640 px")
+
+
 def test_early_exits(run: Run, tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
     threads = torch.get_num_threads()
