@@ -98,27 +98,32 @@ class PairedAP:
         before = None
         for number, route in enumerate(routes):
             changed = np.arange(len(route)) if before is None else np.flatnonzero(route != before)
-            self._add(counts, changed, route, draws, 1.0)
-            if before is not None:
-                self._add(counts, changed, before, draws, -1.0)
+            self._move(counts, changed, before, route, draws)
             before = route
             out[number] = _average_precision(blocks, objects, self.cells.middle).numpy()
         return out
 
-    def _add(self, counts: Tensor, images: np.ndarray, route: np.ndarray, draws: Tensor, sign: float) -> None:
-        """Add the weighted cells of some images at their routes to `counts`, (cells, b)."""
+    def _move(self, counts: Tensor, images: np.ndarray, old: np.ndarray | None, new: np.ndarray, draws: Tensor) -> None:
+        """Take the weighted cells of some images at their old routes out of `counts`, (cells, b); put new ones in."""
+        parts = [self._entries(images, new, 1.0)] + ([] if old is None else [self._entries(images, old, -1.0)])
+        cell, value, column = (np.concatenate(part) for part in zip(*parts))
+        if not len(cell):
+            return
+        touched, row = np.unique(cell, return_inverse=True)
+        place = torch.from_numpy(np.stack([row, column]))
+        sparse = torch.sparse_coo_tensor(
+            place, torch.from_numpy(value), (len(touched), len(images)), check_invariants=False
+        )
+        counts.index_add_(0, torch.from_numpy(touched), torch.sparse.mm(sparse, draws[torch.from_numpy(images)]))
+
+    def _entries(self, images: np.ndarray, route: np.ndarray, sign: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Cell, value and place among `images` of everything that these have at their routes."""
         key = route[images] * len(route) + images
         first = self.cells.start[key]
         length = self.cells.start[key + 1] - first
         entry = np.repeat(first - np.cumsum(length) + length, length) + np.arange(length.sum())
-        if not len(entry):
-            return
-        rows = torch.from_numpy(self.cells.cell[entry])
-        values = torch.from_numpy(self.cells.value[entry]) * sign
-        columns = torch.from_numpy(np.repeat(np.arange(len(images)), length))
-        place = torch.stack([rows, columns])
-        sparse = torch.sparse_coo_tensor(place, values, (len(counts), len(images)), check_invariants=False)
-        counts += torch.sparse.mm(sparse, draws[torch.from_numpy(images)])
+        value = self.cells.value[entry] * np.float32(sign)
+        return self.cells.cell[entry], value, np.repeat(np.arange(len(images)), length)
 
 
 def _average_precision(blocks: Sequence[Tensor], objects: Tensor, middle: Tensor) -> Tensor:
