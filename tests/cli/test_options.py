@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dualres_plugin.cli.options import sizes, stamp
+from dualres_plugin.cli.options import both_sizes, stamp
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.export.bench.run import BenchSettings
 from dualres_plugin.profile.build import ProfileSettings
@@ -95,8 +95,8 @@ def test_sizes_are_the_detectors_own_and_low_is_set_against_what_the_host_runs()
         def host_size(self, size: int) -> int:
             return -(-size // 32) * 32
 
-    assert sizes(FakeAdapter(), None, None) == (64, 0.5)
-    assert sizes(FakeAdapter(), 16, None) == (64, 0.25)
-    assert sizes(Rounding(), 32, 100) == (100, 0.25), "100 runs at 128"
+    assert both_sizes(FakeAdapter(), None, None) == (64, 0.5)
+    assert both_sizes(FakeAdapter(), 16, None) == (64, 0.25)
+    assert both_sizes(Rounding(), 32, 100) == (100, 0.25), "100 runs at 128"
     with pytest.raises(DualResError, match=r"low=128: .* 128 pixels here"):
-        sizes(Rounding(), 128, 100)
+        both_sizes(Rounding(), 128, 100)
