@@ -164,9 +164,35 @@ def pixel_sizes(case: Case) -> str:
     return f"{larger} and {low} px run"
 
 
-def wrong_input(case: Case) -> str:
-    case.model.predict([np.zeros((3, 90, 120), np.uint8)])
-    return "accepted"
+def swapped_axes(case: Case) -> str:
+    return taken(case, np.zeros((3, 96, 128), np.uint8))
+
+
+def whole_numbers(case: Case) -> str:
+    return taken(case, torch.zeros(3, 96, 128, dtype=torch.uint8))
+
+
+def taken(case: Case, picture: Any) -> str:
+    """What the plain host and the wrapped one do with a picture that is none."""
+    detector, quiet = case.adapter.detector, {"verbose": False} if case.name == "ultralytics" else {}
+    try:
+        if case.name == "ultralytics":
+            detector.predict(picture, **quiet)
+        elif case.name == "mmdet":
+            from mmdet.apis import inference_detector
+
+            inference_detector(detector, picture)
+        else:
+            tensor = torch.as_tensor(picture)
+            detector([tensor] if case.name == "torchvision" else tensor[None])
+        alone = "plain takes it"
+    except Exception as error:
+        alone = f"plain fails ({type(error).__name__})"
+    try:
+        case.model.predict(picture, **quiet)
+    except DualResError as error:
+        return f"{alone}; {refusal(error)}"
+    return f"{alone}; so does ours"
 
 
 CHECKS: dict[str, Callable[[Case], str]] = {
@@ -180,7 +206,8 @@ CHECKS: dict[str, Callable[[Case], str]] = {
     "save": save,
     "own size": own_size,
     "sizes in pixels": pixel_sizes,
-    "uint8 (3, H, W)": wrong_input,
+    "uint8 array (3, H, W)": swapped_axes,
+    "uint8 tensor (3, H, W)": whole_numbers,
 }
 
 
@@ -188,9 +215,14 @@ def cell(check: Callable[[Case], str], case: Case) -> str:
     try:
         return check(case)
     except DualResError as error:
-        return "refused: " + str(error).split(". ")[0].split(": ")[0].replace("|", "/")[:90]
+        return refusal(error)
     except Exception as error:
         return f"the host fails: {type(error).__name__}"
+
+
+def refusal(error: DualResError) -> str:
+    """The first sentence of a message."""
+    return "refused: " + str(error).split(". ")[0].split(": ")[0].replace("|", "/")[:90]
 
 
 def main() -> None:

@@ -115,6 +115,18 @@ def test_two_networks_export_with_fixed_shapes_only(router: ResolutionRouter, tm
     assert DualResSession(folder).card.low == (128, 128)
 
 
+def test_a_network_at_its_own_size_that_is_off_the_stride(router: ResolutionRouter, tmp_path: Path) -> None:
+    """Lite0 was built for 320, which is no multiple of effdet's 128: fixed graphs take the size they were made for."""
+    require(next(h for h in HOSTS if h.name == "effdet-lite0"))
+    from tests.adapters.effdet.helpers import make_bench
+
+    folder = export_model(adapt(make_bench(320)), router, tmp_path / "pair", form="pair", threshold=0.0, photos=1)
+    session = DualResSession(folder)
+    assert session.card.static == (320, 320) and session.card.low == (256, 256)
+    with pytest.raises(DualResError, match=r"exported for inputs \(1, 3, 320, 320\)"):
+        session.run(np.zeros((1, 3, 256, 256), np.float32))
+
+
 def test_other_mmdet_families_say_what_to_do(router: ResolutionRouter, tmp_path: Path) -> None:
     require(next(h for h in HOSTS if h.name == "mmdet-yolox"))
     from tests.adapters.mmdet.helpers import family_detector

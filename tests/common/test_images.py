@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -189,6 +190,29 @@ def test_folders_globs_lists_and_files(tmp_path: Path) -> None:
     assert names(tmp_path / "list.txt") == ["2.png", "0.png"]
     assert names(tmp_path / "photos" / "1.png") == ["1.png"]
     assert names([tmp_path / "photos" / "1.png", str(tmp_path / "photos" / "0.png")]) == ["1.png", "0.png"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (np.zeros((3, 40, 50), np.uint8), r"shape \(H, W, 3\), RGB; got \(3, 40, 50\)"),
+        (np.zeros((40, 50), np.uint8), r"shape \(H, W, 3\)"),
+        (np.zeros((40, 50, 3), np.float32), "must be uint8, 0 to 255; got float32"),
+        (torch.zeros(3, 40, 50, dtype=torch.uint8), r"floating, RGB in \[0, 1\]; got torch.uint8. Divide it by 255"),
+        (torch.full((3, 40, 50), 200.0), "this one reaches 200"),
+        (torch.zeros(1, 3, 40, 50), r"shape \(3, H, W\), RGB; got \(1, 3, 40, 50\)"),
+        (torch.zeros(40, 50, 3), r"shape \(3, H, W\)"),
+    ],
+)
+def test_pictures_that_would_be_misread_are_refused(wrong: Any, message: str) -> None:
+    for source in (wrong, [wrong], iter([wrong])):
+        with pytest.raises(DualResError, match=message):
+            list(iter_source(source))
+
+
+def test_what_resampling_overshoots_is_no_mistake() -> None:
+    (image,) = iter_source(torch.full((3, 4, 5), 1.1))
+    assert (image.pixels == 255).all()
 
 
 def test_arrays_tensors_and_pillow_images_are_the_same_picture(picture: np.ndarray) -> None:

@@ -315,3 +315,15 @@ def test_a_killed_profile_resumes_to_the_same_rows(detector: str, tmp_path: Path
     ok(*arguments, "--out", tmp_path / "whole")
     killed, whole = Profile.load(out), Profile.load(tmp_path / "whole")
     assert killed.table.equals(whole.table) and killed.meta == whole.meta
+
+
+def test_a_low_size_that_crashes_the_network_is_no_matter_of_the_photos(router: Path, tmp_path: Path) -> None:
+    torch.save(torchvision_model("ssd300_vgg16").state_dict(), tmp_path / "ssd.pth")
+    ssd = f"torchvision:ssd300_vgg16,weights={tmp_path / 'ssd.pth'},num_classes=4"
+    write_photos(tmp_path / "photos", 2)
+    words = ("predict", ssd, tmp_path / "photos", "--router", router, "--target-high-rate", 0)
+    done = dualres(*words, "--low", 150, "--out", tmp_path / "out")
+    assert done.status == 2 and "the low size, 150 px (high is 300 px), on any photo" in done.err
+    assert "Choose a larger low size: 270 px works." in done.err and "left out" not in done.err + done.out
+    done = ok(*words, "--out", tmp_path / "plain")
+    assert "2 images, 0 at high" in done.out and "left out" not in done.out

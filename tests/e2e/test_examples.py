@@ -6,6 +6,7 @@ import re
 import runpy
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -145,16 +146,47 @@ def test_a_detector_is_trained_and_profiled(run: Run, tmp_path: Path) -> None:
     assert load_detector(str(out)).class_names == {0: "square", 1: "disc"}
 
 
+@pytest.fixture
+def detectors(tmp_path: Path) -> dict[str, str]:
+    """Host -> a detector for the command line, of the installed hosts; random weights where none are shared."""
+    from torchvision.models import get_model
+
+    name = "fasterrcnn_mobilenet_v3_large_320_fpn"
+    torch.manual_seed(0)
+    torch.save(get_model(name, weights=None, weights_backbone=None, num_classes=4).state_dict(), tmp_path / "rcnn.pth")
+    found = {"torchvision": f"torchvision:{name},weights={tmp_path / 'rcnn.pth'},num_classes=4"}
+    if find_spec("ultralytics"):
+        found["ultralytics"] = str(require_shared("weights", "yolo11n.pt"))
+    if find_spec("mmdet"):
+        config, weights = (require_shared("weights", f"yolox_nano{end}") for end in ("_cfg.py", ".pth"))
+        found["mmdet"] = f"mmdet:{config},{weights}"
+    if find_spec("effdet"):
+        from tests.adapters.effdet.helpers import make_bench
+
+        torch.save(make_bench(320).model.state_dict(), tmp_path / "lite0.pth")
+        found["effdet"] = f"effdet:tf_efficientdet_lite0,checkpoint={tmp_path / 'lite0.pth'}"
+    return found
+
+
 @pytest.mark.shared
-def test_plain_and_wrapped_hosts_side_by_side(run: Run) -> None:
-    pytest.importorskip("ultralytics")
+def test_plain_and_wrapped_hosts_side_by_side(run: Run, detectors: dict[str, str]) -> None:
     photos = require_shared("data", "coco_mini", "images", "val2017")
-    printed = run("host_table.py", require_shared("weights", "yolo11n.pt"), "--photos", photos, "--limit", 2)
-    cells = (line.strip("| ").split(" | ", 1) for line in printed.splitlines() if line.startswith("| "))
-    rows = dict(cell for cell in cells if len(cell) == 2)
-    assert rows["predict"] == rows["stream"] == rows["track"] == "equal"
-    assert rows["training mode"] == "equal, mode kept" and rows["export"] == "cond, checked"
-    assert rows["save"].startswith("refused") and rows["own size"].startswith("640 px")
+    printed = run("host_table.py", *detectors.values(), "--photos", photos, "--limit", 2)
+    table = [line.strip("| ").split(" | ") for line in printed.splitlines() if line.startswith("| ")]
+    rows = {name: dict(zip(detectors, cells)) for name, *cells in table}
+    for host in detectors:
+        assert rows["predict"][host] == rows["stream"][host] == "equal", host
+        assert rows["training mode"][host] == "equal, mode kept", host
+        assert rows["export"][host] == ("pair, checked" if host == "effdet" else "cond, checked"), host
+        assert rows["sizes in pixels"][host].endswith(" run"), host
+        size = 640 if host in ("ultralytics", "mmdet") else 320
+        assert rows["own size"][host] == f"{size} px, low 0.5", host
+        for wrong in ("uint8 array (3, H, W)", "uint8 tensor (3, H, W)"):
+            taken = host == "ultralytics"
+            assert rows[wrong][host].startswith("plain takes it; so" if taken else "plain fails"), host
+            assert taken or "; refused: " in rows[wrong][host], host
+    if "ultralytics" in detectors:
+        assert rows["track"]["ultralytics"] == "equal" and rows["save"]["ultralytics"].startswith("refused")
 
 
 def test_early_exits(run: Run, tmp_path: Path) -> None:

@@ -167,3 +167,14 @@ def test_a_session_shows_what_it_runs_and_promises(models: dict[str, Path]) -> N
     shown = repr(session).splitlines()
     assert len(shown) == 2 and shown[0].startswith("DualResSession(form cond, high ")
     assert session.expected_rate == pytest.approx(0.3) and shown[1] == "  threshold +0.7000, 30% at high expected"
+
+
+def test_a_tensor_of_whole_numbers_is_not_read_as_white(models: dict[str, Path]) -> None:
+    import torch
+
+    session = DualResSession(models["cond"])
+    (picture,) = pictures(1)
+    whole = torch.from_numpy(picture).permute(2, 0, 1)
+    with pytest.raises(DualResError, match=r"floating, RGB in \[0, 1\]"):
+        session.predict(whole)
+    assert same(session.predict(whole / 255)[0], session.predict(picture)[0])

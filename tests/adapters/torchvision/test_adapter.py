@@ -292,3 +292,45 @@ def test_whole_numbers_and_swapped_axes_are_refused(rcnn: nn.Module, router: Res
     for wrong in (np.zeros((3, 90, 120), np.uint8), torch.zeros(3, 90, 120, dtype=torch.uint8), 255 * TENSORS[0]):
         with pytest.raises(DualResError, match="must"):
             model.predict([wrong])
+
+
+def test_the_size_of_a_call_is_of_that_call_alone(rcnn: nn.Module, router: ResolutionRouter) -> None:
+    """Two streams at sizes of their own, read in turn, as two threads may do."""
+    model = DualResWrapper(rcnn, router, threshold=float("-inf"))
+    alone = {size: list(model.predict(PICTURES[:3], size=size, batch=1)) for size in (128, 160)}
+    both = {size: model.predict(PICTURES[:3], size=size, batch=1, stream=True) for size in alone}
+    for small, large, first, second in zip(both[128], both[160], alone[128], alone[160], strict=True):
+        assert identical(small, first) and identical(large, second)
+    with pytest.raises(DualResError, match="size=0 must be at least 1"):
+        model.predict(PICTURES[0], size=0)
+
+
+@pytest.mark.parametrize("name", ["maskrcnn_resnet50_fpn", "keypointrcnn_resnet50_fpn"])
+def test_masks_and_keypoints_come_along(name: str, router: ResolutionRouter) -> None:
+    """The model pastes them into the photo itself, at either size."""
+    key = "masks" if name.startswith("mask") else "keypoints"
+    net = torchvision_model(name, box_score_thresh=0.0, box_detections_per_img=5, **FEW, min_size=128, max_size=256)
+    net.eval()
+    with torch.no_grad():
+        (expected,) = net(TENSORS[:1])
+    high, low = (DualResWrapper(net, router, threshold=t).predict(PICTURES[0])[0] for t in (-1e9, 1e9))
+    assert identical(high, expected) and len(low[key])
+    if key == "masks":
+        assert low[key].shape[2:] == TENSORS[0].shape[1:]
+    else:
+        points = low[key][..., :2]
+        assert float(points.min()) >= 0 and float(points[..., 0].max()) <= 120 and float(points[..., 1].max()) <= 90
+
+
+def test_a_routed_model_in_training_mode_says_what_to_do(rcnn: nn.Module, router: ResolutionRouter) -> None:
+    rcnn.eval()
+    host = DualResWrapper(rcnn, router, threshold=0.0).host
+    with pytest.raises(DualResError, match="only predicts"):
+        host.train()(TENSORS[:1], [{}])
+    assert not rcnn.training and len(host.eval()(TENSORS[:1], [{}])) == 1
+
+
+def test_a_swapped_pair_is_refused(rcnn: nn.Module) -> None:
+    build, _, low = FAMILIES["fasterrcnn"]
+    with pytest.raises(DualResError, match="built for 128 px, the high one for 64 px: swap"):
+        DualResWrapper(build(**low), low_detector=rcnn)
