@@ -125,10 +125,23 @@ class TrainConfig:
             setattr(self, name, value)
 
 
+# YAML 1.1 takes 12:30:45 for 45,045, as seconds of a day; YAML 1.2, and people who write settings, for a text.
+_Loader: Any = type("_Loader", (yaml.SafeLoader,), {})
+
+
+def _no_time(name: str) -> Any:
+    construct: Any = getattr(yaml.SafeLoader, f"construct_yaml_{name}")
+    return lambda loader, node: node.value if ":" in node.value else construct(loader, node)
+
+
+for _name in ("int", "float"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_name}", _no_time(_name))
+
+
 def _read(path: Path | str) -> dict[str, Any]:
     check_size(path, "config", DESCRIPTION_MB)
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+        values = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader) or {}
     except FileNotFoundError:
         raise DualResError(f"config '{path}' does not exist.") from None
     except yaml.YAMLError as error:

@@ -98,3 +98,12 @@ def test_what_is_no_readable_text(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_bytes(data)
     with pytest.raises(DualResError, match=r"c\.yaml"):
         TrainConfig.load(tmp_path / "c.yaml")
+
+
+def test_a_time_of_day_is_no_number(tmp_path: Path) -> None:
+    """YAML 1.1 reads 12:30:45 as 45,045, which would be epochs for a week."""
+    (tmp_path / "a.yaml").write_text("epochs: 12:30:45\nlr: 0.5\nbatch: 0x10\n")
+    with pytest.raises(DualResError, match="epochs='12:30:45'"):
+        TrainConfig.load(tmp_path / "a.yaml")
+    (tmp_path / "a.yaml").write_text("lr: 0.5\nbatch: 0x10\n")
+    assert (TrainConfig.load(tmp_path / "a.yaml").lr, TrainConfig.load(tmp_path / "a.yaml").batch) == (0.5, 16)

@@ -105,6 +105,7 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     script.write_text(
         "import runpy, torch\ntorch.distributed.init_process_group('gloo')\n"
         f"runpy.run_path({str(tool)!r}, run_name='__main__')\n"
+        "torch.distributed.barrier()\ntorch.distributed.destroy_process_group()\n"  # gloo's threads abort without
     )
     launch = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29511", str(script)]
     arguments = ["train.py", "--launcher", "pytorch", "--work-dir", "work", *options, f"load_from={one.plain}"]
