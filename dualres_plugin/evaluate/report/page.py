@@ -15,6 +15,7 @@ import numpy as np
 from dualres_plugin.evaluate.evaluation import LEAST_STEP
 
 SCRIPTS = ("dom.js", "curve.js", "panels.js", "gallery.js", "main.js")
+EQUAL = 1.05  # sizes come in steps of the stride: compute that is at most so much more counts as the same
 LONG = 12  # list items that the table of settings prints; longer lists are only counted
 
 
@@ -224,7 +225,7 @@ def _doubts(m: dict[str, Any], verdict: str) -> list[str]:
     elif not proven(m):
         doubts.append(verdict)
     fixed = m["baselines"].get("fixed size", {"points": []})["points"]
-    best = max((p for p in fixed if p["gmacs"] <= m["routed"]["gmacs"]), key=lambda p: p["ap"], default=None)
+    best = max((p for p in fixed if p["gmacs"] <= EQUAL * m["routed"]["gmacs"]), key=lambda p: p["ap"], default=None)
     if best and best["ap"] > m["ap_routed"]:
         doubts.append(
             f"One fixed size, without a router, has AP {ap(best['ap'])} for {amount(best['gmacs'])} GMACs (our own "

@@ -96,7 +96,11 @@ def test_a_fixed_size_that_is_better_is_in_the_headline(
     text = headline(replace(sure, others=[fixed]), profile, tmp_path / "better")
     assert "Take care: One fixed size, without a router, has AP 83.0 for 2.20 GMACs" in text
     assert "not the host's imgsz" in text.replace("&#x27;", "'")
-    fixed.ap[1] = 0.8
+    fixed.gmacs[1] = 1.03 * sure.routed["gmacs"]  # a step of the stride above
+    assert "has AP 83.0" in headline(replace(sure, others=[fixed]), profile, tmp_path / "near")
+    fixed.gmacs[1] = 1.2 * sure.routed["gmacs"]
+    assert "Take care" not in headline(replace(sure, others=[fixed]), profile, tmp_path / "dear")
+    fixed.gmacs[1], fixed.ap[1] = 2.2, 0.8
     assert "Take care" not in headline(replace(sure, others=[fixed]), profile, tmp_path / "worse")
 
 
