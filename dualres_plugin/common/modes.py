@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from torch import nn
 
 _lock = threading.Lock()
-_held: dict[nn.Module, tuple[int, list[tuple[nn.Module, bool]]]] = {}  # module -> calls inside, modes of its parts
+_held: dict[nn.Module, tuple[int, bool]] = {}  # part -> blocks that hold it, its mode before the first of them
 
 
 @contextmanager
@@ -22,41 +22,32 @@ def in_eval(module: nn.Module) -> Iterator[None]:
     Args:
         module: with all its parts.
     """
-    with _lock:
-        calls, modes = _held.get(module, (0, []))
-        if not calls:
-            modes = _modes(module)
-            module.eval()
-        _held[module] = calls + 1, modes
-    try:
+    with modes_kept(module):
+        module.eval()
         yield
-    finally:
-        with _lock:
-            calls, modes = _held.pop(module)
-            if calls > 1:
-                _held[module] = calls - 1, modes
-            else:
-                _restore(modes)
 
 
 @contextmanager
 def modes_kept(module: nn.Module) -> Iterator[None]:
     """Put every part of a module back, afterwards, into the mode that it had before.
 
+    A part that another block holds too, such as a thread's, goes back when the last of them has left.
+
     Args:
         module: whose methods may put it into eval.
     """
-    modes = _modes(module)
+    parts = list(module.modules())
+    with _lock:
+        for part in parts:
+            blocks, mode = _held.get(part, (0, part.training))
+            _held[part] = blocks + 1, mode
     try:
         yield
     finally:
-        _restore(modes)
-
-
-def _modes(module: nn.Module) -> list[tuple[nn.Module, bool]]:
-    return [(part, part.training) for part in module.modules()]
-
-
-def _restore(modes: list[tuple[nn.Module, bool]]) -> None:
-    for part, training in modes:
-        part.training = training
+        with _lock:
+            for part in parts:
+                blocks, mode = _held.pop(part)
+                if blocks > 1:
+                    _held[part] = blocks - 1, mode
+                else:
+                    part.training = mode

@@ -54,3 +54,24 @@ def test_threads_that_share_a_module_leave_one_by_one() -> None:
     leave.set()
     other.join()
     assert seen == [False] * 4 and modes(net) == [True, True, False, True]
+
+
+def test_a_block_that_begins_within_another_threads_keeps_the_mode_before_both() -> None:
+    """The first calls of two threads: one probes the sizes while the other runs, and leaves last."""
+    net, inside, begun, left = network(), threading.Event(), threading.Event(), threading.Event()
+
+    def run() -> None:
+        with in_eval(net[0]), in_eval(net):
+            inside.set()
+            begun.wait()
+        left.set()
+
+    other = threading.Thread(target=run)
+    other.start()
+    inside.wait()
+    with modes_kept(net):
+        begun.set()
+        left.wait()
+        assert modes(net) == [False] * 4, "one block is not over"
+    other.join()
+    assert modes(net) == [True, True, False, True]
