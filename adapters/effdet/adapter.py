@@ -209,6 +209,10 @@ class EffdetAdapter(HostAdapter[EffdetBatch]):
         routing = Routing(decide, scale, on_decision)
         return RoutedEffdet(self, routing, self.host_batch, self._forward if gives_losses else None)
 
+    def high_size(self, batch: EffdetBatch) -> int:
+        """The longer side in pixels."""
+        return max(batch.shape)
+
     def size_options(self, size: int) -> dict[str, Any]:
         """`size`: the longer side in pixels."""
         return {"size": size}

@@ -162,6 +162,10 @@ class TorchvisionAdapter(HostAdapter[TorchvisionBatch]):
         """The same at a high `size`, the short side in pixels: the detector scales what it is given."""
         return RoutedTorchvision(self, Routing(decide, scale, on_decision), self._not_own(size))
 
+    def high_size(self, batch: TorchvisionBatch) -> int:
+        """The short side in pixels."""
+        return batch.size or self.default_size
+
     def size_options(self, size: int) -> dict[str, Any]:
         """`size`: the short side in pixels."""
         return {"size": size}

@@ -37,9 +37,9 @@ def advise(
     out: Annotated[Path | None, typer.Option(help="Folder for advice.json and frontier.png.")] = None,
     seed: Seed = 0,
 ) -> None:
-    """Say which sizes to run: one, or several with a router, and whether these photos can show that it helps.
+    """Say which sizes to run: one, or two with a router, and whether these photos can show that it helps.
 
-    One fixed size is compared with two and three routed ones at the same cost, router included. Sizes and
+    One fixed size is compared with two routed ones at the same cost, router included. Sizes and
     thresholds are chosen on other photos than the figures come from (five folds). Intervals are a paired bootstrap
     over the photos.
 

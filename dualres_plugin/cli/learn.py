@@ -109,7 +109,7 @@ def profile(
 def _ladder(sizes: str | None, low: int | None, high: int | None) -> list[int]:
     """The sizes that `--sizes` names; none without it."""
     from dualres_plugin.common.errors import DualResError
-    from dualres_plugin.profile.passes import check_sizes
+    from dualres_plugin.profile.passes import check_ladder
 
     if sizes is None:
         if low and high and low >= high:
@@ -123,7 +123,7 @@ def _ladder(sizes: str | None, low: int | None, high: int | None) -> list[int]:
         raise DualResError(f"--sizes {sizes}: give whole pixels with commas between, such as 640,512,448.") from None
     if not all(1 <= size <= MOST_SIZE for size in ladder):
         raise DualResError(f"--sizes {sizes}: each must lie between 1 and {MOST_SIZE} pixels.")
-    return list(check_sizes(ladder))
+    return list(check_ladder(ladder))
 
 
 def train(

@@ -15,7 +15,7 @@ from dualres_plugin.common.resize import check_scale, make_thumbnails
 from dualres_plugin.common.types import Detections, Targets
 from dualres_plugin.hosts.contract import HostAdapter
 from dualres_plugin.profile.data.records import Dataset
-from dualres_plugin.profile.passes import check_sizes, host_passes, routed_passes
+from dualres_plugin.profile.passes import check_ladder, host_passes, routed_passes
 from dualres_plugin.profile.schema import schema_of
 from dualres_plugin.profile.table import MAX_DETECTIONS, THUMB_SIZE, row_of
 from dualres_plugin.profile.views import View, ViewPlan, make_view, plan_view
@@ -69,14 +69,14 @@ class ProfileSettings:
         Raises:
             DualResError: If there are fewer than two sizes, or two are the same.
         """
-        high, *between, low = check_sizes(sizes)
+        high, *between, low = check_ladder(sizes)
         own = (*between, low) if host else ()
         return cls(high, low / high, between=tuple(between), host_sizes=own, **others)
 
     def __post_init__(self) -> None:
         check_scale(self.scale)
         if self.between:
-            check_sizes([self.high, *self.between, round(self.high * self.scale)])
+            check_ladder([self.high, *self.between, round(self.high * self.scale)])
         for name in ("high", "views", "batch", "thumbnail_size"):
             check_number(name, getattr(self, name), 1)
         check_number("seed", self.seed, 0)

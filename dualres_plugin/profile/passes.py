@@ -62,7 +62,7 @@ def extra_names(meta: Mapping[str, Any]) -> list[str]:
     return [p.name for p in (*routed_passes(meta), *host_passes(meta)) if p.name not in (HIGH, LOW)]
 
 
-def check_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
+def check_ladder(sizes: Sequence[int]) -> tuple[int, ...]:
     """A ladder of sizes, largest first.
 
     Args:

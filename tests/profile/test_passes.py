@@ -12,7 +12,7 @@ import torch
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.images import read_image
 from dualres_plugin.profile.build import ProfileSettings
-from dualres_plugin.profile.passes import check_sizes, extra_names, host_passes, routed_passes
+from dualres_plugin.profile.passes import check_ladder, extra_names, host_passes, routed_passes
 from dualres_plugin.profile.table import META, Profile
 from tests.profile.helpers import Killed, adapter, build, kill_after
 
@@ -21,7 +21,7 @@ NAMES = ["high", "s48", "s32", "low"]
 
 
 def test_a_ladder_in_any_order() -> None:
-    assert check_sizes((320, 640, 512)) == (640, 512, 320)
+    assert check_ladder((320, 640, 512)) == (640, 512, 320)
     assert (LADDER.high, LADDER.scale, LADDER.between, LADDER.host_sizes) == (64, 0.25, (48, 32), (48, 32, 16))
     assert ProfileSettings.ladder((64, 32)) == ProfileSettings(64, 0.5, host_sizes=(32,))
 
@@ -29,7 +29,7 @@ def test_a_ladder_in_any_order() -> None:
 @pytest.mark.parametrize("sizes", [(), (640,), (640, 640), (0, 640), tuple(range(1, 40))])
 def test_no_ladder(sizes: tuple[int, ...]) -> None:
     with pytest.raises(DualResError):
-        check_sizes(sizes)
+        check_ladder(sizes)
 
 
 def test_every_size_is_what_the_detector_gives_there(data: tuple[Path, Path], tmp_path: Path) -> None:

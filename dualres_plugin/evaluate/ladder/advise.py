@@ -1,4 +1,4 @@
-"""Which sizes to run: one, or several with a router; and whether photos can show that it helps."""
+"""Which sizes to run: one, or two with a router; and whether photos can show that it helps."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.evaluate.ladder.frontier import Frontier, Measured, fixed_sizes, routed_sizes
 from dualres_plugin.evaluate.ladder.paired import draw
+from dualres_plugin.evaluate.ladder.policy import LadderPolicy
 from dualres_plugin.evaluate.scoring import score_profile
 from dualres_plugin.profile.table import Profile
 from dualres_plugin.router.network import ResolutionRouter
@@ -40,52 +41,48 @@ class Advice:
     """What to run, and why.
 
     Attributes:
-        sentence: the answer.
-        route: whether it is a router.
-        shown: whether the interval lies above 0.
-        sizes: in pixels, largest first, of the recommended way.
-        share: of the images at each of them.
-        gmacs: its mean cost per image, deciding included.
+        sizes: in pixels, largest first; one, or the two to route between.
+        threshold: score above which an image goes to the larger one; None for one size.
+        gmacs: mean cost per image, deciding included.
         ap: its AP in [0, 1].
+        saved: share of the cost of the largest size that is saved.
         against_fixed: its difference to the best fixed size at the same cost.
-        over_range: mean difference of the ladder to fixed sizes at 65 to 90 % of the largest size's cost.
         against_high: its difference to all images at the largest size.
+        over_range: mean difference of routing to fixed sizes at 65 to 90 % of the largest size's cost.
         n: photos.
         frontiers: name -> points (GMACs, AP).
     """
 
-    sentence: str
-    route: bool
-    shown: bool
     sizes: list[int]
-    share: list[float]
+    threshold: float | None
     gmacs: float
     ap: float
+    saved: float
     against_fixed: Difference
-    over_range: Difference
     against_high: Difference
+    over_range: Difference
     n: int
     frontiers: dict[str, list[tuple[float, float]]]
 
+    @property
+    def route(self) -> bool:
+        """Whether it is two sizes and a router."""
+        return self.threshold is not None
+
+    @property
+    def sentence(self) -> str:
+        """The answer."""
+        cost = f"{1 - self.saved:.0%} of the cost of the largest size, {self.against_high} against it"
+        gain = f"{self.over_range} against one size at 65 to 90 % of that cost"
+        if not self.route:
+            return f"run {self.sizes[0]} px ({cost}): routing adds nothing that {self.n} photos can show, {gain}."
+        high, low = self.sizes
+        proof = "" if self.over_range.low > 0 else f"; {self.n} photos do not prove it"
+        return f"route --high {high} --low {low} --threshold {self.threshold:.4f} ({cost}): {gain}{proof}."
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class _Comparison:
-    """Frontiers on the same photos and draws."""
-
-    measured: Measured
-    draws: np.ndarray
-    fixed: Frontier
-    routed: Frontier
-
-    def difference(self, budgets: np.ndarray) -> Difference:
-        """The ladder's mean difference to fixed sizes at budgets in GMACs."""
-        exact = (self.routed.ap_at(budgets) - self.fixed.ap_at(budgets)).mean()
-        drawn = self.routed.resampled_at(budgets, self.draws) - self.fixed.resampled_at(budgets, self.draws)
-        return _interval(exact, drawn.mean(axis=0))
+        return {"sentence": self.sentence, "route": self.route, **asdict(self)}
 
 
 def advise(
@@ -98,7 +95,7 @@ def advise(
     seed: int = 0,
     groups: np.ndarray | None = None,
 ) -> Advice:
-    """Compare one size, two sizes and ladders on a profile, and say what to run.
+    """Compare one size with two routed ones on a profile, and say what to run; three are drawn beside them.
 
     Args:
         profile: a labelled profile of at least two sizes, of photos that trained nothing.
@@ -114,64 +111,73 @@ def advise(
     """
     measured = Measured.of(profile)
     draws = draw(measured.mixed.n, bootstrap, np.random.default_rng(seed), groups)
-    scores = score_profile(router, profile, measured.mixed.rows)
-    fixed = fixed_sizes(measured, draws)
-    kinds = [
-        routed_sizes(measured, scores, router.gmacs(), count, draws, seed)
-        for count in dict.fromkeys((2, min(3, measured.ours)))
-    ]
-    everything = float(measured.cost[:, 0].mean())
+    scores, spent = score_profile(router, profile, measured.mixed.rows), router.gmacs()
+    fixed, routed = fixed_sizes(measured, draws), routed_sizes(measured, scores, spent, 2, draws, seed)
     if budget is not None and budget < fixed.mean_cost[0]:
         raise DualResError(
             f"a budget of {budget:g} GMACs is below the smallest size of this profile, {fixed.mean_cost[0]:.3g}: "
             "profile smaller ones."
         )
-    best = _Comparison(measured, draws, fixed, kinds[-1])  # three sizes hold two as a choice
-    over = best.difference(BUDGETS * everything)
-    ways = {
-        "one size (host)": fixed_sizes(measured, draws[:0], host=True),
-        "one size (high frame scaled)": fixed_sizes(measured, draws[:0], host=False),
-        **{kind.name: kind for kind in kinds},
-    }
-    curves = {name: list(zip(way.mean_cost.tolist(), way.ap.tolist())) for name, way in ways.items()}
-    return _decide(best, over, budget, margin, curves)
-
-
-def _decide(best: _Comparison, over: Difference, budget: float | None, margin: float, curves: dict[str, Any]) -> Advice:
-    """Route where that is at least as good everywhere it may matter, and more than nothing on average."""
+    over = _over_range(routed, fixed, draws)
     helps = over.mean >= WORTH and over.low > -margin
-    way = best.routed if helps else best.fixed
-    point = _point(way, budget, margin, best.fixed.ap[-1])
-    if helps and not _pays(best, point):
-        helps, way = False, best.fixed
-        point = _point(way, budget, margin, best.fixed.ap[-1])
-    cost, n = float(way.mean_cost[point]), best.measured.mixed.n
-    route = way.routes[point]
-    used = [int(i) for i in np.unique(route)]
-    used.sort(key=lambda i: -best.measured.sizes[i])
-    high = best.fixed
-    at_cost = best.fixed.resampled_at(np.array([cost]), best.draws)[0]
-    against = _interval(way.ap[point] - float(best.fixed.ap_at(np.array([cost]))[0]), way.resampled[point] - at_cost)
-    lost = _interval(way.ap[point] - high.ap[-1], way.resampled[point] - high.resampled[-1])
-    advice = Advice(
-        "", helps, helps and over.low > 0, [best.measured.sizes[i] for i in used],
-        [float((route == i).mean()) for i in used], cost, float(way.ap[point]), against, over, lost, n, curves,
+    point = _point(routed, budget, margin, fixed.ap[-1]) if helps else None
+    chosen = None
+    if point is not None and routed.ap[point] > fixed.ap_at(routed.mean_cost[point : point + 1])[0]:
+        chosen = _runnable(measured, scores, float(routed.price[point]))
+    if chosen is None or point is None:
+        way, point = fixed, _point(fixed, budget, margin, fixed.ap[-1]) or 0
+        sizes, threshold = [measured.sizes[int(fixed.routes[point, 0])]], None
+    else:
+        way, (sizes, threshold) = routed, chosen
+    cost = way.mean_cost[point : point + 1]
+    at_cost = fixed.ap_at(cost)[0], fixed.resampled_at(cost, draws)[0]
+    return Advice(
+        sizes, threshold, float(cost[0]), float(way.ap[point]), 1 - float(cost[0] / fixed.mean_cost[-1]),
+        _interval(way.ap[point] - at_cost[0], way.resampled[point] - at_cost[1]),
+        _interval(way.ap[point] - fixed.ap[-1], way.resampled[point] - fixed.resampled[-1]),
+        over, measured.mixed.n, _curves(measured, scores, spent, routed, seed),
     )  # fmt: skip
-    return Advice(**{**advice.__dict__, "sentence": _sentence(advice, float(high.mean_cost[-1]))})
 
 
-def _pays(best: _Comparison, point: int) -> bool:
-    """Whether a point of the ladder uses more than one size, and beats fixed sizes at its cost."""
-    cost = best.routed.mean_cost[point : point + 1]
-    return len(np.unique(best.routed.routes[point])) > 1 and best.routed.ap[point] > best.fixed.ap_at(cost)[0]
+def _over_range(routed: Frontier, fixed: Frontier, draws: np.ndarray) -> Difference:
+    """The mean difference over `BUDGETS`."""
+    budgets = BUDGETS * fixed.mean_cost[-1]
+    exact = (routed.ap_at(budgets) - fixed.ap_at(budgets)).mean()
+    drawn = routed.resampled_at(budgets, draws) - fixed.resampled_at(budgets, draws)
+    return _interval(exact, drawn.mean(axis=0))
 
 
-def _point(way: Frontier, budget: float | None, margin: float, high: float) -> int:
-    """The best point within a budget, or the cheapest that loses no more than the margin."""
+def _runnable(measured: Measured, scores: np.ndarray, price: float) -> tuple[list[int], float] | None:
+    """The two sizes, largest first, and the threshold that all photos give at a price; None if they give one size."""
+    cost = measured.cost[:, : measured.ours].mean(axis=0)
+    policy = LadderPolicy.fit(scores, measured.quality, cost)
+    steps = policy.thresholds(price, policy.best_sizes(price, 2))
+    if len(steps) < 2 or steps[1][0] > steps[0][0]:  # a router whose high scores gain less from pixels
+        return None
+    (low, _), (high, threshold) = steps
+    return [measured.sizes[high], measured.sizes[low]], threshold
+
+
+def _curves(
+    measured: Measured, scores: np.ndarray, router_gmacs: float, routed: Frontier, seed: int
+) -> dict[str, list[tuple[float, float]]]:
+    """Every way, for the picture; without resamples."""
+    none = np.zeros((0, measured.mixed.n), dtype=np.float32)
+    ways = {"one size (high frame scaled)": fixed_sizes(measured, none, host=False), routed.name: routed}
+    if len(measured.passes) > measured.ours:
+        ways = {"one size (host)": fixed_sizes(measured, none, host=True), **ways}
+    if measured.ours > 2:
+        three = routed_sizes(measured, scores, router_gmacs, 3, none, seed)
+        ways[three.name] = three
+    return {name: list(zip(way.mean_cost.tolist(), way.ap.tolist())) for name, way in ways.items()}
+
+
+def _point(way: Frontier, budget: float | None, margin: float, high: float) -> int | None:
+    """The best point within a budget, None if all cost more; or the cheapest that loses no more than the margin."""
     cost = way.mean_cost
     if budget is not None:
         within = np.flatnonzero(cost <= budget)
-        return int(within[np.argmax(way.ap[within])]) if len(within) else 0
+        return int(within[np.argmax(way.ap[within])]) if len(within) else None
     good = np.flatnonzero(way.ap >= high - margin / 100)
     return int(good[np.argmin(cost[good])]) if len(good) else int(np.argmax(way.ap))
 
@@ -183,18 +189,3 @@ def _interval(exact: float, drawn: np.ndarray) -> Difference:
         return Difference(100 * float(exact), float("nan"), float("nan"))
     low, high = np.percentile(known - known.mean(), [2.5, 97.5])
     return Difference(100 * float(exact), 100 * float(exact + low), 100 * float(exact + high))
-
-
-def _sentence(advice: Advice, everything: float) -> str:
-    sizes = " / ".join(map(str, advice.sizes))
-    saved = f"{advice.gmacs / everything:.0%} of the cost of the largest size"
-    lost = f"{advice.against_high} against it"
-    if not advice.route:
-        return (
-            f"run {sizes} px ({saved}, {lost}): routing adds nothing that {advice.n} photos can show, "
-            f"{advice.over_range} against one size at 65 to 90 % of that cost."
-        )
-    proof = "" if advice.shown else f"; {advice.n} photos do not prove it"
-    return (
-        f"route {sizes} px ({saved}, {lost}): {advice.over_range} against one size at 65 to 90 % of that cost{proof}."
-    )

@@ -169,6 +169,17 @@ def test_what_the_bench_cannot_read_is_refused(adapter):
         model.predict(photos((90, 120)), conf=0.5)
 
 
+def test_a_low_size_in_pixels_is_that_size_at_any_high_size():
+    model = DualResWrapper(
+        make_bench(256), ResolutionRouter(backbone="tiny", input_size=32), low=128, threshold=float("inf")
+    )
+    model.predict(photos((90, 120)))  # the wrapper tries its own sizes before the first image
+    model.predict(photos((90, 120)), size=512)
+    assert {shape for _, shape in model.adapter._benches} == {(256, 256), (128, 128)}, "half of 512 would be 256"
+    model.predict(photos((90, 120)), size=640)
+    assert {shape for _, shape in model.adapter._benches} == {(256, 256), (128, 128)}, "and of 640 another"
+
+
 def test_a_swapped_pair_is_refused():
     with pytest.raises(DualResError, match="swap the two"):
         DualResWrapper(make_bench(128), low_detector=make_bench(256))

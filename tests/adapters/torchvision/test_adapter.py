@@ -334,3 +334,19 @@ def test_a_swapped_pair_is_refused(rcnn: nn.Module) -> None:
     build, _, low = FAMILIES["fasterrcnn"]
     with pytest.raises(DualResError, match="built for 128 px, the high one for 64 px: swap"):
         DualResWrapper(build(**low), low_detector=rcnn)
+
+
+def test_a_low_size_in_pixels_is_that_size_at_any_high_size(
+    rcnn: nn.Module, router: ResolutionRouter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = DualResWrapper(rcnn, router, low=96, threshold=float("inf"))
+    scales: list[float] = []
+    resize = type(model.adapter).resize
+    monkeypatch.setattr(
+        type(model.adapter), "resize", lambda self, b, i, scale: scales.append(scale) or resize(self, b, i, scale)
+    )
+    for size in (128, 160, 192):
+        model.predict(TENSORS[:1], size=size)
+    assert [round(size * scale) for size, scale in zip((128, 160, 192), scales[-3:])] == [96, 96, 96]
+    with pytest.raises(DualResError, match="which is 96 pixels here"):
+        model.predict(TENSORS[:1], size=96)

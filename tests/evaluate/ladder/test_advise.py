@@ -7,21 +7,46 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.evaluate.ladder.advise import advise
 from dualres_plugin.evaluate.ladder.frontier import Measured, fixed_sizes, routed_sizes
 from dualres_plugin.evaluate.ladder.paired import draw
+from dualres_plugin.profile.table import Profile
 from tests.evaluate.helpers import bright_router
 from tests.fakes import brightness, planted_ladder
 
 
 def test_routing_is_advised_where_it_helps(tmp_path: Path) -> None:
     found = advise(planted_ladder(tmp_path / "p", 160), bright_router(), bootstrap=60)
-    assert found.route and found.shown and len(found.sizes) > 1
-    assert found.over_range.low > 0 and found.sentence.startswith("route ")
-    assert found.gmacs < 4.0 and sum(found.share) == pytest.approx(1)
-    json.dumps(found.to_dict())
+    assert found.route and len(found.sizes) == 2 and found.threshold is not None
+    assert found.over_range.low > 0 and "prove" not in found.sentence
+    assert found.gmacs < 4.0 and found.saved == pytest.approx(1 - found.gmacs / 4)
+    high, low = found.sizes
+    assert found.sentence.startswith(f"route --high {high} --low {low} --threshold {found.threshold:.4f} ")
+    assert json.loads(json.dumps(found.to_dict()))["sentence"] == found.sentence
+    assert list(found.frontiers) == ["one size (host)", "one size (high frame scaled)", "two sizes", "three sizes"]
+
+
+def test_what_is_advised_costs_and_gives_what_it_says(tmp_path: Path) -> None:
+    """The two sizes and the threshold, run on other photos of the same kind."""
+    router = bright_router()
+    found = advise(planted_ladder(tmp_path / "p", 160), router, bootstrap=10)
+    other = Measured.of(planted_ladder(tmp_path / "other", 400, seed=5))
+    high, low = (other.sizes.index(size) for size in found.sizes)
+    route = np.where(brightness(Profile.load(tmp_path / "other")) > found.threshold, high, low)
+    assert other.mixed.ap(route) == pytest.approx(found.ap, abs=0.03)
+    assert other.cost[np.arange(400), route].mean() + router.gmacs() == pytest.approx(found.gmacs, abs=0.3)
+
+
+def test_a_router_that_ranks_backwards_is_not_advised(tmp_path: Path) -> None:
+    profile = planted_ladder(tmp_path / "p", 160)
+    router = bright_router()
+    with torch.no_grad():
+        router.head[0].weight.neg_()
+    found = advise(profile, router, bootstrap=20)
+    assert not found.route
 
 
 def test_one_size_is_advised_where_all_photos_are_alike(tmp_path: Path) -> None:
