@@ -73,9 +73,10 @@ class Advice:
     def sentence(self) -> str:
         """The answer."""
         cost = f"{1 - self.saved:.0%} of the cost of the largest size, {self.against_high} against it"
-        gain = f"{self.over_range} against one size at 65 to 90 % of that cost"
+        gain = f"{self.over_range} against one size at 65 to 90 % of the largest one's cost"
         if not self.route:
-            return f"run {self.sizes[0]} px ({cost}): routing adds nothing that {self.n} photos can show, {gain}."
+            what = cost if self.saved > 0 else "the largest"
+            return f"run {self.sizes[0]} px ({what}): routing adds nothing that {self.n} photos can show, {gain}."
         high, low = self.sizes
         proof = "" if self.over_range.low > 0 else f"; {self.n} photos do not prove it"
         return f"route --high {high} --low {low} --threshold {self.threshold:.4f} ({cost}): {gain}{proof}."
