@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dualres_plugin.budget.share import off_target, share_interval, share_text
-from dualres_plugin.predict.saving import Summary
+from dualres_plugin.predict.summary import Summary
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,8 @@ from dualres_plugin.common.files.lock import locked
 from dualres_plugin.common.images import iter_source
 from dualres_plugin.predict.journal import JOURNAL
 from dualres_plugin.predict.predictor import Predictor
-from dualres_plugin.predict.saving import Outputs, Summary, save_predictions
+from dualres_plugin.predict.saving import Outputs, save_predictions
+from dualres_plugin.predict.summary import Summary
 from dualres_plugin.router.gate import Gate
 from dualres_plugin.router.network import ResolutionRouter
 from tests.fakes import FakeAdapter, photo, write_photos

@@ -17,7 +17,8 @@ from PIL import Image
 
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.images import iter_source, read_image, video_rate
-from dualres_plugin.predict.saving import Outputs, Summary, save_predictions
+from dualres_plugin.predict.saving import Outputs, save_predictions
+from dualres_plugin.predict.summary import Summary
 from dualres_plugin.router.network import ResolutionRouter
 from tests.fakes import CATEGORIES, FakeAdapter, FakeBatch, photo, write_coco, write_photos
 from tests.predicting_case import make_router, predictor

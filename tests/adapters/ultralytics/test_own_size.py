@@ -21,21 +21,11 @@ from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.images import iter_source
 from dualres_plugin.predict.predictor import Predictor
 from dualres_plugin.router.gate import Gate
-from tests.adapters.ultralytics.helpers import data_yaml, random_yolo, real_yolo, rows, val_photos
-from tests.fakes import lively_router, photo
+from tests.adapters.ultralytics.helpers import data_yaml, random_yolo, real_yolo, rows
+from tests.fakes import photo
 
 QUIET = {"verbose": False}
 OWN = 416
-
-
-@pytest.fixture(scope="module")
-def photos() -> list[Path]:
-    return val_photos(6)
-
-
-@pytest.fixture(scope="module")
-def router(photos: list[Path]) -> ResolutionRouter:
-    return lively_router(photos)
 
 
 @pytest.fixture(scope="module")

@@ -30,16 +30,6 @@ QUIET = {"verbose": False}
 
 
 @pytest.fixture(scope="module")
-def photos() -> list[Path]:
-    return val_photos(6)
-
-
-@pytest.fixture(scope="module")
-def router(photos: list[Path]) -> ResolutionRouter:
-    return lively_router(photos)
-
-
-@pytest.fixture(scope="module")
 def yolo() -> Any:
     return real_yolo()
 
