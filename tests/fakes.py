@@ -180,7 +180,7 @@ def forced(high: Sequence[bool]) -> Callable[[RouterImages], Decision]:
 
     def decide(images: RouterImages) -> Decision:
         flags = torch.tensor(list(high)[: len(images.content)], dtype=torch.bool)
-        return Decision(flags.float() - 0.5, flags, 0.0)
+        return Decision.of_two(flags.float() - 0.5, flags, 0.0)
 
     return decide
 

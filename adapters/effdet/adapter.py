@@ -26,10 +26,11 @@ from dualres_plugin.common.errors import DualResError, check_number
 from dualres_plugin.common.flops import gmacs
 from dualres_plugin.common.images import in_batches, iter_source
 from dualres_plugin.common.modes import in_eval
-from dualres_plugin.common.resize import LowSize, axis_ratio, check_pair, low_size, resize_images
+from dualres_plugin.common.resize import axis_ratio, check_pair, low_size, resize_images
 from dualres_plugin.common.types import Decision, Detections, RouterImages, Targets
 from dualres_plugin.hosts.contract import Decide, HostAdapter, Shape
 from dualres_plugin.hosts.export_plan import ExportPlan
+from dualres_plugin.hosts.ladder import Ladder
 from dualres_plugin.hosts.routing import Routing
 
 
@@ -203,10 +204,10 @@ class EffdetAdapter(HostAdapter[EffdetBatch]):
 
     # -- inside the host -----------------------------------------------------------------------------------
 
-    def wrap(self, decide: Decide, scale: float | LowSize, on_decision: Callable[[Decision], None]) -> RoutedEffdet:
+    def wrap(self, decide: Decide, sizes: float | Ladder, on_decision: Callable[[Decision], None]) -> RoutedEffdet:
         """Called like a `DetBenchPredict`; weights are shared with the detector, whose mode stays as it is."""
         gives_losses = hasattr(self.detector, "loss_fn")  # a `DetBenchTrain`
-        routing = Routing(decide, scale, on_decision)
+        routing = Routing(decide, sizes, on_decision)
         return RoutedEffdet(self, routing, self.host_batch, self._forward if gives_losses else None)
 
     def high_size(self, batch: EffdetBatch) -> int:

@@ -12,7 +12,7 @@ from dualres_plugin.adapters.effdet.batch import EffdetBatch
 from dualres_plugin.adapters.effdet.validation import Forward, validated
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.supervision import to_supervision
-from dualres_plugin.common.types import Decision, ImageDecision, as_index
+from dualres_plugin.common.types import Decision, ImageDecision
 from dualres_plugin.hosts.contract import HostAdapter
 from dualres_plugin.hosts.routing import Routing, detector_attribute
 
@@ -94,12 +94,8 @@ class RoutedEffdet(nn.Module):
         batch = self.to_batch(x, img_info)
         if self.forward_pass is None or img_info is None or not len(x):
             return self.run(batch)
-        decision = self.routing.route(self.adapter, batch)
-        high, low = as_index(decision.high), as_index(~decision.high)
-        parts = [(high, self.adapter.select(batch, high))] if len(high) else []
-        if len(low):
-            parts.append((low, self.adapter.resize(batch, low, self.routing.scale)))
-        found = validated(self.forward_pass, parts, batch, img_info)
+        decision, parts = self.routing.route(self.adapter, batch)
+        found = validated(self.forward_pass, [(part.index, part.batch) for part in parts], batch, img_info)
         found["detections"] = with_routes(found["detections"], decision)
         return found
 

@@ -30,10 +30,11 @@ from dualres_plugin.adapters.mmdet.routed import RoutedDetector
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.flops import gmacs
 from dualres_plugin.common.images import in_batches, iter_source
-from dualres_plugin.common.resize import LowSize, low_size
+from dualres_plugin.common.resize import low_size
 from dualres_plugin.common.types import Decision, Detections, RouterImages, Targets
 from dualres_plugin.hosts.contract import Decide, HostAdapter
 from dualres_plugin.hosts.export_plan import ExportPlan
+from dualres_plugin.hosts.ladder import Ladder
 from dualres_plugin.hosts.routing import Routing
 
 # As cv2's bilinear filter in mmdet's pipelines, so that all-low is the plain host at the low size: AP .261 against .262
@@ -162,9 +163,9 @@ class MMDetAdapter(HostAdapter[MMDetBatch]):
 
     # -- the routed host -------------------------------------------------------------------------------------
 
-    def wrap(self, decide: Decide, scale: float | LowSize, on_decision: Callable[[Decision], None]) -> Any:
+    def wrap(self, decide: Decide, sizes: float | Ladder, on_decision: Callable[[Decision], None]) -> Any:
         """A `BaseDetector` with routing inside; the given detector is shared and stays as it is."""
-        return RoutedDetector(self, Routing(decide, scale, on_decision)).eval()
+        return RoutedDetector(self, Routing(decide, sizes, on_decision)).eval()
 
     def predict_source(self, wrapped: Any, source: Any, **kwargs: Any) -> list[Any] | Iterator[Any]:
         """One `DetDataSample` per image, with `.route`, `.score`, `.dualres` and `.to_supervision()`.

@@ -94,7 +94,7 @@ class DualResHook(Hook):
 
     def after_test_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Note the routes of a batch of samples."""
-        self._routes += [sample.route == "high" for sample in outputs or [] if "route" in sample]
+        self._routes += [sample.step == 0 for sample in outputs or [] if "route" in sample]
 
     after_val_iter = after_test_iter
 

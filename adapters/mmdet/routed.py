@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from mmdet.models.detectors import BaseDetector
@@ -13,7 +14,7 @@ from dualres_plugin.adapters.mmdet.batch import MMDetBatch, blank_sample, predic
 from dualres_plugin.adapters.mmdet.patches import turn_into
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.supervision import supervision, with_names, with_route
-from dualres_plugin.common.types import ImageDecision, as_index
+from dualres_plugin.common.types import ImageDecision
 from dualres_plugin.hosts.contract import HostAdapter
 from dualres_plugin.hosts.routing import Routing, detector_attribute
 
@@ -34,7 +35,7 @@ class RoutedDetector(BaseDetector):
 
     @property
     def scale(self) -> float:
-        """Low / high ratio."""
+        """The ratio of the smallest size to the largest."""
         return self.routing.scale
 
     def predict(self, batch_inputs: Tensor, batch_data_samples: Sequence[Any], rescale: bool = True) -> Any:
@@ -62,12 +63,8 @@ class RoutedDetector(BaseDetector):
         shape = (int(batch_inputs.shape[2]), int(batch_inputs.shape[3]))
         samples = list(batch_data_samples or [blank_sample(shape) for _ in batch_inputs])
         batch = MMDetBatch(batch_inputs, samples)
-        decision = self.routing.route(adapter, batch)
-        outputs = []
-        for index, low in ((as_index(decision.high), False), (as_index(~decision.high), True)):
-            if len(index):
-                part = adapter.resize(batch, index, self.scale) if low else batch.take(index)
-                outputs.append(adapter.detector_at(low)._forward(part.inputs, part.samples))
+        _decision, parts = self.routing.route(adapter, batch)
+        outputs = [adapter.detector_at(part.step > 0)._forward(part.batch.inputs, part.batch.samples) for part in parts]
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
     def loss(self, batch_inputs: Tensor, batch_data_samples: Sequence[Any]) -> Any:
@@ -92,12 +89,15 @@ class RoutedDetector(BaseDetector):
 
 
 class RoutedSample(DetDataSample):
-    """The host's sample with `route`, `score` and `threshold` in its metainfo, plain values: `--out` pickles them."""
+    """The host's sample with `route`, `score`, `threshold`, `step` and `size` in its metainfo.
+
+    They are plain values: `--out` pickles them.
+    """
 
     @property
     def dualres(self) -> ImageDecision:
         """The routing of the image."""
-        return ImageDecision(self.route, self.score, self.threshold)
+        return ImageDecision(self.route, self.score, self.threshold, self.step, self.size)
 
     def to_supervision(self) -> Any:
         """`supervision.Detections`, with the route of the image in `data`.
@@ -117,8 +117,6 @@ def mark_sample(sample: Any, route: ImageDecision, names: dict[int, str] | None)
         route: of its image.
         names: label -> class name, where the adapter knows them.
     """
-    sample.set_metainfo(
-        {"route": route.route, "score": route.score, "threshold": route.threshold, "class_names": names}
-    )
+    sample.set_metainfo({**asdict(route), "class_names": names})
     if type(sample) is DetDataSample:
         turn_into(sample, RoutedSample)

@@ -32,10 +32,11 @@ from dualres_plugin.common.errors import DualResError, check_number
 from dualres_plugin.common.flops import gmacs
 from dualres_plugin.common.images import SourceImage, check_tensor, in_batches, iter_source
 from dualres_plugin.common.modes import in_eval
-from dualres_plugin.common.resize import LowSize, check_pair
+from dualres_plugin.common.resize import check_pair
 from dualres_plugin.common.types import Decision, Detections, RouterImages, Targets
 from dualres_plugin.hosts.contract import Decide, HostAdapter
 from dualres_plugin.hosts.export_plan import ExportPlan
+from dualres_plugin.hosts.ladder import Ladder
 from dualres_plugin.hosts.routing import Routing
 
 
@@ -150,17 +151,15 @@ class TorchvisionAdapter(HostAdapter[TorchvisionBatch]):
 
     # -- inside the host ----------------------------------------------------------------------------------------
 
-    def wrap(
-        self, decide: Decide, scale: float | LowSize, on_decision: Callable[[Decision], None]
-    ) -> RoutedTorchvision:
+    def wrap(self, decide: Decide, sizes: float | Ladder, on_decision: Callable[[Decision], None]) -> RoutedTorchvision:
         """Called like the detector, whose weights it shares and whose mode stays as it is."""
-        return self.wrap_at(self.default_size, decide, scale, on_decision)
+        return self.wrap_at(self.default_size, decide, sizes, on_decision)
 
     def wrap_at(
-        self, size: int, decide: Decide, scale: float | LowSize, on_decision: Callable[[Decision], None]
+        self, size: int, decide: Decide, sizes: float | Ladder, on_decision: Callable[[Decision], None]
     ) -> RoutedTorchvision:
         """The same at a high `size`, the short side in pixels: the detector scales what it is given."""
-        return RoutedTorchvision(self, Routing(decide, scale, on_decision), self._not_own(size))
+        return RoutedTorchvision(self, Routing(decide, sizes, on_decision), self._not_own(size))
 
     def high_size(self, batch: TorchvisionBatch) -> int:
         """The short side in pixels."""

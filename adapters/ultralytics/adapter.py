@@ -24,10 +24,11 @@ from dualres_plugin.adapters.ultralytics.models import load_yolo, network_of, ow
 from dualres_plugin.adapters.ultralytics.routed import RoutedYolo
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.flops import gmacs
-from dualres_plugin.common.resize import LowSize, axis_ratio, low_size, resize_images, scale_boxes
+from dualres_plugin.common.resize import axis_ratio, low_size, resize_images, scale_boxes
 from dualres_plugin.common.types import Decision, Detections, RouterImages, Targets
 from dualres_plugin.hosts.contract import Decide, HostAdapter
 from dualres_plugin.hosts.export_plan import ExportPlan
+from dualres_plugin.hosts.ladder import Ladder
 from dualres_plugin.hosts.routing import Routing
 
 CONF, IOU, MAX_DET = 0.001, 0.7, 300  # what `YOLO.val` and pycocotools users run with
@@ -156,10 +157,10 @@ class UltralyticsAdapter(HostAdapter[YoloBatch]):
         """`imgsz` in pixels, its long side; of a batch that does not know it, its own long side."""
         return batch.size or max(batch.high)
 
-    def wrap(self, decide: Decide, scale: float | LowSize, on_decision: Callable[[Decision], None]) -> Any:
+    def wrap(self, decide: Decide, sizes: float | Ladder, on_decision: Callable[[Decision], None]) -> Any:
         """A copy of the `YOLO` object whose network is routed; weights are shared, the original is untouched."""
         low_net = self.low_net if self.low_detector is not None else None
-        routed = RoutedYolo(type(self), self.net, Routing(decide, scale, on_decision), low_net)
+        routed = RoutedYolo(type(self), self.net, Routing(decide, sizes, on_decision), low_net)
         yolo = self.detector
         if isinstance(yolo, nn.Module) and yolo is self.net:
             return routed

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import nn
 
 from dualres_plugin.adapters.ultralytics.methods import add_result_callbacks, route_predict_and_val
 from dualres_plugin.adapters.ultralytics.routed import RoutedYolo
-from dualres_plugin.common.errors import DualResError, check_number
-from dualres_plugin.common.resize import LowSize
+from dualres_plugin.common.errors import DualResError
+from dualres_plugin.hosts.ladder import ask_sizes, size_costs
 from dualres_plugin.hosts.registry import adapt, unwrapped
 from dualres_plugin.hosts.routing import Routing
-from dualres_plugin.router.gate import RouteLog, make_gate
+from dualres_plugin.router.gate import RouteLog, given_point, make_gate
 from dualres_plugin.router.network import ResolutionRouter
 
 
@@ -44,10 +45,13 @@ def attach(
     yolo: Any,
     router: Any,
     *,
-    low: float = 0.5,
+    low: float | None = None,
     high: int | None = None,
-    target_high_rate: float = 0.5,
+    sizes: Sequence[float] | None = None,
+    target_high_rate: float | None = None,
     threshold: float | None = None,
+    shares: Sequence[float] | None = None,
+    thresholds: Sequence[float] | None = None,
     hold_rate: bool = False,
 ) -> Any:
     """Route `yolo.predict`, `yolo.track` and `yolo.val` from now on; `detach` undoes it.
@@ -55,10 +59,12 @@ def attach(
     Args:
         yolo: an `ultralytics.YOLO`.
         router: a `ResolutionRouter` or the folder of one.
-        low: the low size, as a ratio of the high one (0.5) or in pixels (320).
+        low: the low size, as a ratio of the high one or in pixels (320); None is half.
         high: the high size in pixels of calls that give no `imgsz`; None is the detector's own.
+        sizes: instead of these two, any number of sizes, largest first: (640, 512, 448), or ratios of the first.
         target_high_rate: wanted share of images at high; the threshold is read from the router's calibration.
         threshold: score above which an image goes high; overrides `target_high_rate`.
+        shares, thresholds: of `sizes`, as of `DualResWrapper`.
         hold_rate: keep the share at high on target when the content drifts, by moving the threshold. A threshold
             beside it is refused.
 
@@ -72,11 +78,12 @@ def attach(
     adapter = adapt(yolo)  # refuses one that is routed already
     if not hasattr(yolo, "overrides"):
         raise DualResError("attach needs the YOLO object: this is a bare network.")
-    check_number("high", high, 1)
-    low_size = LowSize.of(low, adapter.host_size(high or adapter.default_size))
+    size, ladder = ask_sizes(adapter, low, high, sizes)
+    high = size if sizes is not None else high
+    point = given_point(target_high_rate, threshold, shares, thresholds)
     net = router if isinstance(router, ResolutionRouter) else ResolutionRouter.from_pretrained(router)
-    gate = make_gate(net.eval(), target_high_rate, threshold, hold_rate)
-    attached = _Attached(type(adapter), Routing(gate, low_size, RouteLog()), high, yolo.overrides.get("imgsz"), [])
+    gate = make_gate(net.eval(), point, len(ladder), hold_rate, partial(size_costs, adapter, size, ladder))
+    attached = _Attached(type(adapter), Routing(gate, ladder, RouteLog()), high, yolo.overrides.get("imgsz"), [])
     yolo.add_callback("on_predict_start", attached.put_in)
     attached.callbacks = [("on_predict_start", attached.put_in), *add_result_callbacks(yolo)]
     yolo._dualres = attached

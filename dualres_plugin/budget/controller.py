@@ -2,7 +2,8 @@
 
 A threshold calibrated on yesterday's images sends too many or too few of today's to high. The controller moves it:
 an online quantile of the recent scores sets where the wanted rate lies now, and the images owed (or overspent) so far
-shift that rate a little, so that the long-run share is exact whatever happens.
+shift that rate a little, so that the long-run share is exact whatever happens. Of more than two sizes it is the mean
+cost that is held: between the smallest size's, 0, and the largest size's, 1; of two sizes that is the share at high.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ from typing import Any
 
 import numpy as np
 
-from dualres_plugin.budget import calibration
+from dualres_plugin.budget import calibration, ladder
 from dualres_plugin.budget.cost import rate_for_budget
 from dualres_plugin.common.errors import DualResError
 
 logger = logging.getLogger("dualres")
 
 
-def refuse_threshold(threshold: float | None) -> None:
+def refuse_threshold(threshold: float | Sequence[float] | None) -> None:
     """Whoever holds a rate moves the threshold: one of the user's own contradicts that.
 
     Args:
@@ -33,24 +34,27 @@ def refuse_threshold(threshold: float | None) -> None:
         DualResError: If it is not None.
     """
     if threshold is not None:
+        given = threshold if isinstance(threshold, (int, float)) else ", ".join(f"{t:g}" for t in threshold)
         raise DualResError(
-            f"hold_rate keeps a share of images at high by moving the threshold, so threshold={threshold:g} cannot "
+            f"hold_rate keeps a share of images at high by moving the threshold, so threshold={given} cannot "
             "hold too: give target_high_rate, not threshold."
         )
 
 
 @dataclass(frozen=True)
 class ControllerState:
-    """What the controller knows, for logs and dashboards.
+    """What the controller knows, for logs and dashboards. A rate is the share at high; of more than two sizes the mean
+    cost, 0 (all at the smallest size) to 1 (all at the largest).
 
     Attributes:
-        images, high: counts so far.
-        rate: share of all images at high.
-        recent_rate: share of the last 2 x `window` images at high.
-        fixed_rate: share of the last 2 x `window` images that the calibrated threshold alone would have sent high.
-        threshold: in force for the next image.
-        target: wanted share.
+        images, high: counts so far; high is the largest size.
+        rate: of all images.
+        recent_rate: of the last 2 x `window` images.
+        fixed_rate: of the last 2 x `window` images, had the calibrated thresholds alone decided.
+        threshold: in force for the next image; of more than two sizes the highest one.
+        target: wanted rate.
         drifting: `fixed_rate` has left the band around the target.
+        counts: images so far at each size, largest first.
     """
 
     images: int
@@ -61,38 +65,52 @@ class ControllerState:
     threshold: float
     target: float
     drifting: bool
+    counts: tuple[int, ...] = ()
 
 
 class BudgetController:
-    """Adapts the threshold so that a wanted share of a stream goes high.
+    """Adapts the threshold so that a wanted share of a stream goes high; of several sizes, so that a mean cost is held.
 
     Args:
-        target_high_rate: wanted share, 0 to 1.
+        target_high_rate: wanted share, 0 to 1; of several sizes the share of each, largest size first, whose mean cost
+            is held.
         quantiles: the router's calibration (`router.quantiles`), used until the window has filled.
         window: how many recent scores set the threshold: shorter follows faster and is noisier. Drift is judged, and
             recent rates are given, over twice as many images.
         band: how far the calibrated threshold's own rate may leave the target before a warning.
+        costs: of one image at each size, largest size first, in any unit; of two sizes they do not matter.
 
     Raises:
-        DualResError: If the rate is outside [0, 1], the window or the band cannot be, or there is no calibration.
+        DualResError: If the rate is outside [0, 1], the window, the band or the costs cannot be, or there is no
+            calibration.
     """
 
-    def __init__(self, target_high_rate: float, quantiles: Sequence[float], window: int = 32, band: float = 0.15):
+    def __init__(
+        self,
+        target_high_rate: float | list[float] | tuple[float, ...],
+        quantiles: Sequence[float],
+        window: int = 32,
+        band: float = 0.15,
+        costs: Sequence[float] | None = None,
+    ):
         if not len(quantiles):
             raise DualResError("the budget controller starts from a calibrated router: fit it, or run `dualres swap`.")
         if not isinstance(window, int) or not 1 <= window <= 1_000_000:
             raise DualResError(f"window={window!r}: the budget controller needs at least 1 recent score, at most 1e6.")
         if not 0 < band <= 1:
             raise DualResError(f"band={band!r} must be above 0, at most 1: it is a difference of shares.")
-        self.target = calibration.check_rate(target_high_rate)
+        self.shares = _shares(target_high_rate)
+        self.costs = _costs(costs, len(self.shares))
+        self.target = ladder.mean_level(self.shares, self.costs)
         self.window = window
         self.band = float(band)
-        self._calibrated = calibration.threshold_for(self.target, quantiles)
+        self._calibrated = ladder.thresholds_for(self.shares, quantiles)
         # Scores as the calibration has them, evenly spread; real ones push them out.
         self._scores = deque(calibration.score_at(_spread(self.window), quantiles).tolist(), maxlen=self.window)
-        self._routes: deque[bool] = deque(maxlen=2 * self.window)
-        self._fixed: deque[bool] = deque(maxlen=2 * self.window)
-        self._images = self._high = 0
+        self._routes: deque[float] = deque(maxlen=2 * self.window)
+        self._fixed: deque[float] = deque(maxlen=2 * self.window)
+        self._counts = [0] * len(self.shares)
+        self._images, self._spent = 0, 0.0
         self._warned = False
 
     def __deepcopy__(self, memo: dict[int, Any]) -> BudgetController:
@@ -123,17 +141,28 @@ class BudgetController:
 
     @property
     def threshold(self) -> float:
-        """The threshold for the next image."""
-        owed = self.target * self._images - self._high  # images at high that the budget still has, may be negative
+        """The score above which the next image goes to the largest size."""
+        return self.thresholds[0]
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        """The thresholds for the next image, descending: one, of two sizes."""
+        owed = self.target * self._images - self._spent  # what the budget still has, may be negative
         rate = self.target + owed / self.window
-        if rate <= 0:
+        shares = ladder.tilted(self.shares, self.costs, rate)
+        upto = np.minimum(1.0, np.cumsum(shares[:-1]))
+        return tuple(self._score_at(float(share)) for share in upto)
+
+    def _score_at(self, share: float) -> float:
+        """The score that this share of the recent images is above."""
+        if share <= 0:
             return float("inf")
-        if rate >= 1:
+        if share >= 1 - 1e-12:
             return float("-inf")
-        return float(np.quantile(self._scores, 1 - rate))
+        return float(np.quantile(self._scores, 1 - share))
 
     def route(self, score: float) -> bool:
-        """Decide one image and learn from its score.
+        """Decide one image of two sizes and learn from its score.
 
         Args:
             score: the router's.
@@ -144,26 +173,42 @@ class BudgetController:
         Raises:
             DualResError: If the score is NaN, which would stay in the window.
         """
+        return self.step(score) == 0
+
+    def step(self, score: float) -> int:
+        """Decide one image and learn from its score.
+
+        Args:
+            score: the router's.
+
+        Returns:
+            0 for the largest size, 1 for the next smaller one, …
+
+        Raises:
+            DualResError: If the score is NaN, which would stay in the window.
+        """
         if math.isnan(score):
             raise DualResError("the router's score is NaN: the photo or the router holds values that are no numbers.")
-        high = score > self.threshold
+        step = ladder.step_of(score, self.thresholds)
         self._scores.append(float(score))
-        self._routes.append(high)
-        self._fixed.append(score > self._calibrated)
+        self._routes.append(self.costs[step])
+        self._fixed.append(self.costs[ladder.step_of(score, self._calibrated)])
         self._images += 1
-        self._high += high
+        self._counts[step] += 1
+        self._spent += self.costs[step]
         self._watch()
-        return high
+        return step
 
     def _watch(self) -> None:
         drifting = self.state.drifting
         if drifting and not self._warned:
             logger.warning(
-                "drift: the calibrated threshold would send %.0f %% of the last %d images high instead of %.0f %%. "
+                "drift: the calibrated threshold would send %.0f %% of the last %d images high instead of %.0f %%%s. "
                 "The controller compensates; recalibrate with `dualres swap` if the content has changed for good.",
                 100 * self.state.fixed_rate,
                 len(self._fixed),
                 100 * self.target,
+                "" if len(self.costs) == 2 else " (shares weighted by what a size costs)",
             )
         self._warned = drifting
 
@@ -174,18 +219,34 @@ class BudgetController:
         full = len(self._fixed) == self._fixed.maxlen
         return ControllerState(
             images=self._images,
-            high=self._high,
-            rate=self._high / self._images if self._images else 0.0,
+            high=self._counts[0],
+            rate=self._spent / self._images if self._images else 0.0,
             recent_rate=float(np.mean(self._routes)) if self._routes else 0.0,
             fixed_rate=fixed,
             threshold=self.threshold,
             target=self.target,
             drifting=full and abs(fixed - self.target) > self.band,
+            counts=tuple(self._counts),
         )
 
-    def to_dict(self) -> dict[str, float | int | bool]:
+    def to_dict(self) -> dict[str, Any]:
         """The state by name, for logs."""
         return asdict(self.state)
+
+
+def _shares(target: float | list[float] | tuple[float, ...]) -> tuple[float, ...]:
+    if isinstance(target, (list, tuple)):
+        return ladder.check_shares(target)
+    rate = calibration.check_rate(target)
+    return rate, 1.0 - rate
+
+
+def _costs(costs: Sequence[float] | None, count: int) -> tuple[float, ...]:
+    if count == 2:
+        return 1.0, 0.0
+    if costs is None or len(costs) != count:
+        raise DualResError(f"holding {count} sizes needs what an image costs at each of them, largest size first.")
+    return ladder.relative_costs(costs)
 
 
 def _spread(n: int) -> np.ndarray:

@@ -1,10 +1,12 @@
-"""What a user may spend: one operating point, as a share at high, a threshold, GMACs or milliseconds."""
+"""What a user may spend: one operating point, as shares of the images, thresholds, GMACs or milliseconds."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
+from dualres_plugin.budget import ladder
 from dualres_plugin.budget.calibration import check_threshold
 from dualres_plugin.common.errors import DualResError, check_number
 
@@ -17,6 +19,8 @@ class Budget:
         target_high_rate: share of images at high.
         threshold: score above which an image goes high.
         gmacs, ms: mean compute or time per image.
+        shares: share of the images at each of several sizes, largest size first.
+        thresholds: scores between several sizes, descending.
 
     Raises:
         DualResError: If more than one is given, or a number is out of range.
@@ -26,6 +30,8 @@ class Budget:
     threshold: float | None = None
     gmacs: float | None = None
     ms: float | None = None
+    shares: tuple[float, ...] | None = None
+    thresholds: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         given = [f.name for f in fields(self) if getattr(self, f.name) is not None]
@@ -36,6 +42,41 @@ class Budget:
             check_threshold(self.threshold)
         check_number("gmacs", self.gmacs, above=0)
         check_number("ms", self.ms, above=0)
+        if self.shares is not None:
+            object.__setattr__(self, "shares", ladder.check_shares(self.shares))
+        if self.thresholds is not None:
+            object.__setattr__(self, "thresholds", ladder.check_thresholds(self.thresholds))
+
+    def fixed_thresholds(self, count: int = 2) -> tuple[float, ...] | None:
+        """The thresholds that are asked for; None where they follow from something else.
+
+        Args:
+            count: of sizes.
+
+        Raises:
+            DualResError: If they are not one fewer than the sizes.
+        """
+        given = self.thresholds if self.threshold is None else self.threshold
+        return None if given is None else ladder.check_thresholds(given, count)
+
+    def wanted_shares(self, count: int = 2) -> tuple[float, ...]:
+        """The shares that are asked for, largest size first; all alike by default.
+
+        Args:
+            count: of sizes.
+
+        Raises:
+            DualResError: If they are not as many as the sizes.
+        """
+        if self.shares is not None:
+            return ladder.check_shares(self.shares, count)
+        if self.target_high_rate is None:
+            return ladder.even_shares(count)
+        if count != 2:
+            raise DualResError(
+                f"target_high_rate={self.target_high_rate:g} is for two sizes: give the share of each of the {count}."
+            )
+        return self.target_high_rate, 1.0 - self.target_high_rate
 
 
 def rate_for_budget(budget: float, router: float, low: float, high: float, unit: str = "GMACs") -> float:
@@ -62,6 +103,29 @@ def rate_for_budget(budget: float, router: float, low: float, high: float, unit:
             f"{router + low:.3g} {unit}. All high costs {router + high:.3g}."
         )
     return min(1.0, (budget - router - low) / (high - low))
+
+
+def shares_for_budget(
+    budget: float, router: float, costs: Sequence[float], unit: str = "GMACs", shares: Sequence[float] | None = None
+) -> tuple[float, ...]:
+    """The shares that meet a mean budget; of two sizes those of `rate_for_budget`.
+
+    Args:
+        budget: mean cost per image that may be spent, in any unit.
+        router: cost of the router in the same unit.
+        costs: (K,) of one image at each size, largest size first.
+        unit: of all of them, for messages.
+        shares: (K,) to stay as near to as the budget allows; None is all alike.
+
+    Returns:
+        (K,) shares; all at the largest size where the budget is more than that needs.
+
+    Raises:
+        DualResError: If the budget is below the cheapest point, or a cost cannot be.
+    """
+    level = rate_for_budget(budget, router, costs[-1], costs[0], unit)
+    wanted = ladder.check_shares(shares, len(costs)) if shares is not None else ladder.even_shares(len(costs))
+    return ladder.tilted(wanted, ladder.relative_costs(costs), level)
 
 
 def cost_at(rate: float, router: float, low: float, high: float) -> float:

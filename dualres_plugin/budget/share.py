@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 Z = 1.96  # of a 95 % interval
 
@@ -50,3 +51,22 @@ def share_text(high: int, images: int) -> str:
         return "no images"
     low, most = share_interval(high, images)
     return f"{images} images, {high} at high ({high / images:.1%}), 95 % interval {low:.0%} to {most:.0%}"
+
+
+def routes_text(routes: Mapping[str, int]) -> str:
+    """A count of images by route in words: of high and low as `share_text`, of several sizes each.
+
+    Args:
+        routes: how many images took each: "high", "low"; or "640", "512", …
+    """
+    images = sum(routes.values())
+    if set(routes) <= {"high", "low"}:
+        return share_text(routes.get("high", 0), images)
+    named = (
+        f"{route} px {routes[route]} ({routes[route] / images:.0%})" for route in sorted(routes, key=_largest_first)
+    )
+    return f"{images} images: {', '.join(named)}"
+
+
+def _largest_first(route: str) -> tuple[int, str]:
+    return (-int(route) if route.isdigit() else 0, route)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,9 +15,12 @@ from dualres_plugin.cli.options import (
     Low,
     Rate,
     Seed,
+    Shares,
+    Sizes,
     Threshold,
+    Thresholds,
     alone,
-    both_sizes,
+    numbers,
     on_device,
     stamp,
     within,
@@ -57,6 +60,9 @@ def predict(
     ] = None,
     high: High = None,
     low: Low = None,
+    sizes: Sizes = None,
+    shares: Shares = None,
+    thresholds: Thresholds = None,
     conf: Annotated[
         float, typer.Option(help="Draw and list detections above this score.", callback=within(0, 1))
     ] = 0.25,
@@ -87,6 +93,7 @@ def predict(
     dualres predict yolo11n.pt street.mp4 --router runs/router --target-high-rate 0.3 --out runs/street
     dualres predict yolo11n.pt bus.jpg --router runs/router --gmacs 2.0 --out runs/bus
     dualres predict yolo11n.pt photos/ --show-routes --save-txt --out runs/predict
+    dualres predict yolo11n.pt photos/ --sizes 640,512,448 --thresholds 0.4,-0.1 --out runs/ladder
     dualres predict yolo11n_dualres.onnx photos/ --out runs/predict
     """
     from dualres_plugin.budget.cost import Budget
@@ -98,16 +105,18 @@ def predict(
         with locked(out):  # whoever writes there now is told of before the detector is loaded
             pass
     outputs = Outputs(conf, save, show_routes, save_txt or save_conf, save_conf, ids)
-    setup = _Setup(router, low, high, batch, device)
+    setup = _Setup(router, low, high, numbers("--sizes", sizes), batch, device)
+    several = numbers("--shares", shares), numbers("--thresholds", thresholds)
     made: ExportedPredictor | Predictor
     if is_exported(detector):
-        setup.refuse_for_exported(detector, gmacs, ms)
+        setup.refuse_for_exported(detector, gmacs, ms, *several)
         made = _exported(detector, target_high_rate, threshold, hold, conf)
     else:
-        made = _routed(detector, source, Budget(target_high_rate, threshold, gmacs, ms), hold, setup)
+        made = _routed(detector, source, Budget(target_high_rate, threshold, gmacs, ms, *several), hold, setup)
     settings = {
         "detector": stamp(detector), "router": stamp(router), "target_high_rate": target_high_rate,
         "threshold": threshold, "gmacs": gmacs, "ms": ms, "hold": hold, "high": high, "low": low,
+        "sizes": sizes, "shares": shares, "thresholds": thresholds,
     }  # fmt: skip
     typer.echo(str(save_predictions(made, source, out, outputs, settings)))
 
@@ -119,14 +128,29 @@ class _Setup:
     router: str | None
     low: int | None
     high: int | None
+    sizes: tuple[float, ...] | None
     batch: int | None
     device: str
 
-    def refuse_for_exported(self, model: str, gmacs: float | None, ms: float | None) -> None:
+    def refuse_for_exported(
+        self,
+        model: str,
+        gmacs: float | None,
+        ms: float | None,
+        shares: tuple[float, ...] | None,
+        thresholds: tuple[float, ...] | None,
+    ) -> None:
         """Raises DualResError if an option is given that an exported model does not take."""
         from dualres_plugin.common.errors import DualResError
 
-        given = {"--router": self.router, "--gmacs": gmacs, "--ms": ms, "--high": self.high, "--low": self.low}
+        given: dict[str, Any] = {
+            "--router": self.router,
+            "--gmacs": gmacs,
+            "--ms": ms,
+            "--high": self.high,
+            "--low": self.low,
+        }
+        given |= {"--sizes": self.sizes, "--shares": shares, "--thresholds": thresholds}
         given |= {"--batch": self.batch, "--device": None if self.device == "cpu" else self.device}
         inside = [name for name, value in given.items() if value is not None]
         if inside:
@@ -139,18 +163,20 @@ class _Setup:
 def _routed(detector: str, source: str, budget: Budget, hold: bool, setup: _Setup) -> Predictor:
     """A detector with its router in PyTorch."""
     from dualres_plugin.common.errors import at_hand
+    from dualres_plugin.hosts.ladder import ask_sizes
     from dualres_plugin.hosts.registry import load_detector
     from dualres_plugin.predict.operating_point import choose_gate
     from dualres_plugin.predict.predictor import Predictor
     from dualres_plugin.router.network import ResolutionRouter, load_default_router
 
-    _check_hold(hold, budget.threshold, "--target-high-rate, --gmacs or --ms")
+    fixed = budget.threshold if budget.thresholds is None else budget.thresholds[0]
+    _check_hold(hold, fixed, "--target-high-rate, --shares, --gmacs or --ms")
     with at_hand(detector):
         adapter = on_device(load_detector(detector), setup.device)
-    size, scale = both_sizes(adapter, setup.low, setup.high)
+    size, ladder = ask_sizes(adapter, setup.low, setup.high, setup.sizes)
     router = ResolutionRouter.from_pretrained(setup.router) if setup.router else load_default_router()
-    gate = choose_gate(router, adapter, size, scale, source, budget, hold)
-    return Predictor(adapter, gate, size, scale, 1 if setup.batch is None else setup.batch)
+    gate = choose_gate(router, adapter, size, ladder, source, budget, hold)
+    return Predictor(adapter, gate, size, ladder, 1 if setup.batch is None else setup.batch)
 
 
 def _exported(model: str, rate: float | None, threshold: float | None, hold: bool, conf: float) -> ExportedPredictor:

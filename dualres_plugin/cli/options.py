@@ -58,6 +58,21 @@ Low = Annotated[
 ]
 Rate = Annotated[float | None, typer.Option(help="Wanted share at high, 0 to 1 (default 0.5).", callback=within(0, 1))]
 Threshold = Annotated[float | None, typer.Option(help="Score above which an image goes high.", callback=within())]
+Sizes = Annotated[
+    str | None,
+    typer.Option(
+        help="Instead of --high and --low: any number of sizes in pixels, largest first, 640,512,448.",
+        metavar="PX,PX,…",
+    ),
+]
+Shares = Annotated[
+    str | None,
+    typer.Option(help="Of --sizes: the share of images at each, 0.3,0.3,0.4; all alike by default.", metavar="S,S,…"),
+]
+Thresholds = Annotated[
+    str | None,
+    typer.Option(help="Of --sizes: the scores between them, descending, as advise gives them.", metavar="T,T"),
+]
 Seed = Annotated[
     int,
     typer.Option(help="Of everything random; the same seed gives the same result.", callback=within(0, MOST_SEED)),
@@ -100,6 +115,26 @@ def both_sizes(adapter: HostAdapter[Any], low: int | None, high: int | None) -> 
     if low:
         return size, pixel_ratio(low, adapter.host_size(size))
     return size, check_scale(adapter.default_scale)
+
+
+def numbers(option: str, text: str | None) -> tuple[float, ...] | None:
+    """A list of numbers as an option takes it.
+
+    Args:
+        option: its name, for messages.
+        text: "0.3,-0.2"; None is no list.
+
+    Raises:
+        DualResError: If a part is no number.
+    """
+    from dualres_plugin.common.errors import DualResError
+
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise DualResError(f"{option} '{text}': give numbers with commas between them, such as 1,2,3.") from None
 
 
 def on_device(adapter: HostAdapter[Any], device: str) -> HostAdapter[Any]:

@@ -13,6 +13,7 @@ from dualres_plugin.common.types import Detections
 # Okabe and Ito's palette: told apart with every kind of colour vision.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442"]
 ROUTE_COLOURS = {"high": "#C75300", "low": "#0072B2"}  # as in report.html
+STEP_COLOURS = (*ROUTE_COLOURS.values(), "#1B7A43", "#6A4C93", "#5A5A5A")  # of several sizes, largest first
 LIGHT = ("#F0E442", "#56B4E9", "#E69F00")  # these take black text
 
 Area = tuple[float, float, float, float]  # x0, y0, x1, y1
@@ -25,7 +26,7 @@ def draw(
     names: dict[int, str] | None,
     caption: str = "",
     least_score: float = 0.25,
-    route: str | None = None,
+    step: int | None = None,
 ) -> Image.Image:
     """The photo with boxes, class names and scores, and a caption in the upper left corner.
 
@@ -35,7 +36,7 @@ def draw(
         names: label -> class name; None shows the label.
         caption: e.g. the route; none when empty.
         least_score: detections below this are left out.
-        route: "high" or "low" colours the caption.
+        step: 0 for the largest size, 1 for the next smaller one, …: colours the caption.
     """
     image = Image.fromarray(np.ascontiguousarray(pixels))
     canvas = ImageDraw.Draw(image)
@@ -52,11 +53,16 @@ def draw(
         name = one_line((names or {}).get(int(found.labels[i]), found.labels[i]))
         labels.append((corners, f"{name} {found.scores[i]:.2f}", colour))
     if caption:
-        taken.append(_tag(canvas, (0, 0), caption, ROUTE_COLOURS.get(route or "", "#000000"), font))
+        taken.append(_tag(canvas, (0, 0), caption, "#000000" if step is None else step_colour(step), font))
     for corners, text, colour in reversed(labels):  # the surest choose their place first
         at = free_place(corners, _tag_size(canvas, text, font), image.size, taken)
         taken.append(_tag(canvas, at, text, colour, font))
     return image
+
+
+def step_colour(step: int) -> str:
+    """The colour of a size: 0 for the largest ("high"), 1 for the next smaller one, …"""
+    return STEP_COLOURS[min(step, len(STEP_COLOURS) - 1)]
 
 
 def plain_text(text: str) -> str:

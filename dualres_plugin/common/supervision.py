@@ -17,7 +17,7 @@ class Routed(Protocol):
 
     @property
     def route(self) -> str:
-        """Either "high" or "low"."""
+        """Either "high" or "low"; of several sizes the size."""
 
     @property
     def score(self) -> float:
@@ -88,6 +88,6 @@ def with_route(found: Any, route: Routed) -> Any:
         found: `supervision.Detections`, changed in place.
         route: of the image.
     """
-    found.data["route"] = np.full(len(found), route.route, dtype="<U4")
+    found.data["route"] = np.full(len(found), route.route)
     found.data["route_score"] = np.full(len(found), route.score, dtype=np.float32)
     return found

@@ -91,35 +91,87 @@ class RouterImages(NamedTuple):
 
 @dataclass(frozen=True)
 class Decision:
-    """The routing of one batch.
+    """The routing of one batch to two sizes, high and low, or to more.
 
     Attributes:
         scores: (B,) float tensor, the router's logits.
-        high: (B,) bool tensor, True where the image goes to the high resolution (Eq. 3).
-        threshold: the score above which an image goes high.
+        steps: (B,) int64 tensor, the size of each image: 0 is the largest ("high"), 1 the next smaller one, …
+        thresholds: one fewer than there are sizes, descending: an image whose score is above the first goes to the
+            largest size (Eq. 3), above the second to the next, and so on.
+        sizes: in pixels, largest first; None where nothing has run yet.
     """
 
     scores: Tensor
-    high: Tensor
-    threshold: float
+    steps: Tensor
+    thresholds: tuple[float, ...]
+    sizes: tuple[int, ...] | None = None
+
+    @classmethod
+    def by_thresholds(cls, scores: Tensor, thresholds: tuple[float, ...]) -> Decision:
+        """What scores and thresholds say.
+
+        Args:
+            scores: (B,); NaN goes to the smallest size.
+            thresholds: descending.
+        """
+        above = [scores > threshold for threshold in thresholds]
+        return cls(scores, len(thresholds) - torch.stack(above).sum(0), thresholds)
+
+    @classmethod
+    def of_two(cls, scores: Tensor, high: Tensor, threshold: float) -> Decision:
+        """High or low, decided elsewhere.
+
+        Args:
+            scores: (B,).
+            high: (B,) bool, True where the image goes to the high resolution.
+            threshold: that is reported.
+        """
+        return cls(scores, (~high).long(), (threshold,))
+
+    @property
+    def high(self) -> Tensor:
+        """(B,) bool tensor, True where the image goes to the largest size."""
+        return self.steps == 0
+
+    @property
+    def threshold(self) -> float:
+        """The score above which an image goes to the largest size."""
+        return self.thresholds[0]
 
     @property
     def rate(self) -> float:
         """Share of images at high."""
-        return float(self.high.float().mean()) if len(self.high) else 0.0
+        return float(self.high.float().mean()) if len(self.steps) else 0.0
 
     def of(self, i: int) -> ImageDecision:
         """The routing of the image with number `i` of the batch."""
-        return ImageDecision("high" if bool(self.high[i]) else "low", float(self.scores[i]), self.threshold)
+        step = int(self.steps[i])
+        size = None if self.sizes is None else self.sizes[step]
+        return ImageDecision(self._name(step), float(self.scores[i]), self.threshold, step, size)
+
+    def _name(self, step: int) -> str:
+        if len(self.thresholds) == 1:
+            return "low" if step else "high"
+        return f"size {step + 1}" if self.sizes is None else str(self.sizes[step])
 
 
 @dataclass(frozen=True)
 class ImageDecision:
-    """The routing of one image: `results[0].dualres.route`, `.score`."""
+    """The routing of one image: `results[0].dualres.route`, `.score`, `.size`.
+
+    Attributes:
+        route: "high" or "low" of two sizes; of more the size in pixels, such as "512".
+        score: the router's logit.
+        threshold: the score above which an image goes to the largest size.
+        step: 0 for the largest size, 1 for the next smaller one, …
+        size: in pixels, in the host's own meaning of size; None where it is not known.
+    """
 
     route: str
     score: float
     threshold: float
+    step: int
+    size: int | None = None
 
     def __str__(self) -> str:
         return f"{self.route} (score {self.score:+.3f})"

@@ -195,7 +195,7 @@ def _on_device(images: RouterImages, router: ResolutionRouter) -> RouterImages:
 def _eager(adapter: HostAdapter[Any], batch: Any, scale: float, high: bool) -> Detections:
     def decide(images: RouterImages) -> Decision:
         count = len(images.content)
-        return Decision(torch.zeros(count), torch.full((count,), high), 0.0)
+        return Decision.of_two(torch.zeros(count), torch.full((count,), high), 0.0)
 
     return adapter.detections(run_routed(adapter, batch, decide, scale), batch)[0]
 

@@ -14,11 +14,12 @@ import numpy as np
 from torch import Tensor, nn
 
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.resize import LowSize, low_size
+from dualres_plugin.common.resize import low_size
 from dualres_plugin.common.types import Decision, Detections, RouterImages, Targets
 
 if TYPE_CHECKING:
     from dualres_plugin.hosts.export_plan import ExportPlan
+    from dualres_plugin.hosts.ladder import Ladder
 
 Batch = TypeVar("Batch")
 Shape = tuple[int, int]  # height, width
@@ -27,7 +28,7 @@ Decide = Callable[[RouterImages], Decision]
 
 
 class HostAdapter(ABC, Generic[Batch]):
-    """Runs one host's detector at two sizes.
+    """Runs one host's detector at two sizes or more.
 
     `Batch` is whatever the host's own pipeline feeds its network; the core never looks inside. A batch made by
     `collate` or by the host is at the high size; `resize` gives the low one.
@@ -135,12 +136,12 @@ class HostAdapter(ABC, Generic[Batch]):
         """
         return None
 
-    def wrap(self, decide: Decide, scale: float | LowSize, on_decision: Callable[[Decision], None]) -> Any:
+    def wrap(self, decide: Decide, sizes: float | Ladder, on_decision: Callable[[Decision], None]) -> Any:
         """The host's own object with routing inside; the given detector stays as it is.
 
         Args:
             decide: gives the route of each image.
-            scale: low / high ratio, or a `LowSize`: hand it on to `Routing`.
+            sizes: low / high ratio, or a `Ladder`: hand it on to `Routing`.
             on_decision: told of each decision.
 
         Raises:
@@ -148,19 +149,17 @@ class HostAdapter(ABC, Generic[Batch]):
         """
         raise DualResError(f"the {self.name} adapter has no wrapped host object; use profile and predict.")
 
-    def wrap_at(
-        self, size: int, decide: Decide, scale: float | LowSize, on_decision: Callable[[Decision], None]
-    ) -> Any:
+    def wrap_at(self, size: int, decide: Decide, sizes: float | Ladder, on_decision: Callable[[Decision], None]) -> Any:
         """`wrap` for a high `size` in pixels. A host whose detector scales what it is given overrides this.
 
         Args:
             size: the high size.
-            decide, scale, on_decision: as of `wrap`.
+            decide, sizes, on_decision: as of `wrap`.
 
         Raises:
             DualResError: As `wrap`.
         """
-        return self.wrap(decide, scale, on_decision)
+        return self.wrap(decide, sizes, on_decision)
 
     def predict_source(self, wrapped: Any, source: Any, **kwargs: Any) -> Any:
         """Run the wrapped host on what its own users pass as a source.

@@ -75,7 +75,7 @@ def check_sizes(adapter: HostAdapter[Any], size: int, scale: float, again: bool 
 
 def _at_route(adapter: HostAdapter[Any], photo: np.ndarray, size: int, scale: float, high: bool) -> Detections:
     def decide(images: RouterImages) -> Decision:
-        return Decision(torch.zeros(1), torch.tensor([high]), 0.0)
+        return Decision.of_two(torch.zeros(1), torch.tensor([high]), 0.0)
 
     with ExitStack() as stack:
         for detector in (adapter.detector, adapter.low_detector):

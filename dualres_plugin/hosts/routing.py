@@ -3,20 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
 
-from dualres_plugin.common.resize import LowSize, check_scale
+from dualres_plugin.common.errors import DualResError
+from dualres_plugin.common.resize import LowSize
 from dualres_plugin.common.types import Decision, as_index
 from dualres_plugin.hosts.contract import Batch, Decide, HostAdapter
+from dualres_plugin.hosts.ladder import Ladder
+
+Sizes = float | LowSize | Ladder  # low / high ratio, or sizes as they were asked for
+
+
+@dataclass(frozen=True)
+class Part:
+    """The images of a batch that run at one size.
+
+    Attributes:
+        index: (K,) int64, which images.
+        step: 0 for the largest size, 1 for the next smaller one, …
+        batch: these images at that size, in the adapter's own form.
+    """
+
+    index: Tensor
+    step: int
+    batch: Any
 
 
 def run_routed(
     adapter: HostAdapter[Batch],
     batch: Batch,
     decide: Decide,
-    scale: float | LowSize,
+    sizes: Sizes,
     on_decision: Callable[[Decision], None] | None = None,
 ) -> Any:
     """Route, split, run each resolution once, merge. All-high is exactly the plain host's call.
@@ -25,29 +45,57 @@ def run_routed(
         adapter: of the detector to run.
         batch: the host's batch at the high size.
         decide: gives the route of each image.
-        scale: low / high ratio; a `LowSize` in pixels is that of the batch's own high size.
+        sizes: low / high ratio, or a `Ladder`; sizes in pixels are set against the batch's own high size.
         on_decision: told of the decision, for results and statistics.
 
     Returns:
         The host's raw output, in the batch's order and in high-resolution coordinates.
 
     Raises:
-        DualResError: If a low size in pixels is not smaller than the batch's high size.
+        DualResError: If a size in pixels is not smaller than the batch's high size, or the decision is for another
+            number of sizes.
     """
-    ratio = scale.at(adapter.high_size(batch)) if isinstance(scale, LowSize) else scale
-    decision = decide(adapter.router_images(batch))
+    ladder = Ladder.of(sizes)
+    decision = _decided(adapter, batch, decide, ladder)
     if on_decision:
         on_decision(decision)
     if bool(decision.high.all()):
         return adapter.predict(batch)
-    high, low = as_index(decision.high), as_index(~decision.high)
-    parts: list[tuple[Tensor, Any, Batch]] = []
-    if len(high):
-        sub = adapter.select(batch, high)
-        parts.append((high, adapter.predict(sub), sub))
-    sub = adapter.resize(batch, low, ratio)
-    parts.append((low, adapter.predict(sub), sub))
-    return adapter.merge(parts, batch)
+    parts = split(adapter, batch, decision, ladder)
+    return adapter.merge([(part.index, adapter.predict(part.batch), part.batch) for part in parts], batch)
+
+
+def split(adapter: HostAdapter[Batch], batch: Batch, decision: Decision, ladder: Ladder) -> list[Part]:
+    """A high batch, cut by size.
+
+    Args:
+        adapter: of the detector.
+        batch: at the high size.
+        decision: the route of each of its images.
+        ladder: the sizes.
+
+    Returns:
+        The sizes that are in use, largest first.
+    """
+    ratios = ladder.ratios(adapter.high_size(batch))
+    parts = []
+    for step in range(len(ladder)):
+        index = as_index(decision.steps == step)
+        if len(index):
+            small = adapter.resize(batch, index, ratios[step - 1]) if step else adapter.select(batch, index)
+            parts.append(Part(index, step, small))
+    return parts
+
+
+def _decided(adapter: HostAdapter[Batch], batch: Batch, decide: Decide, ladder: Ladder) -> Decision:
+    """The decision, with the sizes in pixels noted on it."""
+    sizes = ladder.pixels(adapter.high_size(batch))
+    decision = decide(adapter.router_images(batch))
+    if len(decision.thresholds) + 1 != len(ladder):
+        raise DualResError(
+            f"{len(ladder)} sizes need {len(ladder) - 1} thresholds between them, not {len(decision.thresholds)}."
+        )
+    return replace(decision, sizes=sizes)
 
 
 class Routing(nn.Module):
@@ -57,36 +105,40 @@ class Routing(nn.Module):
 
     Args:
         decide: gives the route of each image.
-        scale: low / high ratio, inside (0, 1), or a `LowSize`.
+        sizes: low / high ratio, inside (0, 1), or a `Ladder`.
         on_decision: told of each decision.
 
     Attributes:
-        low: the low size as it was asked for.
-        scale: low / high ratio at the detector's own high size.
+        ladder: the sizes as they were asked for.
+        scale: the ratio of the smallest size to the largest, at the detector's own high size.
         decision: of the last batch; None before the first.
 
     Raises:
-        DualResError: If the scale is no ratio.
+        DualResError: If the ratio is none.
     """
 
-    def __init__(self, decide: Decide, scale: float | LowSize, on_decision: Callable[[Decision], None] | None = None):
+    def __init__(self, decide: Decide, sizes: Sizes, on_decision: Callable[[Decision], None] | None = None):
         super().__init__()
         self.decide = decide
-        self.low = scale if isinstance(scale, LowSize) else LowSize(check_scale(scale))
-        self.scale = self.low.ratio
+        self.ladder = Ladder.of(sizes)
+        self.scale = self.ladder.lower[-1].ratio
         self.on_decision = on_decision
         self.decision: Decision | None = None
 
-    def route(self, adapter: HostAdapter[Batch], batch: Batch) -> Decision:
-        """Decide on the images of a high batch, without running the detector; remembered and told."""
-        decision = self.decide(adapter.router_images(batch))
+    def route(self, adapter: HostAdapter[Batch], batch: Batch) -> tuple[Decision, list[Part]]:
+        """Decide on the images of a high batch, without running the detector; remembered and told.
+
+        Returns:
+            The decision, and the images of each size that is in use, largest first.
+        """
+        decision = _decided(adapter, batch, self.decide, self.ladder)
         self._remember(decision)
-        return decision
+        return decision, split(adapter, batch, decision, self.ladder)
 
     def run(self, adapter: HostAdapter[Batch], batch: Batch) -> tuple[Any, Decision]:
         """`run_routed` on a high batch: the host's raw output, and the decision behind it."""
         made: list[Decision] = []  # of this call: another thread's would overwrite `self.decision`
-        raw = run_routed(adapter, batch, self.decide, self.low, made.append)
+        raw = run_routed(adapter, batch, self.decide, self.ladder, made.append)
         self._remember(made[0])
         return raw, made[0]
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from dualres_plugin.common.drawing import COLOURS, ROUTE_COLOURS, Font
+from dualres_plugin.budget.share import routes_text
+from dualres_plugin.common.drawing import COLOURS, Font, step_colour
 from dualres_plugin.common.errors import one_line
 from dualres_plugin.common.files.atomic import atomic_write
 from dualres_plugin.common.types import Detections, ImageDecision
@@ -43,7 +45,8 @@ class ContactSheet:
         self.most = most
         self.least_score = least_score
         self.seen = 0
-        self.high = 0
+        self.routes: Counter[str] = Counter()
+        self._names: dict[int, str] = {}  # of the sizes that were seen
         self._every = 1
         self._kept: list[_Thumb] = []
 
@@ -57,7 +60,8 @@ class ContactSheet:
             route: that it took.
         """
         number, self.seen = self.seen, self.seen + 1
-        self.high += route.route == "high"
+        self.routes[route.route] += 1
+        self._names[route.step] = route.route
         if number % self._every:
             return
         if len(self._kept) == self.most:  # every other one makes room
@@ -72,9 +76,16 @@ class ContactSheet:
         self._kept.append(_Thumb(one_line(name), route, small, found.boxes[chosen] / size, found.labels[chosen]))
 
     def __str__(self) -> str:
-        share = self.high / self.seen if self.seen else 0.0
-        text = f"{self.high} of {self.seen} images at high ({share:.1%})"
+        if self._two:
+            share = self.routes["high"] / self.seen if self.seen else 0.0
+            text = f"{self.routes['high']} of {self.seen} images at high ({share:.1%})"
+        else:
+            text = routes_text(self.routes)
         return text + (f"; this sheet shows {len(self._kept)} of them evenly spaced" if self._every > 1 else "")
+
+    @property
+    def _two(self) -> bool:
+        return set(self.routes) <= {"high", "low"}
 
     def draw(self) -> Image.Image:
         """The sheet; the highest score comes first."""
@@ -97,14 +108,15 @@ class ContactSheet:
 
     def _legend(self, canvas: ImageDraw.ImageDraw, shown: list[_Thumb], font: Font) -> None:
         x = float(MARGIN)
-        for route in ("high", "low"):
-            canvas.rectangle((x, 38, x + 14, 52), fill=ROUTE_COLOURS[route])
+        names = {0: "high", 1: "low"} if self._two else self._names
+        for step, route in sorted(names.items()):
+            canvas.rectangle((x, 38, x + 14, 52), fill=step_colour(step))
             canvas.text((x + 20, 37), route, fill=INK, font=font)
             x += 34 + canvas.textlength(route, font=font)
         limits = {t.route.threshold for t in shown}
         text = "highest score first; the number is the router's score"
         if len(limits) == 1:
-            text += f", images above {limits.pop():+.2f} go high"
+            text += f", images above {limits.pop():+.2f} go {names.get(0, 'to the largest size')}"
         canvas.text((x, 37), text, fill=SOFT, font=font)
 
     def save(self, path: Path) -> None:
@@ -130,7 +142,7 @@ def _draw_cell(
     sheet: Image.Image, canvas: ImageDraw.ImageDraw, thumb: _Thumb, at: tuple[int, int], width: int, font: Font
 ) -> None:
     x, y = at
-    colour = ROUTE_COLOURS[thumb.route.route]
+    colour = step_colour(thumb.route.step)
     box = _box(width)
     right, bottom = x + width + 2 * BORDER, y + box[1] + 2 * BORDER + BAR
     canvas.rectangle((x, y, right - 1, bottom - 1), fill=colour)

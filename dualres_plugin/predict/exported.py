@@ -43,9 +43,10 @@ class ExportedPredictor:
         return {"form": self.session.card.form, "least score": self.conf, **point}
 
     @property
-    def expected_rate(self) -> float | None:
+    def expected_shares(self) -> tuple[float, ...] | None:
         """As of `Predictor`."""
-        return self.session.expected_rate
+        rate = self.session.expected_rate
+        return None if rate is None else (rate, 1.0 - rate)
 
     @property
     def held(self) -> bool:
@@ -75,7 +76,7 @@ class ExportedPredictor:
                     raise
                 on_skip(f"'{image.name}': {error}")
                 continue
-            decision = ImageDecision(found.route, found.score, threshold)
+            decision = ImageDecision(found.route, found.score, threshold, int(found.route == "low"))
             yield Prediction(image, Detections(found.boxes, found.scores, found.labels), decision)
 
 

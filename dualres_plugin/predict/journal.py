@@ -10,7 +10,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from dualres_plugin.predict.predictor import Prediction
 
 logger = logging.getLogger("dualres")
 JOURNAL = "unfinished.jsonl"
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Record:
             "boxes": self.found.boxes.tolist(),
             "scores": self.found.scores.tolist(),
             "labels": self.found.labels.tolist(),
-            "route": [self.route.route, self.route.score, self.route.threshold],
+            "route": asdict(self.route),
             "files": [self.drawing, self.labels],
         }
 
@@ -77,7 +77,7 @@ class Record:
             np.array(values["scores"], dtype=np.float32),
             np.array(values["labels"], dtype=np.int64),
         )
-        return cls(values["source"], values["name"], found, ImageDecision(*values["route"]), *values["files"])
+        return cls(values["source"], values["name"], found, ImageDecision(**values["route"]), *values["files"])
 
 
 class Journal:

@@ -11,18 +11,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from dualres_plugin.budget.controller import refuse_threshold
-from dualres_plugin.budget.cost import Budget, rate_for_budget
+from dualres_plugin.budget.cost import Budget, shares_for_budget
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.flops import milliseconds
 from dualres_plugin.common.images import iter_source
 from dualres_plugin.hosts.contract import HostAdapter
+from dualres_plugin.hosts.ladder import Ladder, size_costs
 from dualres_plugin.router.gate import Gate, make_gate
 from dualres_plugin.router.network import ResolutionRouter
 
 logger = logging.getLogger("dualres")
 TIMED_IMAGES = 8  # of a source, for a budget in milliseconds
-Measure = Callable[[HostAdapter[Any], ResolutionRouter, Sequence[np.ndarray], int, float], dict[str, float]]
+Measure = Callable[[HostAdapter[Any], ResolutionRouter, Sequence[np.ndarray], int, float | Ladder], dict[str, float]]
 
 
 def measure_ms(
@@ -30,24 +30,24 @@ def measure_ms(
     router: ResolutionRouter,
     images: Sequence[np.ndarray],
     size: int,
-    scale: float,
+    sizes: float | Ladder,
     repeats: int = 3,
 ) -> dict[str, float]:
     """Median milliseconds per image, one image at a time, the router apart.
 
-    The three are measured in turn on every photo, so that a machine that slows down slows all of them. Shrinking a
-    batch counts as part of the low pass, decoding of detections as part of both; reading files counts nowhere.
+    All are measured in turn on every photo, so that a machine that slows down slows all of them. Shrinking a
+    batch counts as part of the low pass, decoding of detections as part of every pass; reading files counts nowhere.
 
     Args:
         adapter: of the detector.
         router: scores each photo.
         images: (H, W, 3) RGB uint8 photos, a few of each shape that matters.
         size: high size in pixels.
-        scale: low / high ratio.
+        sizes: low / high ratio, or several sizes.
         repeats: rounds over the photos, after one that warms up.
 
     Returns:
-        `t_router`, `t_low` and `t_high`.
+        `t_router`, `t_low` and `t_high`, of the smallest and of the largest size; those between as `t_0.8`, by ratio.
 
     Raises:
         DualResError: If there is no image.
@@ -57,14 +57,15 @@ def measure_ms(
     batches = [adapter.collate([image], size) for image in images]
     one = torch.arange(1)
 
-    def detect(batch: Any) -> None:
-        adapter.detections(adapter.predict(batch), batch)
+    def detect(batch: Any, ratio: float = 1.0) -> None:
+        sized = batch if ratio == 1.0 else adapter.resize(batch, one, ratio)
+        adapter.detections(adapter.predict(sized), sized)
 
-    steps: dict[str, Callable[[Any], object]] = {
-        "t_router": lambda b: router.score(adapter.router_images(b)),
-        "t_low": lambda b: detect(adapter.resize(b, one, scale)),
-        "t_high": detect,
-    }
+    steps: dict[str, Callable[[Any], object]] = {"t_router": lambda b: router.score(adapter.router_images(b))}
+    *between, smallest = Ladder.of(sizes).ratios()
+    steps["t_low"] = partial(detect, ratio=smallest)
+    steps |= {f"t_{ratio:g}": partial(detect, ratio=ratio) for ratio in reversed(between)}
+    steps["t_high"] = detect
     times: dict[str, list[float]] = {name: [] for name in steps}
     for round_number in range(repeats + 1):
         for batch in batches:
@@ -75,55 +76,70 @@ def measure_ms(
     return {name: float(np.median(values)) for name, values in times.items()}
 
 
-def choose_rate(
+def choose_shares(
     router: ResolutionRouter,
     adapter: HostAdapter[Any],
     size: int,
-    scale: float,
+    sizes: float | Ladder,
     source: Any,
     budget: Budget,
     measure: Measure = measure_ms,
-) -> float:
-    """The share at high of a budget; 50 % by default.
+) -> tuple[float, ...]:
+    """The share of the images at each size that a budget allows; all alike by default.
 
-    A budget in GMACs is turned into a rate with the cost of the source's first readable image, one in milliseconds
+    A budget in GMACs is turned into shares with the cost of the source's first readable image, one in milliseconds
     with times measured on its first few.
 
     Args:
         router, adapter: whose cost counts.
         size: high size in pixels.
-        scale: low / high ratio.
+        sizes: low / high ratio, or several sizes.
         source: whatever `iter_source` reads.
-        budget: any but a threshold.
+        budget: any but thresholds.
         measure: gives the milliseconds.
 
     Returns:
-        0 to 1.
+        The shares, largest size first.
 
     Raises:
         DualResError: If the budget is impossible, or the source holds no readable image where costs depend on one.
     """
+    ladder = Ladder.of(sizes)
     if budget.gmacs is not None:
         shape = adapter.input_shape(_first_images(source, 1)[0].shape[:2], size)
-        low = adapter.macs(adapter.low_shape(shape, scale), low=True)
-        return rate_for_budget(budget.gmacs, router.gmacs(), low, adapter.macs(shape))
+        lower = [adapter.macs(adapter.low_shape(shape, ratio), low=True) for ratio in ladder.ratios()]
+        return shares_for_budget(budget.gmacs, router.gmacs(), [adapter.macs(shape), *lower])
     if budget.ms is not None:
-        times = measure(adapter.for_inference(), router, _first_images(source, TIMED_IMAGES), size, scale)
-        rate = rate_for_budget(budget.ms, times["t_router"], times["t_low"], times["t_high"], "ms")
+        spent, *passes = measure(
+            adapter.for_inference(), router, _first_images(source, TIMED_IMAGES), size, sizes
+        ).values()
+        shares = shares_for_budget(budget.ms, spent, passes[::-1], "ms")
         logger.info(
-            "measured: router %.1f, low %.1f, high %.1f ms, so %.0f %% of the images may go high",
-            *times.values(),
-            100 * rate,
+            "measured: router %.1f, %s ms, so %s",
+            spent,
+            ", ".join(f"{name} {ms:.1f}" for name, ms in zip(_names(ladder), passes)),
+            _said(shares),
         )
-        return rate
-    return 0.5 if budget.target_high_rate is None else budget.target_high_rate
+        return shares
+    return budget.wanted_shares(len(ladder))
+
+
+def _names(ladder: Ladder) -> list[str]:
+    """Of the sizes, smallest first."""
+    return ["low", *(f"x {ratio:g}" for ratio in ladder.ratios()[-2::-1]), "high"]
+
+
+def _said(shares: Sequence[float]) -> str:
+    if len(shares) == 2:
+        return f"{100 * shares[0]:.0f} % of the images may go high"
+    return f"{' / '.join(f'{share:.0%}' for share in shares)} of the images go to the sizes, largest first"
 
 
 def choose_gate(
     router: ResolutionRouter,
     adapter: HostAdapter[Any],
     size: int,
-    scale: float,
+    sizes: float | Ladder,
     source: Any,
     budget: Budget,
     hold: bool = False,
@@ -132,19 +148,17 @@ def choose_gate(
     """The router at the operating point that a budget asks for.
 
     Args:
-        router, adapter, size, scale, source, measure: as of `choose_rate`.
-        budget: what may be spent; a threshold is taken as it is.
-        hold: keep the rate when the content drifts.
+        router, adapter, size, sizes, source, measure: as of `choose_shares`.
+        budget: what may be spent; thresholds are taken as they are.
+        hold: keep the share at high, or the mean GMACs of several sizes, when the content drifts.
 
     Raises:
-        DualResError: As `choose_rate`; if a threshold is to be held; or if the router has no calibration.
+        DualResError: As `choose_shares`; if thresholds are to be held; or if the router has no calibration.
     """
-    if hold:
-        refuse_threshold(budget.threshold)
-    if budget.threshold is not None:
-        return Gate(router, budget.threshold)
-    rate = choose_rate(router, adapter, size, scale, source, budget, measure)
-    return make_gate(router, rate, hold_rate=hold)
+    ladder = Ladder.of(sizes)
+    if budget.fixed_thresholds(len(ladder)) is None:
+        budget = Budget(shares=choose_shares(router, adapter, size, ladder, source, budget, measure))
+    return make_gate(router, budget, len(ladder), hold, partial(size_costs, adapter, size, ladder))
 
 
 def _first_images(source: Any, count: int) -> list[np.ndarray]:

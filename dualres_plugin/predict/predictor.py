@@ -11,6 +11,7 @@ from dualres_plugin.common.errors import DualResError, at_hand, check_number
 from dualres_plugin.common.images import SourceImage
 from dualres_plugin.common.types import Decision, Detections, ImageDecision
 from dualres_plugin.hosts.contract import HostAdapter
+from dualres_plugin.hosts.ladder import Ladder
 from dualres_plugin.hosts.probe import check_sizes
 from dualres_plugin.hosts.routing import run_routed
 from dualres_plugin.router.gate import Gate
@@ -25,7 +26,7 @@ class Prediction:
     Attributes:
         image: with its name.
         found: in pixels of the image.
-        route: "high" or "low", with the router's score and the threshold that it met.
+        route: "high" or "low", or the size of several, with the router's score and the threshold that it met.
     """
 
     image: SourceImage
@@ -38,30 +39,31 @@ class Predictor:
 
     Args:
         adapter: of the frozen detector.
-        gate: decides each route: a router with a threshold, or with a controller that holds a rate.
+        gate: decides each route: a router with thresholds, or with a controller that holds a rate.
         size: high size in pixels.
-        scale: low / high ratio.
+        sizes: low / high ratio, or several sizes.
         batch: images per pass; images of one shape share a pass.
     """
 
-    def __init__(self, adapter: HostAdapter[Any], gate: Gate, size: int, scale: float, batch: int = 1):
+    def __init__(self, adapter: HostAdapter[Any], gate: Gate, size: int, sizes: float | Ladder, batch: int = 1):
         self.adapter = adapter.for_inference()
         self.gate = gate
         self.size = size
-        self.scale = scale
+        self.ladder = Ladder.of(sizes)
+        self.count = len(self.ladder)
         self.batch = batch
         check_number("batch", batch, 1)
 
     def settings(self) -> dict[str, Any]:
         """What the predictions depend on, as plain values."""
         gate = self.gate
-        point = {"threshold": gate.threshold} if gate.controller is None else {"held": gate.controller.target}
-        return {"host": self.adapter.name, "high": self.size, "scale": self.scale, **point}
+        point = {"thresholds": gate.thresholds} if gate.controller is None else {"held": gate.controller.shares}
+        return {"host": self.adapter.name, "high": self.size, "lower": self.ladder.ratios(), **point}
 
     @property
-    def expected_rate(self) -> float | None:
-        """The share at high that the operating point promises, on images like those of the calibration."""
-        return self.gate.expected_rate
+    def expected_shares(self) -> tuple[float, ...] | None:
+        """The share at each size that the operating point promises, on images like those of the calibration."""
+        return self.gate.expected_shares
 
     @property
     def held(self) -> bool:
@@ -75,7 +77,7 @@ class Predictor:
             score: the router's.
         """
         if self.gate.controller is not None:
-            self.gate.controller.route(score)
+            self.gate.controller.step(score)
 
     def stream(
         self, images: Iterator[SourceImage], on_skip: Callable[[str], None] | None = None
@@ -89,7 +91,7 @@ class Predictor:
         Raises:
             DualResError: If the detector does not run at these sizes, whatever the image.
         """
-        check_sizes(self.adapter, self.size, self.scale)
+        self._check()
         pending: list[SourceImage] = []
         for image in images:
             if pending and (len(pending) == self.batch or not self._same_shape(pending[0], image)):
@@ -98,6 +100,10 @@ class Predictor:
             pending.append(image)
         if pending:
             yield from self._run(pending, on_skip)
+
+    def _check(self, again: bool = False) -> None:
+        for ratio in self.ladder.ratios():
+            check_sizes(self.adapter, self.size, ratio, again)
 
     def _same_shape(self, a: SourceImage, b: SourceImage) -> bool:
         shapes = (self.adapter.input_shape(i.pixels.shape[:2], self.size) for i in (a, b))
@@ -114,13 +120,13 @@ class Predictor:
                 raise
             if len(images) > 1:  # a single odd image costs only itself
                 return [p for image in images for p in self._run([image], on_skip)]
-            check_sizes(self.adapter, self.size, self.scale, again=True)  # is it the image, or a GPU that is lost?
+            self._check(again=True)  # is it the image, or a GPU that is lost?
             on_skip(f"'{images[0].name}': the {self.adapter.name} host rejects it ({error})")
             return []
 
     def _predict(self, images: list[SourceImage]) -> list[Prediction]:
         batch = self.adapter.collate([image.pixels for image in images], self.size)
         decisions: list[Decision] = []
-        raw = run_routed(self.adapter, batch, self.gate, self.scale, decisions.append)
+        raw = run_routed(self.adapter, batch, self.gate, self.ladder, decisions.append)
         found = self.adapter.detections(raw, batch)
         return [Prediction(image, f, decisions[0].of(i)) for i, (image, f) in enumerate(zip(images, found))]

@@ -147,7 +147,7 @@ class _Run:
         self.out = out
         self.wanted = wanted
         self.ids = ids
-        self.summary = Summary(out, predictor.expected_rate, predictor.held)
+        self.summary = Summary(out, predictor.expected_shares, predictor.held)
         self.journal = Journal(out, settings)
         self.sheet = ContactSheet(least_score=wanted.conf) if wanted.routes else None
         self.done: Counter[str] = Counter()
@@ -188,7 +188,7 @@ class _Run:
         stems = set()
         for r in self.journal.records():
             self.done[r.source] += 1
-            self.summary.count(r.route.route)
+            self.summary.count(r.route)
             self.predictor.replay(r.route.score)
             stems.add(Path(r.drawing or r.labels).stem)
             if self.sheet:
@@ -215,7 +215,7 @@ class _Run:
         total = len(self.paths) if frames is None else None
         with tqdm(total=total, initial=self.summary.images, unit="img", desc="predict", dynamic_ncols=True) as bar:
             for p in self.predictor.stream(images, self.summary.reject):
-                self.summary.count(p.route.route)
+                self.summary.count(p.route)
                 bar.update()
                 if frames is None:
                     objects = int((p.found.scores >= self.wanted.conf).sum())
@@ -246,7 +246,7 @@ class _Run:
 
     def _draw(self, p: Prediction, name: str) -> None:
         caption = f"{p.route}   high so far {self.summary.share:.0%}" if self.video else str(p.route)
-        drawn = draw(p.image.pixels, p.found, self.names, caption, self.wanted.conf, p.route.route)
+        drawn = draw(p.image.pixels, p.found, self.names, caption, self.wanted.conf, p.route.step)
         if self.video:
             self.video.write(drawn)
             return

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from dualres_plugin.budget.share import off_target, share_text
+from dualres_plugin.budget.share import off_target, routes_text
 from dualres_plugin.common.errors import one_line
+from dualres_plugin.common.types import ImageDecision
 
 logger = logging.getLogger("dualres")
 
@@ -18,27 +20,38 @@ class Summary:
 
     Attributes:
         out: folder of the results.
-        target: the share at high that the calibration promises; None where there is none.
-        held: a controller moves the threshold to keep it.
-        images, high: how many were predicted, and how many of them at high.
+        shares: of the images at each size, largest first, that the calibration promises; None where there is none.
+        held: a controller moves the threshold to keep them.
+        routes: how many were predicted by each route.
+        high: how many of them at the largest size.
         left_out: how many were not, because they cannot be read or the detector rejects them.
         rejected: how many of these the detector rejects.
         first_problem: why the first of them was left out.
     """
 
     out: Path
-    target: float | None = None
+    shares: tuple[float, ...] | None = None
     held: bool = False
-    images: int = 0
+    routes: Counter[str] = field(default_factory=Counter)
     high: int = 0
     left_out: int = 0
     rejected: int = 0
     first_problem: str = ""
 
-    def count(self, route: str) -> None:
-        """One more image."""
-        self.images += 1
-        self.high += route == "high"
+    def count(self, route: ImageDecision) -> None:
+        """One more image, by its route."""
+        self.routes[route.route] += 1
+        self.high += route.step == 0
+
+    @property
+    def images(self) -> int:
+        """How many were predicted."""
+        return self.routes.total()
+
+    @property
+    def target(self) -> float | None:
+        """The share at the largest size that the calibration promises."""
+        return None if self.shares is None else self.shares[0]
 
     def skip(self, message: str) -> None:
         """One that cannot be used.
@@ -65,8 +78,10 @@ class Summary:
         return self.high / self.images if self.images else 0.0
 
     def __str__(self) -> str:
-        text = share_text(self.high, self.images)
-        text += f", target {self.target:.0%}" if self.target is not None else ""
+        text = routes_text(self.routes)
+        if self.shares is not None:
+            wanted = self.shares[:1] if len(self.shares) == 2 else self.shares
+            text += f", target {' / '.join(f'{share:.0%}' for share in wanted)}"
         text += f"; results in {self.out}"
         unreadable = self.left_out - self.rejected
         text += f"; {unreadable} unreadable files left out" if unreadable else ""

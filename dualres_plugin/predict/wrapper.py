@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import wraps
+from dataclasses import replace
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +12,21 @@ import numpy as np
 from torch import nn
 
 from dualres_plugin.budget.controller import BudgetController, refuse_threshold
+from dualres_plugin.budget.cost import Budget
 from dualres_plugin.common.errors import DualResError, check_number
 from dualres_plugin.common.images import router_images_of
-from dualres_plugin.common.resize import LowSize
 from dualres_plugin.common.types import Decision
 from dualres_plugin.hosts.contract import HostAdapter
+from dualres_plugin.hosts.ladder import ask_sizes, size_costs
 from dualres_plugin.hosts.probe import check_sizes
 from dualres_plugin.hosts.registry import adapt, load_detector
 from dualres_plugin.hosts.routing import run_routed
-from dualres_plugin.router.gate import Gate, RouteLog, make_gate
+from dualres_plugin.router.gate import Gate, RouteLog, given_point, make_gate
 from dualres_plugin.router.network import ResolutionRouter, load_default_router
 
 
 class DualResWrapper:
-    """Routes each image of a frozen detector to its high or its low resolution.
+    """Routes each image of a frozen detector to one of its sizes: high or low, or more.
 
     Args:
         detector: a `YOLO`, a torchvision detection model, or any object with an installed adapter.
@@ -33,10 +35,15 @@ class DualResWrapper:
         low: the low size, as a ratio of the high one (0.5) or in pixels (320); None is half, or the size that
             `low_detector` was built for where its host knows one.
         high: the high size in pixels; None is what the host runs the detector at, such as the `imgsz` of its training.
+        sizes: instead of these two, any number of sizes, largest first: (640, 512, 448), or ratios of the first, which
+            may be 1 for the host's own: (1, 0.8, 0.7).
         target_high_rate: wanted share of images at high; the threshold is read from the router's calibration.
         threshold: score above which an image goes high; overrides `target_high_rate`.
+        shares: of `sizes`, the wanted share of images at each, largest first; None is as many at each.
+        thresholds: of `sizes`, the scores between them, descending, as `dualres advise` gives them.
         hold_rate: keep the share at high on target when the content drifts, by moving the threshold
-            (`controller.BudgetController`; its state is `wrapper.controller.state`). A threshold beside it is refused.
+            (`controller.BudgetController`; its state is `wrapper.controller.state`); of more than two sizes the mean
+            GMACs. A threshold beside it is refused.
         low_detector: a second network for the low size (pair mode).
 
     Raises:
@@ -56,8 +63,11 @@ class DualResWrapper:
         *,
         low: float | None = None,
         high: int | None = None,
-        target_high_rate: float = 0.5,
+        sizes: Sequence[float] | None = None,
+        target_high_rate: float | None = None,
         threshold: float | None = None,
+        shares: Sequence[float] | None = None,
+        thresholds: Sequence[float] | None = None,
         hold_rate: bool = False,
         low_detector: Any | None = None,
     ):
@@ -67,19 +77,15 @@ class DualResWrapper:
             low_detector = load_detector(str(low_detector))
         self.adapter: HostAdapter[Any] = adapt(detector, low_detector)
         self.detector = self.adapter.detector
-        check_number("high", high, 1)
-        self.high = int(high or self.adapter.default_size)
-        low = self.adapter.default_scale if low is None else low
-        self.low = LowSize.of(low, self.adapter.host_size(self.high))
+        self.high, self.ladder = ask_sizes(self.adapter, low, high, sizes)
+        self.low = self.ladder.lower[-1]
         self.scale = self.low.ratio
         self.log = RouteLog()
-        self._target_high_rate = target_high_rate
-        self._threshold = threshold
+        self._point = given_point(target_high_rate, threshold, shares, thresholds)
         self._hold_rate = hold_rate
         self._gate: Gate | None = None
         self._wrapped: Any | None = None
-        if hold_rate:
-            refuse_threshold(threshold)
+        self._check_point(self._point)
         if router is not None:
             self.set_router(router)
 
@@ -99,10 +105,22 @@ class DualResWrapper:
         return self.gate.router
 
     @property
+    def sizes(self) -> tuple[int, ...]:
+        """What images run at, in pixels and in the host's own meaning of size, largest first."""
+        return self.ladder.pixels(self.adapter.host_size(self.high)) or ()
+
+    @property
     def threshold(self) -> float:
-        """The score above which an image goes high; with `hold_rate` what the calibration gives, where it starts."""
+        """The score above which an image goes to the largest size, see `thresholds`."""
+        return self.thresholds[0]
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        """The scores between the sizes, descending; with `hold_rate` what the calibration gives, where they start."""
         gate = self.gate
-        return gate.threshold if gate.controller is None else gate.router.threshold_for(self._target_high_rate)
+        if gate.controller is None:
+            return gate.thresholds
+        return gate.router.thresholds_for(self._point.wanted_shares(len(self.ladder)))
 
     @property
     def controller(self) -> BudgetController | None:
@@ -119,29 +137,48 @@ class DualResWrapper:
             DualResError: If it does not load, or has no calibration where a rate is wanted.
         """
         loaded = router if isinstance(router, ResolutionRouter) else ResolutionRouter.from_pretrained(router)
-        self._set_gate(loaded.eval(), self._target_high_rate, self._threshold)
+        self._set_gate(loaded.eval(), self._point)
 
-    def set_operating_point(self, *, target_high_rate: float | None = None, threshold: float | None = None) -> None:
+    def set_operating_point(
+        self,
+        *,
+        target_high_rate: float | None = None,
+        threshold: float | None = None,
+        shares: Sequence[float] | None = None,
+        thresholds: Sequence[float] | None = None,
+    ) -> None:
         """Change the budget; takes effect with the next image.
 
         Args:
             target_high_rate: wanted share of images at high, 0 to 1.
             threshold: instead: score above which an image goes high.
+            shares: of several sizes: the share of images at each, largest first.
+            thresholds: of several sizes: the scores between them, descending.
 
         Raises:
-            DualResError: If not exactly one is given, the rate is impossible, or a threshold comes with `hold_rate`.
+            DualResError: If not exactly one is given, it is impossible, or a threshold comes with `hold_rate`.
         """
-        if (target_high_rate is None) == (threshold is None):
-            raise DualResError("give either target_high_rate or threshold.")
-        if self._hold_rate:
-            refuse_threshold(threshold)
-        rate = self._target_high_rate if target_high_rate is None else target_high_rate
-        self._set_gate(self.router, rate, threshold)
+        given = (target_high_rate, threshold, shares, thresholds)
+        if sum(value is not None for value in given) != 1:
+            raise DualResError("give either target_high_rate or threshold; of several sizes, shares or thresholds.")
+        point = given_point(*given)
+        self._check_point(point)
+        self._set_gate(self.router, point)
 
-    def _set_gate(self, router: ResolutionRouter, rate: float, threshold: float | None) -> None:
+    def _check_point(self, point: Budget) -> None:
+        """Refuse at once what no router can do."""
+        thresholds = point.fixed_thresholds(len(self.ladder))
+        if self._hold_rate:
+            refuse_threshold(thresholds)
+        if thresholds is None:
+            point.wanted_shares(len(self.ladder))
+
+    def _set_gate(self, router: ResolutionRouter, point: Budget) -> None:
         """Build the gate first, so that what is impossible fails here, not at the first image, and changes nothing."""
-        gate = make_gate(router, rate, threshold, self._hold_rate)
-        self._gate, self._target_high_rate, self._threshold = gate, rate, threshold
+        gate = make_gate(
+            router, point, len(self.ladder), self._hold_rate, partial(size_costs, self.adapter, self.high, self.ladder)
+        )
+        self._gate, self._point = gate, point
         self._wrapped = None
 
     # -- running ---------------------------------------------------------------------------------------------
@@ -150,8 +187,9 @@ class DualResWrapper:
     def host(self) -> Any:
         """The host's own object with the routing inside; the detector that was given is untouched."""
         if self._wrapped is None:
-            check_sizes(self.adapter, self.high, self.scale)
-            self._wrapped = self.adapter.wrap_at(self.high, self.gate, self.low, self.log)
+            for ratio in self.ladder.ratios():
+                check_sizes(self.adapter, self.high, ratio)
+            self._wrapped = self.adapter.wrap_at(self.high, self.gate, self.ladder, self.log)
         return self._wrapped
 
     def predict(self, source: Any, **kwargs: Any) -> Any:
@@ -180,7 +218,7 @@ class DualResWrapper:
         Returns:
             The host's raw output, in the batch's order and in high-resolution coordinates.
         """
-        return run_routed(self.adapter, batch, self.gate, self.low, self.log)
+        return run_routed(self.adapter, batch, self.gate, self.ladder, self.log)
 
     def decide(self, images: Sequence[np.ndarray]) -> Decision:
         """Route images without running the detector. With `hold_rate` they count as images of the stream.
@@ -189,7 +227,7 @@ class DualResWrapper:
             images: (H, W, 3) RGB uint8 each.
         """
         decision: Decision = self.gate(router_images_of(images))
-        return decision
+        return replace(decision, sizes=self.sizes)
 
     def _with_size(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         if isinstance(kwargs.get("conf"), float):  # a NaN would let through nothing, or everything
@@ -198,7 +236,16 @@ class DualResWrapper:
 
     def __getattr__(self, name: str) -> Any:
         # val, track, names, … are the host's own. Only called for names that this class does not define.
-        if name.startswith("_") or name in ("adapter", "detector", "high", "low", "scale", "log", "controller"):
+        if name.startswith("_") or name in (
+            "adapter",
+            "detector",
+            "high",
+            "low",
+            "ladder",
+            "scale",
+            "log",
+            "controller",
+        ):
             raise AttributeError(name)
         value = getattr(self.host, name)
         if name not in self.adapter.sized_methods:
@@ -218,16 +265,22 @@ class DualResWrapper:
         return sorted({*super().__dir__(), *hosts, *self.adapter.sized_methods})
 
     def __repr__(self) -> str:
-        head = (
-            f"DualResWrapper({type(self.detector).__name__} of {self.adapter.name}, high {self.high} px, low {self.low}"
-        )
+        head = f"DualResWrapper({type(self.detector).__name__} of {self.adapter.name}, high {self.high} px, "
+        head += f"low {self.ladder}" if len(self.ladder) == 2 else f"then {self.ladder}"
         if self.adapter.low_detector is not None:
             head += ", a pair"
         if self._gate is None:
             return f"{head})\n  router: none yet; the default router on first use"
-        held = "held at" if self._hold_rate else "target"
-        point = f"{held} {self._target_high_rate:.0%}" if self._threshold is None else "given"
-        return f"{head})\n  router: {self.router}\n  threshold {self.threshold:+.4f} ({point}); so far {self.log}"
+        found = ", ".join(f"{t:+.4f}" for t in self.thresholds)
+        return f"{head})\n  router: {self.router}\n  threshold {found} ({self._asked()}); so far {self.log}"
+
+    def _asked(self) -> str:
+        count = len(self.ladder)
+        if self._point.fixed_thresholds(count) is not None:
+            return "given"
+        shares = self._point.wanted_shares(count)
+        wanted = f"{shares[0]:.0%}" if count == 2 else " / ".join(f"{share:.0%}" for share in shares)
+        return f"{'held at' if self._hold_rate else 'target'} {wanted}"
 
     # -- deployment --------------------------------------------------------------------------------------------
 
@@ -253,6 +306,8 @@ class DualResWrapper:
                 "export writes detector and router as ONNX: export('model.onnx'), or export('folder', form='pair'). "
                 "For another format of the host's, export the plain detector."
             )
+        if len(self.ladder) > 2:
+            raise DualResError(f"a file with {len(self.ladder)} sizes cannot be written yet: export two.")
         options = {"high": self.high, "scale": self.scale, "threshold": self.threshold, **options}
         return export_model(self.adapter, self.router, out, form=form, **options)
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dualres_plugin.budget import calibration
+from dualres_plugin.budget import calibration, ladder
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.files.schema import checked
 from dualres_plugin.common.flops import gmacs
@@ -167,15 +167,15 @@ class ResolutionRouter(nn.Module):
             scores = [self(resize_images(to_unit(part), side).to(device)) for part in thumbnails.split(batch)]
         return torch.cat(scores)
 
-    def decide(self, batch: RouterImages, threshold: float) -> Decision:
+    def decide(self, batch: RouterImages, threshold: float | tuple[float, ...]) -> Decision:
         """Route a batch: high where the score is above the threshold (Eq. 3).
 
         Args:
             batch: B images of a host, with their content boxes.
-            threshold: score above which an image goes high.
+            threshold: score above which an image goes high; of more than two sizes those between them, descending.
         """
-        scores = self.score(batch)
-        return Decision(scores, scores > threshold, threshold)
+        thresholds = threshold if isinstance(threshold, tuple) else (threshold,)
+        return Decision.by_thresholds(self.score(batch), thresholds)
 
     # -- calibration ---------------------------------------------------------------------------------------
 
@@ -200,6 +200,20 @@ class ResolutionRouter(nn.Module):
             DualResError: If the rate is outside [0, 1], or the router was never calibrated.
         """
         return calibration.threshold_for(target_high_rate, self.quantiles)
+
+    def thresholds_for(self, shares: Sequence[float]) -> tuple[float, ...]:
+        """The thresholds between sizes that send these shares of the calibration images to them.
+
+        Args:
+            shares: (K,) largest size first, 1 in all.
+
+        Returns:
+            K-1 thresholds, descending.
+
+        Raises:
+            DualResError: If the router was never calibrated.
+        """
+        return ladder.thresholds_for(shares, self.quantiles)
 
     def rate_of(self, threshold: float) -> float:
         """The share of the calibration images that a threshold sends high.

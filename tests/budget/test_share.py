@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from dualres_plugin.budget.share import off_target, share_interval, share_text
+from dualres_plugin.budget.share import off_target, routes_text, share_interval, share_text
 from dualres_plugin.predict.summary import Summary
 
 
@@ -37,13 +38,20 @@ def test_the_exact_ends_are_never_off() -> None:
     assert off_target(1.0, 6, 60) and off_target(0.5, 19, 60) and not off_target(0.5, 3, 4)
 
 
+def summary(high: int, shares: tuple[float, ...] | None = (0.5, 0.5), held: bool = False) -> Summary:
+    """Of 60 images."""
+    return Summary(Path("out"), shares, held, Counter(high=high, low=60 - high), high)
+
+
 def test_a_run_tells_target_share_and_what_to_do() -> None:
     assert share_text(19, 60) == "60 images, 19 at high (31.7%), 95 % interval 21% to 44%"
-    off = str(Summary(Path("out"), 0.5, images=60, high=19))
+    off = str(summary(19))
     assert "95 % interval 21% to 44%, target 50%; results in out\n" in off and "dualres swap" in off and "--hold" in off
-    for summary in (
-        Summary(Path("out"), 0.5, images=60, high=28),
-        Summary(Path("out"), 0.5, held=True, images=60, high=19),
-        Summary(Path("out"), None, images=60, high=19),
-    ):
-        assert "\n" not in str(summary) and not summary.hint
+    for fine in (summary(28), summary(19, held=True), summary(19, shares=None)):
+        assert "\n" not in str(fine) and not fine.hint
+
+
+def test_several_sizes_are_counted_by_name() -> None:
+    text = str(Summary(Path("out"), (0.3, 0.3, 0.4), routes=Counter({"512": 3, "448": 4, "640": 3}), high=3))
+    assert text == "10 images: 640 px 3 (30%), 512 px 3 (30%), 448 px 4 (40%), target 30% / 30% / 40%; results in out"
+    assert routes_text(Counter()) == "no images"

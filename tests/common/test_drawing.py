@@ -27,8 +27,8 @@ def test_drawing_changes_the_picture_but_not_the_array() -> None:
 
 def test_the_caption_has_the_colour_of_the_route() -> None:
     picture = np.full((120, 160, 3), 128, np.uint8)
-    for route, colour in ROUTE_COLOURS.items():
-        made = np.asarray(draw(picture, Detections.empty(), None, "somewhere", route=route))
+    for step, colour in enumerate(ROUTE_COLOURS.values()):
+        made = np.asarray(draw(picture, Detections.empty(), None, "somewhere", step=step))
         assert tuple(made[0, 1]) == tuple(bytes.fromhex(colour[1:]))
 
 
@@ -71,7 +71,7 @@ def test_a_free_place_is_inside_and_prefers_the_old_one(box: Area, taken: list[A
 def sheet_of(scores: list[float], **options: int) -> ContactSheet:
     sheet = ContactSheet(**options)
     for i, score in enumerate(scores):
-        route = ImageDecision("high" if score > 0 else "low", score, 0.0)
+        route = ImageDecision("high" if score > 0 else "low", score, 0.0, int(score <= 0))
         sheet.add(f"{i}.jpg", photo(i), Detections.from_arrays([[4, 4, 30, 30]], [0.9], [0]), route)
     return sheet
 
@@ -110,7 +110,7 @@ def test_a_sheet_keeps_few_images_evenly_spaced(count: int, most: int) -> None:
     sheet = ContactSheet(most=most)
     picture = np.zeros((4, 4, 3), np.uint8)
     for i in range(count):
-        sheet.add(str(i), picture, Detections.empty(), ImageDecision("low", float(i), 0.0))
+        sheet.add(str(i), picture, Detections.empty(), ImageDecision("low", float(i), 0.0, 1))
     kept = [int(t.name) for t in sheet._kept]
     assert len(kept) <= most and len(kept) >= min(count, max(1, most // 2))
     assert sheet.seen == count and len(set(np.diff(kept))) <= 1
@@ -152,5 +152,5 @@ def test_boxes_under_a_pixel_wide_are_drawn() -> None:
     picture = np.zeros((600, 800, 3), np.uint8)
     draw(picture, found, None, "low")
     sheet = ContactSheet()
-    sheet.add("a.jpg", picture, found, ImageDecision("low", -1.0, 0.0))
+    sheet.add("a.jpg", picture, found, ImageDecision("low", -1.0, 0.0, 1))
     sheet.draw()

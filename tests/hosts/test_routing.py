@@ -75,8 +75,10 @@ def test_a_run_is_run_routed_and_its_decision_is_kept_and_told(adapter: FakeAdap
 
 def test_routing_alone_runs_no_detector(adapter: FakeAdapter) -> None:
     routing = Routing(forced(ROUTES), 0.5)
-    decision = routing.route(adapter, batch_of(adapter))
+    decision, parts = routing.route(adapter, batch_of(adapter))
     assert decision.high.tolist() == ROUTES and routing.decision is decision
+    expected = [[i for i, high in enumerate(ROUTES) if high is wanted] for wanted in (True, False)]
+    assert [part.index.tolist() for part in parts] == expected and [part.step for part in parts] == [0, 1]
     assert adapter.images_seen == 0
 
 

@@ -11,7 +11,7 @@ import torch
 
 from dualres_plugin.budget.cost import Budget
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.predict.operating_point import choose_gate, choose_rate, measure_ms
+from dualres_plugin.predict.operating_point import choose_gate, choose_shares, measure_ms
 from dualres_plugin.router.network import ResolutionRouter
 from tests.fakes import FakeAdapter, photo, write_photos
 from tests.predicting_case import make_router
@@ -33,7 +33,7 @@ def test_a_budget_in_milliseconds(router: ResolutionRouter, tmp_path: Path, capl
         return {"t_router": 1.0, "t_low": 10.0, "t_high": 30.0}
 
     def choose(ms: float) -> float:
-        return choose_rate(router, FakeAdapter(), 64, 0.5, str(tmp_path), Budget(ms=ms), measure)
+        return choose_shares(router, FakeAdapter(), 64, 0.5, str(tmp_path), Budget(ms=ms), measure)[0]
 
     caplog.set_level("INFO", "dualres")
     assert choose(16) == pytest.approx(0.25) and seen == [3]

@@ -20,7 +20,7 @@ from tests.router.helpers import loud, tiny
 def test_the_log_counts_through_copies() -> None:
     log = RouteLog()
     twin = copy.deepcopy(log)
-    twin(Decision(torch.zeros(4), torch.tensor([True, False, False, False]), 0.0))
+    twin(Decision.of_two(torch.zeros(4), torch.tensor([True, False, False, False]), 0.0))
     assert (log.images, log.high, log.rate) == (4, 1, 0.25)
     assert RouteLog().rate == 0.0
 
