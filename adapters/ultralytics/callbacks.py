@@ -13,9 +13,9 @@ from torch import nn
 from dualres_plugin.adapters.ultralytics.methods import add_result_callbacks, route_predict_and_val
 from dualres_plugin.adapters.ultralytics.routed import RoutedYolo
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.hosts.ladder import ask_sizes, size_costs
 from dualres_plugin.hosts.registry import adapt, unwrapped
 from dualres_plugin.hosts.routing import Routing
+from dualres_plugin.hosts.sizes import ask_sizes, size_costs
 from dualres_plugin.router.gate import RouteLog, given_point, make_gate
 from dualres_plugin.router.network import ResolutionRouter
 

@@ -163,8 +163,8 @@ class _Setup:
 def _routed(detector: str, source: str, budget: Budget, hold: bool, setup: _Setup) -> Predictor:
     """A detector with its router in PyTorch."""
     from dualres_plugin.common.errors import at_hand
-    from dualres_plugin.hosts.ladder import ask_sizes
     from dualres_plugin.hosts.registry import load_detector
+    from dualres_plugin.hosts.sizes import ask_sizes
     from dualres_plugin.predict.operating_point import choose_gate
     from dualres_plugin.predict.predictor import Predictor
     from dualres_plugin.router.network import ResolutionRouter, load_default_router

@@ -16,7 +16,8 @@ from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.flops import milliseconds
 from dualres_plugin.common.images import iter_source
 from dualres_plugin.hosts.contract import HostAdapter
-from dualres_plugin.hosts.ladder import Ladder, size_costs
+from dualres_plugin.hosts.ladder import Ladder
+from dualres_plugin.hosts.sizes import size_costs
 from dualres_plugin.router.gate import Gate, make_gate
 from dualres_plugin.router.network import ResolutionRouter
 

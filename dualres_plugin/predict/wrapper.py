@@ -17,10 +17,10 @@ from dualres_plugin.common.errors import DualResError, check_number
 from dualres_plugin.common.images import router_images_of
 from dualres_plugin.common.types import Decision
 from dualres_plugin.hosts.contract import HostAdapter
-from dualres_plugin.hosts.ladder import ask_sizes, size_costs
 from dualres_plugin.hosts.probe import check_sizes
 from dualres_plugin.hosts.registry import adapt, load_detector
 from dualres_plugin.hosts.routing import run_routed
+from dualres_plugin.hosts.sizes import ask_sizes, size_costs
 from dualres_plugin.router.gate import Gate, RouteLog, given_point, make_gate
 from dualres_plugin.router.network import ResolutionRouter, load_default_router
 
