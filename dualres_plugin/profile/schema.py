@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.files.schema import checked
+from dualres_plugin.profile.data.coco_json import MOST_PIXELS
 from dualres_plugin.profile.passes import HIGH, LOW, MOST_SIZES, extra_names, routed_passes
 
 FORMAT_VERSION = 1
@@ -233,6 +234,9 @@ def _wrong_scalars(table: pa.Table, meta: dict[str, Any]) -> str:
     for name in ("height", "width"):
         if table.column(name).to_numpy().min() < 1:
             return f"column '{name}' holds a size below 1"
+    pixels = table.column("height").to_numpy().astype(np.int64) * table.column("width").to_numpy()
+    if pixels.max() > MOST_PIXELS:
+        return f"a picture of {pixels.max()} pixels: more than {MOST_PIXELS} are no photo"
     for name in (f"gmacs_{p}" for p in (LOW, HIGH, *extra_names(meta))):
         values = table.column(name).to_numpy()
         if not np.isfinite(values).all() or values.min() < 0:

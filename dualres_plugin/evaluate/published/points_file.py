@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,6 +37,7 @@ EXAMPLES = {
     "metric": ("metric", "ap", "map", "top1", "accuracy"),
 }
 BETA_WORDS = ("beta", "β")
+HUGE = 1e15  # of any unit: more is a slip of the finger
 LARGEST = 64 * 2**20  # bytes; a curve has some kilobytes
 MOST_DECIMALS = 30  # "1e-999999" is a number, but nobody rounds to so many
 NAME_WORDS = ("method", "model", "name", "curve", "series", "detector")
@@ -226,12 +226,12 @@ def _points(rows: Sequence[Mapping[str, str]], f: str, m: str, b: str | None, pa
         for number, row in enumerate(rows, start=1):
             try:
                 values.append(float(row[column].rstrip("%")))
-                if not math.isfinite(values[-1]):
-                    raise ValueError("not finite")
+                if not abs(values[-1]) <= HUGE:
+                    raise ValueError("not finite, or beyond what can be drawn")
             except (KeyError, ValueError):
                 cell = row.get(column, "nothing")
                 raise DualResError(
-                    f"'{path}', point {number}: '{cell}' in column '{column}' is no finite number."
+                    f"'{path}', point {number}: '{cell}' in column '{column}' is no number, or none within ±{HUGE:g}."
                 ) from None
         return tuple(values)
 

@@ -31,7 +31,7 @@ def test_bad_points_files_name_file_point_and_column(tmp_path: Path) -> None:
         ("", "is empty"),
         ("gmacs,ap\n", "holds no points"),
         ("gmacs,ap\n1,2\n3\n", "point 2: 1 cells under 2 columns"),
-        ("gmacs,ap\n1,2\n3,-\n", "point 2: '-' in column 'ap' is no finite number"),
+        ("gmacs,ap\n1,2\n3,-\n", "point 2: '-' in column 'ap' is no number, or none within"),
         ("size,ap\n1,2\n", "no compute column recognised. Columns found: size, ap"),
         ("gmacs,b\n1,2\n", "no metric column recognised"),
     ):
@@ -50,11 +50,11 @@ def test_written_decimals() -> None:
 
 
 ODD = {
-    "nan": ("gmacs,ap\n1,nan\n2,3\n", "point 1: 'nan' in column 'ap' is no finite number"),
-    "infinite": ("gmacs,ap\n1,2\n1e999,3\n", "point 2: '1e999' in column 'gmacs' is no finite number"),
+    "nan": ("gmacs,ap\n1,nan\n2,3\n", "point 1: 'nan' in column 'ap' is no number, or none within"),
+    "infinite": ("gmacs,ap\n1,2\n1e999,3\n", "point 2: '1e999' in column 'gmacs' is no number, or none within"),
     "two columns of one name": ("gmacs,ap,ap\n1,2,3\n", "two columns 'ap'"),
     "a cell without end": ('gmacs,ap\n1,"' + "2" * 200_000 + "\n", "cannot read"),
-    "a superscript": ("gmacs,ap\n1,²\n", "point 1: '²' in column 'ap' is no finite number"),
+    "a superscript": ("gmacs,ap\n1,²\n", "point 1: '²' in column 'ap' is no number, or none within"),
     "no points at all": ("# a comment\n", "is empty"),
 }
 
