@@ -1,4 +1,4 @@
-"""What every adapter promises of more than two sizes: the plain host at the largest, each image at its own, in order."""
+"""What every adapter promises of more than two sizes: the plain host at the largest, each image at its size, in order."""
 
 from __future__ import annotations
 
