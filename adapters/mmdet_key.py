@@ -1,8 +1,9 @@
 """Refuses a `dualres` key in an mmdet config that nothing follows, where the stand-in for mmcv is loaded.
 
 mmengine ignores keys that it does not know, so a config whose `custom_imports` line is missing, or is not run, as in
-configs with `read_base()`, would test or train the plain detector without a word. On mmcv-lite, mmdet loads the stand-in
-(`mmcv_ext`), which puts this watch up; with compiled mmcv nothing of this package runs, and nothing can be said.
+configs with `read_base()`, would test or train the plain detector without a word. On mmcv-lite, mmdet loads the
+stand-in (`mmcv_ext`), which puts this watch up; with compiled mmcv nothing of this package runs, and nothing can be
+said.
 
 Outside `mmdet/`, as `mmcv_ext`: it is imported while mmdet is loading.
 """

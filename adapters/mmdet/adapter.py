@@ -193,6 +193,14 @@ class MMDetAdapter(HostAdapter[MMDetBatch]):
                 samples = wrapped.predict(batch.inputs, batch.samples)
             yield from samples
 
+    def high_size(self, batch: MMDetBatch) -> int | None:
+        """The short side of the pipeline's scale that the photos were resized to: samples do not name it."""
+        short, long = sorted(resize_scale(self.pipeline))
+        boxes = [content_box(sample, batch.shape) for sample in batch.samples]
+        sides = [sorted((x1 - x0, y1 - y0)) for x0, y0, x1, y1 in boxes]
+        # `keep_ratio` fills one side of the scale, and leaves the other short.
+        return max((max(shorter, round(longer * short / long)) for shorter, longer in sides), default=None)
+
     def size_options(self, size: int) -> dict[str, Any]:
         """`size`: the short side of the pipeline's scale, in pixels."""
         return {"size": size}

@@ -62,11 +62,12 @@ class RoutedDetector(BaseDetector):
         shape = (int(batch_inputs.shape[2]), int(batch_inputs.shape[3]))
         samples = list(batch_data_samples or [blank_sample(shape) for _ in batch_inputs])
         batch = MMDetBatch(batch_inputs, samples)
+        scale = self.routing.low.at(adapter.high_size(batch))
         decision = self.routing.route(adapter, batch)
         outputs = []
         for index, low in ((as_index(decision.high), False), (as_index(~decision.high), True)):
             if len(index):
-                part = adapter.resize(batch, index, self.scale) if low else batch.take(index)
+                part = adapter.resize(batch, index, scale) if low else batch.take(index)
                 outputs.append(adapter.detector_at(low)._forward(part.inputs, part.samples))
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
