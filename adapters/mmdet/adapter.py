@@ -29,7 +29,7 @@ from dualres_plugin.adapters.mmdet.pipeline import (
 from dualres_plugin.adapters.mmdet.routed import RoutedDetector
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.flops import gmacs
-from dualres_plugin.common.images import in_batches, iter_source
+from dualres_plugin.common.images.sources import in_batches, iter_source
 from dualres_plugin.common.resize import LowSize, low_size
 from dualres_plugin.common.types import Decision, Detections, RouterImages, Targets
 from dualres_plugin.hosts.contract import Decide, HostAdapter

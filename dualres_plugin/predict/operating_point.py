@@ -15,7 +15,7 @@ from dualres_plugin.budget.controller import refuse_threshold
 from dualres_plugin.budget.cost import Budget, rate_for_budget
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.flops import milliseconds
-from dualres_plugin.common.images import iter_source
+from dualres_plugin.common.images.sources import iter_source
 from dualres_plugin.hosts.contract import HostAdapter
 from dualres_plugin.router.gate import Gate, make_gate
 from dualres_plugin.router.network import ResolutionRouter

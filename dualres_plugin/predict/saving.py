@@ -20,7 +20,7 @@ from dualres_plugin.common.drawing import draw
 from dualres_plugin.common.errors import DualResError, check_number, one_line
 from dualres_plugin.common.files.atomic import atomic_write
 from dualres_plugin.common.files.lock import locked
-from dualres_plugin.common.images import (
+from dualres_plugin.common.images.sources import (
     VIDEO_SUFFIXES,
     SourceImage,
     UnreadableImageError,

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.images import (
+from dualres_plugin.common.images.sources import (
     UnreadableImageError,
     expand_source,
     image_size,
