@@ -12,7 +12,7 @@ from torch import nn
 
 from dualres_plugin.budget.controller import BudgetController, refuse_threshold
 from dualres_plugin.common.errors import DualResError, check_number
-from dualres_plugin.common.images.sources import router_images_of
+from dualres_plugin.common.images.photo import router_images_of
 from dualres_plugin.common.resize import LowSize
 from dualres_plugin.common.types import Decision
 from dualres_plugin.hosts.contract import HostAdapter

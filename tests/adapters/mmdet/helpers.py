@@ -147,7 +147,7 @@ def tiny_router() -> ResolutionRouter:
 
 
 def router_input(pictures: list[np.ndarray]) -> RouterImages:
-    from dualres_plugin.common.images.sources import router_images_of
+    from dualres_plugin.common.images.photo import router_images_of
 
     return router_images_of(pictures)
 
