@@ -35,6 +35,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
+from dualres_plugin.adapters import mmdet_key
 from dualres_plugin.common.errors import DualResError
 
 logger = logging.getLogger(__name__)
@@ -170,6 +171,7 @@ class _StandInLoader(Loader):
             "mmcv has no compiled operations here: nms and roi_align run on torchvision, others raise an "
             "error when called. docs/hosts.md says how to compile mmcv (`make mmcv` in a checkout)."
         )
+        mmdet_key.watch()
 
 
 class _StandInFinder(MetaPathFinder):

@@ -21,7 +21,8 @@ import torch
 
 from dualres_plugin import DualResWrapper
 from dualres_plugin.common.errors import DualResError, one_message
-from dualres_plugin.common.images import list_images, read_image
+from dualres_plugin.common.images.decode import read_image
+from dualres_plugin.common.images.sources import list_images
 from dualres_plugin.hosts.registry import load_detector
 
 NONE = "-"

@@ -16,7 +16,8 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from dualres_plugin.common.errors import one_message
-from dualres_plugin.common.images import list_images, read_image
+from dualres_plugin.common.images.decode import read_image
+from dualres_plugin.common.images.sources import list_images
 from dualres_plugin.hosts.registry import load_detector
 from dualres_plugin.router.network import ResolutionRouter
 from dualres_plugin.train.ranks import spearman

@@ -16,7 +16,8 @@ import numpy as np
 
 from dualres_plugin.budget.controller import BudgetController
 from dualres_plugin.common.errors import one_message
-from dualres_plugin.common.images import iter_source, router_images_of
+from dualres_plugin.common.images.photo import router_images_of
+from dualres_plugin.common.images.sources import iter_source
 from dualres_plugin.router.network import ResolutionRouter
 
 

@@ -24,7 +24,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from dualres_plugin.common.images import list_images, read_image
+from dualres_plugin.common.images.decode import read_image
+from dualres_plugin.common.images.sources import list_images
 from dualres_plugin.profile.table import Profile
 from dualres_plugin.router.backbones import PooledStages
 from dualres_plugin.router.config import RouterConfig

@@ -15,7 +15,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from dualres_plugin.common.files.atomic import write_json
-from dualres_plugin.common.images import read_image, router_images_of
+from dualres_plugin.common.images.decode import read_image
+from dualres_plugin.common.images.photo import router_images_of
 from dualres_plugin.common.resize import resize_images
 from dualres_plugin.common.types import Decision, Detections, RouterImages, Targets
 from dualres_plugin.hosts.contract import HostAdapter

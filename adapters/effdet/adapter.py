@@ -24,7 +24,7 @@ from dualres_plugin.adapters.effdet.models import build_bench, coco_names
 from dualres_plugin.adapters.effdet.routed import RoutedEffdet, RoutedRows
 from dualres_plugin.common.errors import DualResError, check_number
 from dualres_plugin.common.flops import gmacs
-from dualres_plugin.common.images import in_batches, iter_source
+from dualres_plugin.common.images.sources import in_batches, iter_source
 from dualres_plugin.common.modes import in_eval
 from dualres_plugin.common.resize import axis_ratio, check_pair, low_size, resize_images
 from dualres_plugin.common.types import Decision, Detections, RouterImages, Targets

@@ -29,7 +29,7 @@ from dualres_plugin.adapters.mmdet.pipeline import (
 from dualres_plugin.adapters.mmdet.routed import RoutedDetector
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.flops import gmacs
-from dualres_plugin.common.images import in_batches, iter_source
+from dualres_plugin.common.images.sources import in_batches, iter_source
 from dualres_plugin.common.resize import low_size
 from dualres_plugin.common.types import Decision, Detections, RouterImages, Targets
 from dualres_plugin.hosts.contract import Decide, HostAdapter
@@ -193,6 +193,14 @@ class MMDetAdapter(HostAdapter[MMDetBatch]):
             with frozen(self.detector):
                 samples = wrapped.predict(batch.inputs, batch.samples)
             yield from samples
+
+    def high_size(self, batch: MMDetBatch) -> int | None:
+        """The short side of the pipeline's scale that the photos were resized to: samples do not name it."""
+        short, long = sorted(resize_scale(self.pipeline))
+        boxes = [content_box(sample, batch.shape) for sample in batch.samples]
+        sides = [sorted((x1 - x0, y1 - y0)) for x0, y0, x1, y1 in boxes]
+        # `keep_ratio` fills one side of the scale, and leaves the other short.
+        return max((max(shorter, round(longer * short / long)) for shorter, longer in sides), default=None)
 
     def size_options(self, size: int) -> dict[str, Any]:
         """`size`: the short side of the pipeline's scale, in pixels."""

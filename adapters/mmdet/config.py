@@ -12,8 +12,10 @@ there is is `custom_imports`, run inside `fromfile` just before the `Config` obj
 
 Configs without a `dualres` key are left exactly as they are. Limits:
 
-- a `dualres` key without the `custom_imports` line does nothing: mmengine ignores keys that it does not know;
-- mmengine does not run `custom_imports` in a config with `read_base()`: use the explicit form there;
+- mmengine ignores keys that it does not know, so a `dualres` key needs the adapter imported. Where it is not, the key
+  is an error on mmcv-lite (`mmdet_key`); with compiled mmcv nothing of ours runs, and the plain detector does;
+- mmengine runs no `custom_imports` in a config with `read_base()`, and turns its import statements into promises. The
+  rest of such a config is run, so the line there is `__import__('dualres_plugin.adapters.mmdet')`;
 - code that changes `cfg.model` after loading finds the detector in `cfg.model.detector`.
 
 The explicit form, `model=dict(type='DualResDetector', detector=…, router=…)`, needs none of this.

@@ -49,7 +49,7 @@ class DualResHook(Hook):
         if runner.cfg.get("dualres") is not None and not hasattr(model, "routing"):
             raise DualResError(
                 "the config has a dualres key, but its model is not routed: mmengine runs no custom_imports in a "
-                "config with read_base(). Write model = dict(type=DualResDetector, detector=model, router=...) there."
+                "config with read_base(). Write __import__('dualres_plugin.adapters.mmdet') there."
             )
 
     def before_train(self, runner: Any) -> None:

@@ -1,6 +1,7 @@
 """What this adapter changes in mmengine, mmdet, torch and a detector, why, and for how long.
 
-Seen on mmdet 3.3.0, mmengine 0.10.7 and torch 2.14.1. `mmcv_ext` tells of the one thing that is added to mmcv.
+Seen on mmdet 3.3.0, mmengine 0.10.7 and torch 2.14.1. `mmcv_ext` tells of the one thing that is added to mmcv,
+`mmdet_key` of a check that stands where this adapter is not imported.
 
 For the life of the process, by importing the adapter: `extend_config`, `allow_checkpoints`. For the life of a result:
 `turn_into`. Within a `with` block, undone by errors too: `frozen`, `constant`, `every_box`, `loss_mode`,

@@ -30,7 +30,8 @@ from dualres_plugin.adapters.torchvision.sizes import (
 )
 from dualres_plugin.common.errors import DualResError, check_number
 from dualres_plugin.common.flops import gmacs
-from dualres_plugin.common.images import SourceImage, check_tensor, in_batches, iter_source
+from dualres_plugin.common.images.photo import SourceImage, check_tensor
+from dualres_plugin.common.images.sources import in_batches, iter_source
 from dualres_plugin.common.modes import in_eval
 from dualres_plugin.common.resize import check_pair
 from dualres_plugin.common.types import Decision, Detections, RouterImages, Targets

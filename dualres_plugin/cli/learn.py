@@ -260,7 +260,7 @@ def _timings(detector: str, router: ResolutionRouter, profile: Profile, images: 
         DualResError: If it is another detector than that of the profile: the times would not be those of its AP.
     """
     from dualres_plugin.common.errors import DualResError
-    from dualres_plugin.common.images import read_image
+    from dualres_plugin.common.images.decode import read_image
     from dualres_plugin.hosts.registry import load_detector
     from dualres_plugin.predict.operating_point import measure_ms
     from dualres_plugin.profile.build import fingerprint

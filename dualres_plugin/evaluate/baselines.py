@@ -71,6 +71,16 @@ def random_curve(
     return Curve("random", share, low + share * (high - low), aps), [auc_policy(*points) for points in sweeps]
 
 
+def _refuse_other_weights(profile: Profile, other: Profile) -> None:
+    """Two detectors may have one name, as every `best.pt`: the fingerprints tell them apart, where both are known."""
+    known = {str(p.meta.get("detector_fingerprint") or "") for p in (profile, other)} - {""}
+    if len(known) > 1 and other.meta["detector"] == profile.meta["detector"]:
+        raise DualResError(
+            f"the {other.meta['detector']} of profile '{other.path}' has other weights than that of '{profile.path}', "
+            "so its sizes are not those of this detector: profile this one at the other sizes."
+        )
+
+
 def fixed_size_curve(profile: Profile, others: Sequence[Profile]) -> Curve:
     """All images at one size, for each size that was profiled; `beta` is its compute between low's and high's.
 
@@ -84,6 +94,8 @@ def fixed_size_curve(profile: Profile, others: Sequence[Profile]) -> Curve:
     Raises:
         DualResError: If a profile is of another detector or other images.
     """
+    for other in others:
+        _refuse_other_weights(profile, other)
     low, high = profile.gmacs
     points = dict(zip((low, high), MixedAP(profile).ends()))
     images = profile.column("image_id")[profile.originals].tolist()

@@ -13,7 +13,8 @@ import torch
 
 from dualres_plugin.budget.calibration import POINTS, score_at
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.images import iter_source, read_image
+from dualres_plugin.common.images.decode import read_image
+from dualres_plugin.common.images.sources import iter_source
 from dualres_plugin.common.types import Decision, Detections, RouterImages
 from dualres_plugin.hosts.contract import HostAdapter
 from dualres_plugin.hosts.routing import run_routed

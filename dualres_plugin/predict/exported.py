@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dualres_plugin.common.errors import DualResError, at_hand
-from dualres_plugin.common.images import SourceImage
+from dualres_plugin.common.images.photo import SourceImage
 from dualres_plugin.common.types import Detections, ImageDecision
 from dualres_plugin.predict.predictor import Prediction
 from dualres_plugin.runtime.engines import MANIFEST

@@ -14,7 +14,7 @@ import torch
 from dualres_plugin.budget.cost import Budget, shares_for_budget
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.flops import milliseconds
-from dualres_plugin.common.images import iter_source
+from dualres_plugin.common.images.sources import iter_source
 from dualres_plugin.hosts.contract import HostAdapter
 from dualres_plugin.hosts.ladder import Ladder
 from dualres_plugin.hosts.sizes import size_costs

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dualres_plugin.common.errors import DualResError, at_hand, check_number
-from dualres_plugin.common.images import SourceImage
+from dualres_plugin.common.images.photo import SourceImage
 from dualres_plugin.common.types import Decision, Detections, ImageDecision
 from dualres_plugin.hosts.contract import HostAdapter
 from dualres_plugin.hosts.ladder import Ladder

@@ -14,7 +14,7 @@ from torch import nn
 from dualres_plugin.budget.controller import BudgetController, refuse_threshold
 from dualres_plugin.budget.cost import Budget
 from dualres_plugin.common.errors import DualResError, check_number
-from dualres_plugin.common.images import router_images_of
+from dualres_plugin.common.images.photo import router_images_of
 from dualres_plugin.common.types import Decision
 from dualres_plugin.hosts.contract import HostAdapter
 from dualres_plugin.hosts.probe import check_sizes

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from dualres_plugin.common.errors import DualResError, check_number
-from dualres_plugin.common.images import UnreadableImageError, router_images_of
+from dualres_plugin.common.images.decode import UnreadableImageError
+from dualres_plugin.common.images.photo import router_images_of
 from dualres_plugin.common.resize import check_scale, make_thumbnails
 from dualres_plugin.common.types import Detections, Targets
 from dualres_plugin.hosts.contract import HostAdapter

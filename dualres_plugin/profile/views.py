@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from dualres_plugin.common.images import read_image
+from dualres_plugin.common.images.decode import read_image
 from dualres_plugin.profile.data.records import ImageRecord
 
 MOSAIC_SHARE = 0.3

@@ -10,7 +10,8 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.images import UnreadableImageError, list_images, read_image
+from dualres_plugin.common.images.decode import UnreadableImageError, read_image
+from dualres_plugin.common.images.sources import list_images
 from dualres_plugin.common.resize import check_scale
 from dualres_plugin.hosts.contract import HostAdapter
 from dualres_plugin.router.network import ResolutionRouter

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dualres_plugin.common.card import Card, Preprocess
-from dualres_plugin.common.images import check_photo
+from dualres_plugin.common.images.photo import check_photo
 
 Shape = tuple[int, int]
 ROUNDING: dict[str, Callable[[float], int]] = {"even": round, "up": lambda x: int(x + 0.5), "down": int}

@@ -14,7 +14,7 @@ from dualres_plugin.budget import calibration
 from dualres_plugin.budget.controller import BudgetController, refuse_threshold
 from dualres_plugin.common.card import Card
 from dualres_plugin.common.errors import DualResError, check_number
-from dualres_plugin.common.images import iter_source
+from dualres_plugin.common.images.sources import iter_source
 from dualres_plugin.runtime.boxes import select
 from dualres_plugin.runtime.engines import Engine, Found, load_engine
 from dualres_plugin.runtime.photo import Frame, make_frame

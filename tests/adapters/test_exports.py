@@ -14,7 +14,7 @@ pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.images import router_images_of
+from dualres_plugin.common.images.photo import router_images_of
 from dualres_plugin.export.build import export_model
 from dualres_plugin.hosts.contract import HostAdapter
 from dualres_plugin.hosts.registry import adapt

@@ -11,15 +11,9 @@ import torch
 from PIL import Image
 
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.images import (
-    UnreadableImageError,
-    expand_source,
-    image_size,
-    iter_source,
-    list_images,
-    read_image,
-    router_images_of,
-)
+from dualres_plugin.common.images.decode import UnreadableImageError, image_size, read_image
+from dualres_plugin.common.images.photo import router_images_of
+from dualres_plugin.common.images.sources import expand_source, iter_source, list_images
 from tests.fakes import photo, write_photos
 
 H, W = 30, 50

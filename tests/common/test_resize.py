@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.images import router_images_of
+from dualres_plugin.common.images.photo import router_images_of
 from dualres_plugin.common.resize import (
     LowSize,
     axis_ratio,

@@ -1,4 +1,4 @@
-"""What every adapter promises of more than two sizes: the plain host at the largest, each image at its size, in order."""
+"""More than two sizes: the plain host at the largest, each image at its own size, the order kept. Of every adapter."""
 
 from __future__ import annotations
 

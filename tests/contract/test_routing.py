@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from dualres_plugin.common.images import read_image
+from dualres_plugin.common.images.decode import read_image
 from dualres_plugin.hosts.contract import HostAdapter
 from dualres_plugin.hosts.routing import run_routed
 from dualres_plugin.profile.gains import iou_matrix

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from dualres_plugin.common.images import router_images_of
+from dualres_plugin.common.images.photo import router_images_of
 from dualres_plugin.common.resize import make_thumbnails
 from dualres_plugin.common.types import Decision
 from dualres_plugin.hosts.contract import HostAdapter

@@ -225,3 +225,20 @@ def test_times_of_another_detector_are_refused(job: Job, tmp_path: Path) -> None
     done = dualres(*words, "--bootstrap", 2, "--permutations", 2, "--out", tmp_path / "report")
     assert done.status == 2 and "has other weights than the detector of profile" in done.err
     assert not (tmp_path / "report" / "metrics.json").exists()
+
+
+def test_sizes_of_a_namesake_with_other_weights_are_refused(job: Job, tmp_path: Path) -> None:
+    """Every training leaves a `best.pt`."""
+    from ultralytics import YOLO
+
+    retrained = YOLO(job.detector)
+    for parameter in retrained.model.parameters():
+        parameter.data *= 1.01
+    retrained.save(str(tmp_path / "yolo11n.pt"))
+    data, images = subset(tmp_path, "val2017", VAL)
+    words = ("--data", data, "--images", images, "--high", 320, "--low", 224, "--out", tmp_path / "between")
+    ok("profile", tmp_path / "yolo11n.pt", *words)
+    words = ("evaluate", job.folder / "val", job.folder / "router", "--sizes", tmp_path / "between")
+    done = dualres(*words, "--bootstrap", 2, "--permutations", 2, "--out", tmp_path / "report")
+    assert done.status == 2 and "has other weights than that of" in done.err
+    assert not (tmp_path / "report" / "metrics.json").exists()

@@ -59,3 +59,12 @@ def test_a_profile_of_something_else_is_no_size_in_between(profile: Profile) -> 
     fewer = Profile(profile.meta, profile.table.slice(1), profile.path)
     with pytest.raises(DualResError, match="on 39 images, not of"):
         fixed_size_curve(profile, [fewer])
+
+
+def test_a_namesake_with_other_weights_is_no_size_in_between(profile: Profile) -> None:
+    ours, theirs = ({**profile.meta, "detector_fingerprint": mark} for mark in ("0" * 16, "f" * 16))
+    own = Profile(ours, profile.table, profile.path)
+    with pytest.raises(DualResError, match=r"has other weights than that of"):
+        fixed_size_curve(own, [Profile(theirs, profile.table, profile.path)])
+    unknown = Profile({**ours, "detector_fingerprint": ""}, profile.table, profile.path)
+    assert fixed_size_curve(own, [unknown]).name == fixed_size_curve(own, [own]).name == "fixed size"

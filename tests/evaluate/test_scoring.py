@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.images import router_images_of
+from dualres_plugin.common.images.photo import router_images_of
 from dualres_plugin.common.resize import make_thumbnails
 from dualres_plugin.evaluate.scoring import score_profile
 from dualres_plugin.profile.table import Profile

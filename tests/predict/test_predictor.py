@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.images import iter_source
+from dualres_plugin.common.images.sources import iter_source
 from dualres_plugin.router.network import ResolutionRouter
 from tests.fakes import FakeAdapter, photo, write_photos
 from tests.predicting_case import make_router, predictor

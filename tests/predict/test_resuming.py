@@ -17,7 +17,7 @@ from PIL import Image
 from dualres_plugin.budget.controller import BudgetController
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.files.lock import locked
-from dualres_plugin.common.images import iter_source
+from dualres_plugin.common.images.sources import iter_source
 from dualres_plugin.predict.journal import JOURNAL
 from dualres_plugin.predict.predictor import Predictor
 from dualres_plugin.predict.saving import Outputs, save_predictions

@@ -16,7 +16,9 @@ import torch
 from PIL import Image
 
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.images import iter_source, read_image, video_rate
+from dualres_plugin.common.images.decode import read_image
+from dualres_plugin.common.images.sources import iter_source
+from dualres_plugin.common.images.video import video_rate
 from dualres_plugin.predict.saving import Outputs, save_predictions
 from dualres_plugin.predict.summary import Summary
 from dualres_plugin.router.network import ResolutionRouter

@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.images import read_image, router_images_of
+from dualres_plugin.common.images.decode import read_image
+from dualres_plugin.common.images.photo import router_images_of
 from dualres_plugin.common.resize import make_thumbnails
 from dualres_plugin.common.types import Detections
 from dualres_plugin.profile.build import ProfileSettings

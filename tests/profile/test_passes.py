@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.images import read_image
+from dualres_plugin.common.images.decode import read_image
 from dualres_plugin.profile.build import ProfileSettings
 from dualres_plugin.profile.passes import check_ladder, extra_names, host_passes, routed_passes
 from dualres_plugin.profile.table import META, Profile

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dualres_plugin.common.images import read_image
+from dualres_plugin.common.images.decode import read_image
 from dualres_plugin.profile.data.dataset import load_dataset
 from dualres_plugin.profile.data.records import Dataset
 from dualres_plugin.profile.views import DROP_VISIBLE, KEEP_VISIBLE, make_view, plan_view

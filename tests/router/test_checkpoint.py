@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.images import router_images_of
+from dualres_plugin.common.images.photo import router_images_of
 from dualres_plugin.router.network import ResolutionRouter
 from tests.fakes import photo
 from tests.router.helpers import loud, pickle_bomb, tiny
@@ -177,7 +177,7 @@ def test_the_shipped_router_is_small_calibrated_and_says_what_it_learned_from() 
 
 def test_a_busy_scene_scores_above_an_empty_one_by_the_shipped_router() -> None:
     """Generated scenes, unlike anything it saw: many small objects gain more than a plain background."""
-    from dualres_plugin.common.images import router_images_of
+    from dualres_plugin.common.images.photo import router_images_of
     from dualres_plugin.demo.scenes import generate_scene
 
     router = ResolutionRouter.from_pretrained("default")

@@ -10,7 +10,7 @@ import torch
 from dualres_plugin.budget.calibration import score_quantiles
 from dualres_plugin.budget.controller import BudgetController
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.images import router_images_of
+from dualres_plugin.common.images.photo import router_images_of
 from dualres_plugin.common.types import Decision
 from dualres_plugin.router.gate import Gate, RouteLog
 from tests.fakes import photo

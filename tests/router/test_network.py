@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.images import router_images_of
+from dualres_plugin.common.images.photo import router_images_of
 from dualres_plugin.common.resize import make_thumbnails
 from dualres_plugin.common.types import RouterImages
 from dualres_plugin.router.config import RouterConfig

@@ -8,7 +8,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from dualres_plugin.common.images import UnreadableImageError, read_image
+from dualres_plugin.common.images.decode import UnreadableImageError, read_image
 from dualres_plugin.profile.table import Profile
 
 

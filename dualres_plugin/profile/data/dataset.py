@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.images import list_images
+from dualres_plugin.common.images.sources import list_images
 from dualres_plugin.profile.data.coco_json import read_coco
 from dualres_plugin.profile.data.records import Dataset, shown
 from dualres_plugin.profile.data.yolo_labels import read_yolo

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.images import UnreadableImageError, image_size
+from dualres_plugin.common.images.decode import UnreadableImageError, image_size
 
 LONGEST_SHOWN = 120  # characters of a name or a reason in a message
 LARGEST_TEXT = 32 * 2**20  # bytes of a data.yaml, a label file or a list; a list of a million paths has fewer

@@ -9,7 +9,8 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.images import IMAGE_SUFFIXES, UnreadableImageError, image_size
+from dualres_plugin.common.images.decode import UnreadableImageError, image_size
+from dualres_plugin.common.images.sources import IMAGE_SUFFIXES
 from dualres_plugin.profile.data.coco_json import LARGEST_CATEGORY
 from dualres_plugin.profile.data.records import Dataset, LabelledBox, is_file, read_text, shown
 

@@ -147,7 +147,7 @@ def tiny_router() -> ResolutionRouter:
 
 
 def router_input(pictures: list[np.ndarray]) -> RouterImages:
-    from dualres_plugin.common.images import router_images_of
+    from dualres_plugin.common.images.photo import router_images_of
 
     return router_images_of(pictures)
 
@@ -253,7 +253,12 @@ def environment() -> dict[str, str]:
 
 def run_tool(tool: str, *arguments: object, cwd: Path) -> str:
     """Run one of mmdet's own scripts as a user does; returns what it printed."""
-    command = [sys.executable, str(mim_folder() / "tools" / tool), *map(str, arguments)]
+    return run_python(mim_folder() / "tools" / tool, *arguments, cwd=cwd)
+
+
+def run_python(*arguments: object, cwd: Path) -> str:
+    """Run Python as a user does; returns what it printed."""
+    command = [sys.executable, *map(str, arguments)]
     done = subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout + done.stderr

@@ -11,6 +11,7 @@ import torch
 
 pytest.importorskip("mmdet")
 
+from dualres_plugin import DualResWrapper
 from dualres_plugin.adapters.mmdet import MMDetAdapter, MMDetBatch
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.types import Targets, as_index
@@ -23,6 +24,7 @@ from tests.adapters.mmdet.helpers import (
     family_detector,
     mim_folder,
     photos,
+    tiny_router,
 )
 from tests.fakes import forced
 
@@ -268,3 +270,52 @@ def test_a_pipeline_without_a_size_says_so(yolox: MMDetAdapter) -> None:
     detector.cfg.test_dataloader.dataset.pipeline = [s for s in pipeline if s.type != "Resize"]
     with pytest.raises(DualResError, match="no Resize"):
         MMDetAdapter(detector)
+
+
+@pytest.mark.parametrize("scale", [(1333, 800), (640, 640), (512, 320)])
+@pytest.mark.parametrize("shape", [(480, 640), (640, 480), (90, 900), (300, 300)])
+def test_the_high_size_of_a_batch_is_that_of_its_pipeline(scale: tuple[int, int], shape: tuple[int, int]) -> None:
+    adapter = MMDetAdapter(family_detector("yolox"))
+    adapter.pipeline = [{**step, "scale": scale} if step["type"] == "Resize" else step for step in adapter.pipeline]
+    size = min(scale)
+    for wanted in (size, size // 2):
+        photo = np.zeros((*shape, 3), np.uint8)
+        assert adapter.high_size(adapter.collate([photo], wanted)) == pytest.approx(wanted, abs=1)
+    assert adapter.high_size(adapter.collate([photo, photo], size).take(torch.arange(0))) is None
+
+
+def test_a_low_size_in_pixels_is_that_size_at_any_high_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The wrapper's high is 192; the test pipeline of the host's own loops is another."""
+    from mmdet.apis import inference_detector
+
+    detector = family_detector("yolox")
+    model = DualResWrapper(detector, tiny_router(), high=192, low=96, threshold=float("inf"))
+    host, seen = model.host, []
+    monkeypatch.setattr(MMDetBatch, "resized", _noted(MMDetBatch.resized, seen))
+    for size in (256, 384):
+        host.cfg = _config_at(detector.cfg, size)
+        inference_detector(host, photos(1)[0][..., ::-1].copy())
+        model.predict(photos(1)[0], size=size)
+    assert seen == [(96, 96)] * 4, "half of 256 would be 128"
+    host.cfg = _config_at(detector.cfg, 96)
+    with pytest.raises(DualResError, match="smaller than the high size, which is 96 pixels"):
+        inference_detector(host, photos(1)[0][..., ::-1].copy())
+
+
+def _noted(resized, seen: list):
+    def noted(self, size, antialias):
+        seen.append(size)
+        return resized(self, size, antialias)
+
+    return noted
+
+
+def _config_at(cfg, size: int):
+    changed = copy.deepcopy(cfg)
+    for step in changed.test_dataloader.dataset.pipeline:
+        if step.type == "Resize":
+            step.scale = (size, size)
+        elif step.type == "Pad":
+            step.update(pad_to_square=True)
+            step.pop("size", None)
+    return changed

@@ -14,9 +14,10 @@ pytest.importorskip("mmdet")
 
 from mmengine.config import Config
 
+from dualres_plugin.adapters import mmcv_ext
 from dualres_plugin.adapters.mmdet import DualResDetector
 from dualres_plugin.common.errors import DualResError
-from tests.adapters.mmdet.helpers import Project, build, run_tool
+from tests.adapters.mmdet.helpers import Project, build, run_python, run_tool
 
 
 @pytest.fixture(scope="module")
@@ -145,13 +146,58 @@ def test_a_config_with_read_base_routes_in_its_explicit_form(project: Project) -
 
 
 def test_a_key_that_nobody_followed_is_told_by_the_hook(project: Project) -> None:
+    """On mmcv-lite it is told before, when the config is read."""
     text = (
         "from dualres_plugin.adapters.mmdet import DualResHook\n"
         f"dualres = dict(router=r'{project.router}')\ncustom_hooks.append(dict(type=DualResHook))\n"
     )
     file = new_style(project, text, "unfollowed.py")
-    with pytest.raises(AssertionError, match="its model is not routed"):
+    with pytest.raises(AssertionError, match=r"its model is not routed|would be ignored"):
         run_tool("test.py", file.name, "plain.pth", "--work-dir", "unfollowed", cwd=project.folder)
+
+
+IMPORT = "__import__('dualres_plugin.adapters.mmdet')\n"
+
+
+@pytest.mark.parametrize("tool", ["test.py", "train.py"])
+def test_a_config_with_read_base_routes_by_the_key_and_the_import(project: Project, tool: str) -> None:
+    """As a user types it: nothing has imported the adapter when the host's script reads the config."""
+    text = f"{IMPORT}dualres = dict(router=r'{project.router}', target_high_rate=0.5)\nload_from = 'plain.pth'\n"
+    file = new_style(project, text, f"imported_{tool}")
+    checkpoint = ["plain.pth"] if tool == "test.py" else []
+    printed = run_tool(tool, file.name, *checkpoint, "--work-dir", f"imported_{tool}s", cwd=project.folder)
+    assert "of 8 images at high" in printed and "bbox_mAP" in printed
+
+
+OLD_STYLE = "_base_ = ['base.py']\n"
+LINES = {
+    "bare": (NEW_STYLE, ""),
+    "custom_imports": (NEW_STYLE, "custom_imports = dict(imports=['dualres_plugin.adapters.mmdet'])\n"),
+    "a promise": (NEW_STYLE, "import dualres_plugin.adapters.mmdet\n"),
+    "old style": (OLD_STYLE, ""),
+}
+PROGRAMS = {
+    "test.py": "",
+    "train.py": "",
+    "init_detector": "from mmdet.apis import init_detector; init_detector('{file}', 'plain.pth', device='cpu')",
+    "DetInferencer": "from mmdet.apis import DetInferencer; DetInferencer('{file}', 'plain.pth', device='cpu')",
+}
+
+
+@pytest.mark.skipif(not mmcv_ext.install(), reason="with compiled mmcv nothing of this package is loaded")
+@pytest.mark.parametrize(
+    ("line", "program"), [*((line, "test.py") for line in LINES), *(("bare", p) for p in PROGRAMS if p != "test.py")]
+)
+def test_a_key_that_would_be_ignored_is_refused(project: Project, line: str, program: str) -> None:
+    style, imports = LINES[line]
+    new_style(project, "", "refused.py")
+    (project.folder / "refused.py").write_text(f"{style}{imports}dualres = dict(router=r'{project.router}')\n")
+    with pytest.raises(AssertionError, match=r"the dualres key of the config .*refused.py' would be ignored"):
+        if PROGRAMS[program]:
+            run_python("-c", PROGRAMS[program].format(file="refused.py"), cwd=project.folder)
+        else:
+            checkpoint = ["plain.pth"] if program == "test.py" else []
+            run_tool(program, "refused.py", *checkpoint, "--work-dir", "refused", cwd=project.folder)
 
 
 def test_the_key_in_a_config_with_read_base(project: Project) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from dualres_plugin import DualResWrapper, ResolutionRouter
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.images import router_images_of
+from dualres_plugin.common.images.photo import router_images_of
 from dualres_plugin.common.types import Targets
 from dualres_plugin.hosts.registry import adapt
 from tests.contract.hosts import demo_model, torchvision_model

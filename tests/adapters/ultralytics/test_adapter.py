@@ -15,7 +15,7 @@ pytest.importorskip("ultralytics")
 from dualres_plugin import DualResWrapper, ResolutionRouter
 from dualres_plugin.adapters.ultralytics import UltralyticsAdapter, attach, detach
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.images import read_image
+from dualres_plugin.common.images.decode import read_image
 from dualres_plugin.common.types import Targets
 from dualres_plugin.hosts.registry import adapt, load_detector
 from tests.adapters.ultralytics.helpers import random_yolo, real_yolo, rows, val_photos

@@ -13,7 +13,7 @@ pytest.importorskip("onnxruntime")
 
 from dualres_plugin import DualResWrapper
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.images import read_image
+from dualres_plugin.common.images.decode import read_image
 from dualres_plugin.export.build import export_model, export_plain
 from dualres_plugin.export.graph import attribute, require_onnx
 from dualres_plugin.export.parity import Limits, ParityError, check_parity

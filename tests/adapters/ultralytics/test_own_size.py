@@ -18,7 +18,7 @@ from dualres_plugin import DualResWrapper, ResolutionRouter, adapt
 from dualres_plugin.adapters.ultralytics import attach, detach
 from dualres_plugin.cli.app import app
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.images import iter_source
+from dualres_plugin.common.images.sources import iter_source
 from dualres_plugin.predict.predictor import Predictor
 from dualres_plugin.router.gate import Gate
 from tests.adapters.ultralytics.helpers import data_yaml, random_yolo, real_yolo, rows

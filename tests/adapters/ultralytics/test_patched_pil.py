@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("ultralytics", reason="Ultralytics is not installed")
 
-from dualres_plugin.common.images import UnreadableImageError, image_size, read_image
+from dualres_plugin.common.images.decode import UnreadableImageError, image_size, read_image
 
 
 @pytest.mark.parametrize("read", [read_image, image_size])

@@ -13,7 +13,7 @@ pytest.importorskip("ultralytics")
 
 from dualres_plugin import DualResWrapper, ResolutionRouter
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.images import read_image
+from dualres_plugin.common.images.decode import read_image
 from dualres_plugin.profile.gains import iou_matrix
 from tests.adapters.ultralytics.helpers import (
     data_yaml,

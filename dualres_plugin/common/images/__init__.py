@@ -1,0 +1,1 @@
+"""Photos and videos: decoding them, and what people pass as a source of them."""
