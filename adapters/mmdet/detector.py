@@ -18,11 +18,14 @@ from dualres_plugin.adapters.mmdet.adapter import MMDetAdapter
 from dualres_plugin.adapters.mmdet.batch import MMDetBatch, check_boxes_follow
 from dualres_plugin.adapters.mmdet.pipeline import check_fit
 from dualres_plugin.adapters.mmdet.routed import RoutedDetector
-from dualres_plugin.adapters.mmdet.settings import build_router, settings_of
+from dualres_plugin.adapters.mmdet.settings import Settings, build_router, settings_of
+from dualres_plugin.budget.cost import Budget
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.types import Decision, RouterImages
 from dualres_plugin.common.weights import check_finite
+from dualres_plugin.hosts.ladder import Ladder
 from dualres_plugin.hosts.routing import Routing
+from dualres_plugin.hosts.sizes import ask_sizes
 from dualres_plugin.train.gating import dualres_loss, gumbel_gate, temperature_at
 
 QUANTILES = 101  # of the calibration scores, as in ResolutionRouter.calibrate
@@ -69,7 +72,9 @@ class DualResDetector(RoutedDetector):
         built = detector if isinstance(detector, nn.Module) else MODELS.build(detector)
         adapter = MMDetAdapter(built)
         check_boxes_follow(built)
-        super().__init__(adapter, Routing(self._decide, chosen.low))
+        ladder = _ladder(adapter, chosen)
+        super().__init__(adapter, Routing(self._decide, ladder))
+        self.point = _point(chosen, len(ladder))
         if data_preprocessor is not None:
             self.data_preprocessor = self.adapter.preprocessor = MODELS.build(data_preprocessor)
         # Random batch sizes are for training detectors. The router's high size is that of the pipeline.
@@ -89,10 +94,24 @@ class DualResDetector(RoutedDetector):
     # -- prediction ------------------------------------------------------------------------------------------
 
     def _decide(self, images: RouterImages) -> Decision:
-        return self.router.decide(images, self.current_threshold())
+        return self.router.decide(images, self.current_thresholds())
+
+    def current_thresholds(self) -> tuple[float, ...]:
+        """The scores between the sizes, descending; one, of two sizes.
+
+        Raises:
+            DualResError: If the router was never calibrated and no threshold is given.
+        """
+        if len(self.routing.ladder) == 2:
+            return (self.current_threshold(),)
+        fixed = self.point.fixed_thresholds(len(self.routing.ladder))
+        if fixed is not None:
+            return fixed
+        self.router.quantiles = _from_quantiles(self.score_quantiles)
+        return self.router.thresholds_for(self.point.wanted_shares(len(self.routing.ladder)))
 
     def current_threshold(self) -> float:
-        """The score above which an image goes high.
+        """Of two sizes, the score above which an image goes high.
 
         Raises:
             DualResError: If the router was never calibrated and no threshold is given.
@@ -258,6 +277,22 @@ class DualResDetector(RoutedDetector):
                 f"the checkpoint's router does not fit this config's router ({self.router.config.backbone}): "
                 f"{len(wrong)} tensors differ, first '{wrong[0]}'. Use the router it was trained with."
             )
+
+
+def _ladder(adapter: MMDetAdapter, chosen: Settings) -> Ladder:
+    """The sizes of a config; a batch's largest is that of its pipeline, which is not known here.
+
+    Raises:
+        DualResError: If a size cannot be.
+    """
+    return Ladder.of(chosen.low) if chosen.sizes is None else ask_sizes(adapter, None, None, chosen.sizes)[1]
+
+
+def _point(chosen: Settings, count: int) -> Budget:
+    point = chosen.point()
+    if point.fixed_thresholds(count) is None:
+        point.wanted_shares(count)  # refuses what cannot be, now
+    return point
 
 
 def _as_quantiles(values: Sequence[float]) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import Any
 
 from mmdet.registry import HOOKS
@@ -11,6 +12,7 @@ from mmengine.hooks import CheckpointHook, Hook
 from mmengine.model import is_model_wrapper
 
 from dualres_plugin.adapters.mmdet.pipeline import never_trained
+from dualres_plugin.budget.share import routes_text
 from dualres_plugin.common.errors import DualResError
 
 CONSTANT = 1e-4  # deviation of the scores of a router that says the same of every image
@@ -36,7 +38,7 @@ class DualResHook(Hook):
 
     def __init__(self, interval: int = 1):
         self.interval = interval
-        self._routes: list[bool] = []
+        self._routes: list[str] = []
 
     def before_run(self, runner: Any) -> None:
         """Refuse a `dualres` key that nobody followed, as in a config with `read_base()`.
@@ -94,17 +96,19 @@ class DualResHook(Hook):
 
     def after_test_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Note the routes of a batch of samples."""
-        self._routes += [sample.step == 0 for sample in outputs or [] if "route" in sample]
+        self._routes += [sample.route for sample in outputs or [] if "route" in sample]
 
     after_val_iter = after_test_iter
 
     def after_test_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
-        """Log the share at high, of the samples of all processes."""
-        routes = [high for part in all_gather_object(self._routes) for high in part]  # of all processes
-        if routes:
-            high = sum(routes)
-            runner.logger.info(f"dualres: {high} of {len(routes)} images at high ({high / len(routes):.1%})")
-            self._warn_if_far(runner, high / len(routes), len(routes))
+        """Log the share at high, or at each of several sizes, of the samples of all processes."""
+        routes = Counter(route for part in all_gather_object(self._routes) for route in part)  # of all processes
+        images, high = routes.total(), routes["high"]
+        if set(routes) - {"high", "low"}:
+            runner.logger.info(f"dualres: {routes_text(routes)}")
+        elif images:
+            runner.logger.info(f"dualres: {high} of {images} images at high ({high / images:.1%})")
+            self._warn_if_far(runner, high / images, images)
         self._routes = []
 
     after_val_epoch = after_test_epoch

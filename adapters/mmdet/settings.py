@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from dualres_plugin.budget.calibration import check_rate
+from dualres_plugin.budget.cost import Budget
 from dualres_plugin.common.errors import DualResError
+from dualres_plugin.router.gate import given_point
 from dualres_plugin.router.network import ResolutionRouter
 
 
@@ -20,8 +22,13 @@ class Settings:
     Attributes:
         router: folder of a trained router, `default`, a dict of `ResolutionRouter` settings, or a built router.
         low: low size as a ratio of the high size, inside (0, 1).
+        sizes: instead, any number of sizes, largest first: [640, 512, 448], or ratios of the first, [1, 0.8, 0.7]. The
+            first is the scale of the test pipeline, or of another pipeline that runs, whatever stands there. The
+            router is trained between the first and the last.
         target_high_rate: wanted share of images at high; in training the θ of Eq. 5.
         threshold: score above which an image goes high; overrides `target_high_rate`.
+        shares: of `sizes`, the wanted share of images at each; None is as many at each.
+        thresholds: of `sizes`, the scores between them, descending.
         gamma: γ of Eq. 5, the weight of the rate penalty.
         temperature: (first, last) temperature of the Gumbel gate.
         norm_eval: keep the router's batch norms at their stored statistics, as its backbone was pretrained
@@ -29,13 +36,17 @@ class Settings:
         seed: of the gate's noise.
 
     Raises:
-        DualResError: If `low` is no ratio or `target_high_rate` is outside [0, 1].
+        DualResError: If `low` is no ratio, `target_high_rate` is outside [0, 1], or what is for two sizes stands beside
+            what is for several.
     """
 
     router: Any = None
     low: float = 0.5
+    sizes: Sequence[float] | None = None
     target_high_rate: float = 0.5
     threshold: float | None = None
+    shares: Sequence[float] | None = None
+    thresholds: Sequence[float] | None = None
     gamma: float = 1.0
     temperature: Sequence[float] = (1.0, 1.0)
     norm_eval: bool = True
@@ -47,6 +58,16 @@ class Settings:
                 f"low={self.low!r}: in an mmdet config the low size is a ratio between 0 and 1, such as 0.5."
             )
         check_rate(self.target_high_rate)
+        of_two = {"low": self.low != 0.5, "threshold": self.threshold is not None}
+        of_several = {"shares": self.shares is not None, "thresholds": self.thresholds is not None}
+        if self.sizes is None and any(of_several.values()):
+            raise DualResError("shares and thresholds belong to sizes: give sizes=[640, 512, 448], largest first.")
+        if self.sizes is not None and any(of_two.values()):
+            raise DualResError("give either sizes with shares or thresholds, or low with threshold.")
+
+    def point(self) -> Budget:
+        """What is asked for of several sizes."""
+        return given_point(None, None, self.shares, self.thresholds)
 
 
 SETTINGS = tuple(field.name for field in fields(Settings))

@@ -228,6 +228,10 @@ BUILD_MISTAKES = {
     "dualres = dict(router=dict(backbone='mobilenet_v9'))": "mobilenet_v9",
     "dualres = dict(router=r'{router}', low=320)": "ratio between 0 and 1",
     "dualres = dict(router=r'{router}', target_high_rate=40)": "between 0 .all low. and 1",
+    "dualres = dict(router=r'{router}', shares=[0.5, 0.5])": "belong to sizes",
+    "dualres = dict(router=r'{router}', sizes=[1, 0.8, 0.7], low=0.4)": "either sizes .* or low",
+    "dualres = dict(router=r'{router}', sizes=[448, 512, 640])": "low=512: the low size must be smaller",
+    "dualres = dict(router=r'{router}', sizes=[1, 0.8, 0.7], thresholds=[0.1])": "3 sizes need 2 thresholds",
 }
 
 

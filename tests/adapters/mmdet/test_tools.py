@@ -52,15 +52,37 @@ def test_test_time_augmentation(project: Project) -> None:
     assert "bbox_mAP" in printed
 
 
+def test_three_sizes_through_the_runner(project: Project) -> None:
+    """`tools/test.py` with a ladder: counts by size, the size in every sample; all at the largest is the plain run."""
+    project.config("ladder.py", sizes=[1, 0.75, 0.5], shares=[0.25, 0.5, 0.25])
+    printed = run_tool(
+        "test.py", "ladder.py", "plain.pth", "--work-dir", "l", "--out", "l.pkl", cwd=project.folder
+    )  # fmt: skip
+    dumped = pickle.loads((project.folder / "l.pkl").read_bytes())
+    sizes = sorted({sample["size"] for sample in dumped}, reverse=True)
+    assert len(sizes) == 3 and sizes[1:] == [round(sizes[0] * r) for r in (0.75, 0.5)]
+    counted = [sum(sample["route"] == str(size) for sample in dumped) for size in sizes]
+    assert f"8 images: {sizes[0]} px {counted[0]}" in printed and sum(counted) == 8
+    project.config("largest.py", sizes=[sizes[0], 0.75, 0.5], thresholds=[-1e9, -1e9])
+    for name in ("base.py", "largest.py"):
+        run_tool("test.py", name, "plain.pth", "--work-dir", f"l_{name}", cwd=project.folder)
+    found = [metrics_of(project.folder / f"l_{name}") for name in ("base.py", "largest.py")]
+    assert found[0] == found[1] and found[0]["coco/bbox_mAP"] > -1
+
+
 def test_all_high_equals_the_plain_config(project: Project) -> None:
     """The same metric file, to the last digit."""
-    results = {}
     project.config("high.py", target_high_rate=1.0)
     for name in ("base.py", "high.py"):
         run_tool("test.py", name, "plain.pth", "--work-dir", f"w_{name}", cwd=project.folder)
-        file = sorted((project.folder / f"w_{name}").glob("*/*.json"))[-1]
-        results[name] = {k: v for k, v in json.loads(file.read_text()).items() if k.startswith("coco/")}
-    assert results["base.py"] == results["high.py"] and results["base.py"]
+    plain, routed = (metrics_of(project.folder / f"w_{name}") for name in ("base.py", "high.py"))
+    assert plain == routed and plain
+
+
+def metrics_of(work_dir: Path) -> dict[str, float]:
+    """COCO's figures of the last run."""
+    file = sorted(work_dir.glob("*/*.json"))[-1]
+    return {k: v for k, v in json.loads(file.read_text()).items() if k.startswith("coco/")}
 
 
 def test_get_flops_gives_the_expected_cost(project: Project) -> None:
