@@ -15,7 +15,8 @@ Configs without a `dualres` key are left exactly as they are. Limits:
 - mmengine ignores keys that it does not know, so a `dualres` key needs the adapter imported. Where it is not, the key
   is an error on mmcv-lite (`mmdet_key`); with compiled mmcv nothing of ours runs, and the plain detector does;
 - mmengine runs no `custom_imports` in a config with `read_base()`, and turns its import statements into promises. The
-  rest of such a config is run, so the line there is `__import__('dualres_plugin.adapters.mmdet')`;
+  rest of such a config is run, so the line there is `__import__('dualres_plugin.adapters.mmdet')`. What it is dumped to
+  has the `custom_imports` line;
 - code that changes `cfg.model` after loading finds the detector in `cfg.model.detector`.
 
 The explicit form, `model=dict(type='DualResDetector', detector=…, router=…)`, needs none of this.
@@ -30,6 +31,7 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 
 from dualres_plugin.adapters.mmdet.settings import SETTINGS, unknown_keys_message
+from dualres_plugin.adapters.mmdet_key import ADAPTER
 from dualres_plugin.common.errors import DualResError
 
 KEY, TYPE, HOOK = "dualres", "DualResDetector", "DualResHook"
@@ -58,8 +60,18 @@ def wrap_model(cfg: dict[str, Any], file: str | None = None) -> None:
         cfg["model"].setdefault("backbone", ConfigDict())
         if not any(_is_type(hook, HOOK) for hook in cfg.get("custom_hooks") or []):
             cfg["custom_hooks"] = [*(cfg.get("custom_hooks") or []), ConfigDict(type=HOOK)]
+        _name_import(cfg)
     else:
         _check_spelling(cfg)
+
+
+def _name_import(cfg: dict[str, Any]) -> None:
+    """mmengine writes the config beside its checkpoints, in the old style: there it has to import us itself."""
+    given = cfg.get("custom_imports") or {}
+    names = given.get("imports") or []
+    names = [names] if isinstance(names, str) else list(names)
+    if ADAPTER not in names:
+        cfg["custom_imports"] = ConfigDict({"allow_failed_imports": False, **given, "imports": [*names, ADAPTER]})
 
 
 def unwrap_model(cfg: dict[str, Any]) -> None:

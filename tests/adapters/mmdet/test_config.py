@@ -167,6 +167,11 @@ def test_a_config_with_read_base_routes_by_the_key_and_the_import(project: Proje
     checkpoint = ["plain.pth"] if tool == "test.py" else []
     printed = run_tool(tool, file.name, *checkpoint, "--work-dir", f"imported_{tool}s", cwd=project.folder)
     assert "of 8 images at high" in printed and "bbox_mAP" in printed
+    (written,) = (project.folder / f"imported_{tool}s").glob(
+        "imported_*.py"
+    )  # as the host writes it beside its checkpoints
+    again = run_tool("test.py", written, "plain.pth", "--work-dir", f"again_{tool}s", cwd=project.folder)
+    assert "of 8 images at high" in again
 
 
 OLD_STYLE = "_base_ = ['base.py']\n"
