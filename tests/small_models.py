@@ -56,9 +56,10 @@ def write_models(parts: dict[str, Any], folder: Path) -> dict[str, Path]:
     from dualres_plugin.hosts.export_plan import ExportPlan
 
     plan = ExportPlan(Preprocess(multiple=32), Postprocess(conf=0.05), 0.5, 32)
-    dynamic = forms.Parts(plan, parts["graph"], 32, 0.0, parts["dynamic"])
+    names = ("high", "low")
+    dynamic = forms.Parts((plan,), parts["graph"], 32, (0.0,), names, (parts["dynamic"],))
     high, low = parts["shapes"]
-    fixed = forms.Parts(plan, parts["graph"], 32, 0.0, *parts["fixed"], high, low)
+    fixed = forms.Parts((plan,), parts["graph"], 32, (0.0,), names, tuple(parts["fixed"]), (high, low))
     card = Card("cond", "test", 160, 0.5, 32, 0.0, "0", plan.preprocess, plan.postprocess, names={0: "a", 1: "b"})
     made = {}
     for form in ("cond", "resize", "branches"):

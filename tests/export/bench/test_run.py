@@ -72,7 +72,7 @@ def test_the_table_and_the_files_hold_the_same_figures(tmp_path: Path) -> None:
     result().write(tmp_path)
     table = (tmp_path / "table.txt").read_text()
     assert "1.114" in table and "1.050" in table  # 50 %, 100 %
-    assert "7 photos, both routes, 30 detections: boxes within 0.25 px" in table
+    assert "7 photos, every route, 30 detections: boxes within 0.25 px" in table
     assert "10.0% with" in table and "4.0% the network" in table
     with (tmp_path / "summary.csv").open() as file:
         summary = list(csv.DictReader(file))
