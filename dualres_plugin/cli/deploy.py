@@ -18,7 +18,6 @@ from dualres_plugin.cli.options import (
     Threshold,
     Thresholds,
     alone,
-    both_sizes,
     numbers,
     within,
 )
@@ -97,6 +96,7 @@ def bench(
     count: Annotated[int, typer.Option(help="Photos to run.", callback=within(1))] = 128,
     high: High = None,
     low: Low = None,
+    sizes: Sizes = None,
     forms: Annotated[str, typer.Option(help="Forms to measure, comma separated.")] = "cond,resize,branches,pair",
     threads: Annotated[int, typer.Option(help="Threads of every runtime.", callback=within(1))] = 2,
     rounds: Annotated[int, typer.Option(help="Passes over the photos.", callback=within(1))] = 1,
@@ -115,14 +115,15 @@ def bench(
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from dualres_plugin.common.errors import at_hand
     from dualres_plugin.export.bench.run import BenchSettings, run_bench
+    from dualres_plugin.hosts.ladder import ask_sizes
     from dualres_plugin.hosts.registry import load_detector
     from dualres_plugin.router.network import ResolutionRouter
 
     with at_hand(detector):
         adapter = load_detector(detector)
-    size, scale = both_sizes(adapter, low, high)
+    size, ladder = ask_sizes(adapter, low, high, numbers("--sizes", sizes))
     settings = BenchSettings(
-        high=size, scale=scale, forms=tuple(forms.split(",")), images=images,
+        high=size, scale=ladder, forms=tuple(forms.split(",")), images=images,
         count=count, threads=threads, rounds=rounds, memory=memory, check=check,
     )  # fmt: skip
     typer.echo(run_bench(adapter, ResolutionRouter.from_pretrained(router), out, settings).table())

@@ -22,7 +22,8 @@ from dualres_plugin.hosts.ladder import Ladder
 from dualres_plugin.hosts.routing import run_routed
 from dualres_plugin.router.network import ResolutionRouter
 from dualres_plugin.runtime.photo import make_frame
-from dualres_plugin.runtime.session import DualResSession, SessionResult
+from dualres_plugin.runtime.result import SessionResult
+from dualres_plugin.runtime.session import DualResSession
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,46 +18,10 @@ from dualres_plugin.common.images import iter_source
 from dualres_plugin.runtime.boxes import select
 from dualres_plugin.runtime.engines import Engine, Found, load_engine
 from dualres_plugin.runtime.photo import Frame, make_frame
+from dualres_plugin.runtime.result import SessionResult
 
 logger = logging.getLogger("dualres")
 Limit = float | Sequence[float]  # a threshold, or those between several sizes, descending
-
-
-@dataclass(frozen=True)
-class SessionResult:
-    """What was found in one photo.
-
-    Attributes:
-        boxes: (N, 4) float32, xyxy in pixels of the photo.
-        scores: (N,) float32 in [0, 1], best first.
-        labels: (N,) int64.
-        route: "high" or "low"; of more than two sizes the size in pixels, such as "512".
-        score: the router's.
-        names: label -> class name.
-        image: file name of the photo; `image12` for arrays, `video_000012` for frames of a video.
-        step: 0 for the largest size, 1 for the next smaller one, …
-        size: in pixels, in the host's own meaning of size.
-    """
-
-    boxes: np.ndarray
-    scores: np.ndarray
-    labels: np.ndarray
-    route: str
-    score: float
-    names: dict[int, str]
-    image: str = ""
-    step: int = 0
-    size: int | None = None
-
-    def __len__(self) -> int:
-        """Number of objects."""
-        return len(self.scores)
-
-    def to_supervision(self) -> Any:
-        """`supervision.Detections`, with the route of the photo in `data`."""
-        from dualres_plugin.common.supervision import to_supervision
-
-        return to_supervision(self.boxes, self.scores, self.labels, self, self.names)
 
 
 class DualResSession:
