@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from dualres_plugin.common.card import CARD_MB, KEY, Card
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.files.schema import read_object
 
+logger = logging.getLogger("dualres")
 MANIFEST = "manifest.json"
 ROUTER = "router"  # the graph of a pair beside those of its sizes
 INSTALL = 'Install it with: pip install "dualres-plugin[export]"'
@@ -113,7 +115,12 @@ def sha256_of(path: Path) -> str:
 
 
 def _graph(path: Path, engine: str, threads: int | None, providers: Sequence[str] | None) -> Any:
-    return OrtGraph(path, threads, providers) if engine == "onnxruntime" else OpenVinoGraph(path, threads)
+    if engine == "openvino":
+        graph = OpenVinoGraph(path, threads)
+        if not graph.averages:
+            return graph
+        logger.warning("OpenVINO cannot average a photo down, as '%s' does: onnxruntime runs this size.", path.name)
+    return OrtGraph(path, threads, providers)
 
 
 class FileEngine:
@@ -230,7 +237,18 @@ def _best(ort: Any) -> list[str]:
 
 
 class OpenVinoGraph:
-    """A compiled OpenVINO model; each call has its own request, so threads do not disturb each other."""
+    """A compiled OpenVINO model; each call has its own request, so threads do not disturb each other.
+
+    Args:
+        path: of the graph.
+        threads: for one run; None is the runtime's default.
+
+    Attributes:
+        averages: it holds an antialiased resize, which OpenVINO would take for a plain one; it was not compiled then.
+
+    Raises:
+        DualResError: If OpenVINO is not installed, or cannot load the graph.
+    """
 
     def __init__(self, path: Path, threads: int | None = None):
         try:
@@ -245,7 +263,11 @@ class OpenVinoGraph:
             config["INFERENCE_NUM_THREADS"] = threads
         try:
             core = ov.Core()
-            self.model = core.compile_model(core.read_model(str(path)), "CPU", config)
+            model = core.read_model(str(path))
+            self.averages = any(node.get_attributes().get("antialias") for node in model.get_ops())
+            if self.averages:
+                return
+            self.model = core.compile_model(model, "CPU", config)
         except Exception as error:
             reason = str(error).strip().splitlines()[0][:200]
             raise DualResError(f"'{path}' cannot be loaded by OpenVINO: {reason}") from None
