@@ -58,6 +58,20 @@ Low = Annotated[
 ]
 Rate = Annotated[float | None, typer.Option(help="Wanted share at high, 0 to 1 (default 0.5).", callback=within(0, 1))]
 Threshold = Annotated[float | None, typer.Option(help="Score above which an image goes high.", callback=within())]
+Margin = Annotated[
+    float,
+    typer.Option(
+        help="AP, 0 to 100, that may be lost against all images at the largest size.", callback=within(0, 100)
+    ),
+]
+Groups = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE|folder",
+        help="Photos that belong together, such as frames of a video, are drawn together: a CSV file with the columns "
+        "file_name and group, or the word folder for the folder that a photo lies in.",
+    ),
+]
 Seed = Annotated[
     int,
     typer.Option(help="Of everything random; the same seed gives the same result.", callback=within(0, MOST_SEED)),

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from dualres_plugin.common.errors import DualResError
+from dualres_plugin.evaluate.ladder.difference import Difference, interval
 from dualres_plugin.evaluate.ladder.frontier import Frontier, Measured, fixed_sizes, routed_sizes
 from dualres_plugin.evaluate.ladder.paired import draw
 from dualres_plugin.evaluate.ladder.policy import LadderPolicy
@@ -17,23 +18,6 @@ from dualres_plugin.router.network import ResolutionRouter
 
 BUDGETS = np.linspace(0.65, 0.90, 11)  # of all-high's cost: where people look who want to save without losing
 WORTH = 0.2  # AP: less is not worth a second part in the system
-
-
-@dataclass(frozen=True)
-class Difference:
-    """AP of one way minus AP of another, in points of 100.
-
-    Attributes:
-        mean: on all photos.
-        low, high: 95 % interval, paired bootstrap.
-    """
-
-    mean: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.mean:+.1f} AP (95 % interval {self.low:+.1f} to {self.high:+.1f})"
 
 
 @dataclass(frozen=True)
@@ -134,8 +118,8 @@ def advise(
     at_cost = fixed.ap_at(cost)[0], fixed.resampled_at(cost, draws)[0]
     return Advice(
         sizes, threshold, float(cost[0]), float(way.ap[point]), 1 - float(cost[0] / fixed.mean_cost[-1]),
-        _interval(way.ap[point] - at_cost[0], way.resampled[point] - at_cost[1]),
-        _interval(way.ap[point] - fixed.ap[-1], way.resampled[point] - fixed.resampled[-1]),
+        interval(way.ap[point] - at_cost[0], way.resampled[point] - at_cost[1]),
+        interval(way.ap[point] - fixed.ap[-1], way.resampled[point] - fixed.resampled[-1]),
         over, measured.mixed.n, _curves(measured, scores, spent, routed, seed),
     )  # fmt: skip
 
@@ -145,7 +129,7 @@ def _over_range(routed: Frontier, fixed: Frontier, draws: np.ndarray) -> Differe
     budgets = BUDGETS * fixed.mean_cost[-1]
     exact = (routed.ap_at(budgets) - fixed.ap_at(budgets)).mean()
     drawn = routed.resampled_at(budgets, draws) - fixed.resampled_at(budgets, draws)
-    return _interval(exact, drawn.mean(axis=0))
+    return interval(exact, drawn.mean(axis=0))
 
 
 def _runnable(measured: Measured, scores: np.ndarray, price: float) -> tuple[list[int], float] | None:
@@ -181,12 +165,3 @@ def _point(way: Frontier, budget: float | None, margin: float, high: float) -> i
         return int(within[np.argmax(way.ap[within])]) if len(within) else None
     good = np.flatnonzero(way.ap >= high - margin / 100)
     return int(good[np.argmin(cost[good])]) if len(good) else int(np.argmax(way.ap))
-
-
-def _interval(exact: float, drawn: np.ndarray) -> Difference:
-    """The exact difference, with the spread of the resampled ones around their mean."""
-    known = drawn[~np.isnan(drawn)]
-    if not len(known):
-        return Difference(100 * float(exact), float("nan"), float("nan"))
-    low, high = np.percentile(known - known.mean(), [2.5, 97.5])
-    return Difference(100 * float(exact), 100 * float(exact + low), 100 * float(exact + high))
