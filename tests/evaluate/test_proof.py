@@ -16,7 +16,6 @@ from dualres_plugin.evaluate.ladder.difference import Difference, interval
 from dualres_plugin.evaluate.ladder.groups import read_groups
 from dualres_plugin.evaluate.proof import Proof, prove
 from dualres_plugin.profile.coco_ap import MixedAP
-from dualres_plugin.profile.passes import LOW
 from dualres_plugin.profile.table import Profile
 from tests.evaluate.helpers import bright_router
 from tests.fakes import brightness, planted_ladder, planted_profile
@@ -87,27 +86,19 @@ def test_two_sizes_have_their_line_for_a_fixed_size(tmp_path: Path) -> None:
     assert [c.against for c in proof.comparisons] == ["all high", "low-high line", "random mix", "cascade"]
 
 
-def test_profiles_at_other_sizes_become_one_ladder(tmp_path: Path, ladder: Profile) -> None:
-    names = ("gmacs", "boxes", "scores", "categories")
-    between = ladder.table.rename_columns(
-        [
-            {f"low_{n}": f"x_{n}", f"s512_{n}": f"low_{n}"}.get(c, c)
-            for c in ladder.table.column_names
-            for n in names[:1]
-        ]
-    )
-    for name in ("boxes", "scores", "categories"):
-        at = between.schema.get_field_index(f"low_{name}")
-        between = between.set_column(at, f"low_{name}", ladder.table.column(f"s512_{name}"))
-    at = between.schema.get_field_index("gmacs_low")
-    between = between.set_column(at, "gmacs_low", ladder.table.column("gmacs_s512"))
+def test_profiles_at_other_sizes_become_one_ladder(ladder: Profile) -> None:
+    own = ("low", "high", "gt", "loss", "gmacs_low", "gmacs_high", "thumbnail", "image_id", "view", "path")
+    columns = [c for c in ladder.table.column_names if c.startswith(own) or c in ("height", "width")]
     two = {key: value for key, value in ladder.meta.items() if key not in ("between", "host_sizes")}
-    pair = replace(ladder, meta=two)
-    other = replace(pair, table=between, meta={**two, "scale": 512 / 640})
-    joined = as_ladder(pair, [other])
+    pair = replace(ladder, table=ladder.table.select(columns), meta=two)
+    table = pair.table
+    for column in ("gmacs_low", "low_boxes", "low_scores", "low_categories"):
+        at = table.schema.get_field_index(column)
+        table = table.set_column(at, column, ladder.table.column(column.replace("low", "s512")))
+    joined = as_ladder(pair, [replace(pair, table=table, meta={**two, "scale": 512 / 640})])
     assert [p.size for p in joined.passes] == [640, 512, pair.passes[-1].size]
-    both = [MixedAP(p, passes=(name,)).ap(np.zeros(120)) for p, name in ((joined, "s512"), (ladder, "s512"))]
-    assert both[0] == both[1] and as_ladder(pair, []) is pair and LOW in [p.name for p in joined.passes]
+    both = [MixedAP(p, passes=("s512",)).ap(np.zeros(120)) for p in (joined, ladder)]
+    assert both[0] == both[1] and as_ladder(pair, []) is pair
 
 
 def test_evaluate_says_it_and_stores_it(ladder: Profile) -> None:

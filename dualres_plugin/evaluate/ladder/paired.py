@@ -83,7 +83,7 @@ class PairedAP:
         Returns:
             (P, B) AP@[.5:.95] in [0, 1]; NaN where a draw shows no object.
         """
-        if not self.cells.active:  # not one hit
+        if not self.cells.active or not len(weights):  # not one hit, or nothing drawn
             return np.zeros((len(routes), len(weights)))
         draws = torch.from_numpy(np.ascontiguousarray(weights.T)).float()
         parts = [self._chunk(np.asarray(routes), part) for part in draws.split(CHUNK, dim=1)]

@@ -11,7 +11,7 @@ import torch
 
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.evaluate.ladder.advise import advise
-from dualres_plugin.evaluate.ladder.frontier import Measured, fixed_sizes, routed_sizes
+from dualres_plugin.evaluate.ladder.frontier import Measured, cross_fitted, fixed_sizes, prices_of, routed_sizes
 from dualres_plugin.evaluate.ladder.paired import draw
 from dualres_plugin.profile.table import Profile
 from tests.evaluate.helpers import bright_router
@@ -20,13 +20,13 @@ from tests.fakes import brightness, planted_ladder
 
 def test_routing_is_advised_where_it_helps(tmp_path: Path) -> None:
     found = advise(planted_ladder(tmp_path / "p", 160), bright_router(), bootstrap=60)
-    assert found.route and len(found.sizes) == 2 and found.threshold is not None
+    assert found.route and len(found.choice.thresholds) == len(found.choice.sizes) - 1
     assert found.over_range.low > 0 and "prove" not in found.sentence
-    assert found.gmacs < 4.0 and found.saved == pytest.approx(1 - found.gmacs / 4)
-    high, low = found.sizes
-    assert found.sentence.startswith(f"route --high {high} --low {low} --threshold {found.threshold:.4f} ")
+    assert found.choice.cost < 4.0 and found.saved == pytest.approx(1 - found.choice.cost / 4)
+    assert found.sentence.startswith(f"route {found.choice.command} (") and sum(found.choice.shares) == pytest.approx(1)
     assert json.loads(json.dumps(found.to_dict()))["sentence"] == found.sentence
-    assert list(found.frontiers) == ["one size (host)", "one size (high frame scaled)", "two sizes", "three sizes"]
+    sizes = ["two sizes", "three sizes", "four sizes"]
+    assert list(found.frontiers) == ["one size (host)", "one size (high frame scaled)", *sizes] and not found.ways
 
 
 def test_what_is_advised_costs_and_gives_what_it_says(tmp_path: Path) -> None:
@@ -34,10 +34,12 @@ def test_what_is_advised_costs_and_gives_what_it_says(tmp_path: Path) -> None:
     router = bright_router()
     found = advise(planted_ladder(tmp_path / "p", 160), router, bootstrap=10)
     other = Measured.of(planted_ladder(tmp_path / "other", 400, seed=5))
-    high, low = (other.sizes.index(size) for size in found.sizes)
-    route = np.where(brightness(Profile.load(tmp_path / "other")) > found.threshold, high, low)
-    assert other.mixed.ap(route) == pytest.approx(found.ap, abs=0.03)
-    assert other.cost[np.arange(400), route].mean() + router.gmacs() == pytest.approx(found.gmacs, abs=0.3)
+    bright = brightness(Profile.load(tmp_path / "other"))
+    below = sum((bright <= limit).astype(int) for limit in found.choice.thresholds)
+    route = np.array([other.sizes.index(size) for size in found.choice.sizes])[below]
+    assert other.mixed.ap(route) == pytest.approx(found.choice.ap, abs=0.03)
+    assert other.cost[np.arange(400), route].mean() + router.gmacs() == pytest.approx(found.choice.cost, abs=0.3)
+    assert np.bincount(below, minlength=len(found.choice.sizes)) / 400 == pytest.approx(found.choice.shares, abs=0.15)
 
 
 def test_a_router_that_ranks_backwards_is_not_advised(tmp_path: Path) -> None:
@@ -51,14 +53,14 @@ def test_a_router_that_ranks_backwards_is_not_advised(tmp_path: Path) -> None:
 
 def test_one_size_is_advised_where_all_photos_are_alike(tmp_path: Path) -> None:
     found = advise(planted_ladder(tmp_path / "p", 160, useful=False), bright_router(), bootstrap=60)
-    assert not found.route and len(found.sizes) == 1
+    assert not found.route and len(found.choice.sizes) == 1
     assert "routing adds nothing that 160 photos can show" in found.sentence and "\n" not in found.sentence
 
 
 def test_a_budget_is_kept(tmp_path: Path) -> None:
     profile = planted_ladder(tmp_path / "p", 160)
     for budget in (1.5, 2.2, 3.5):
-        assert advise(profile, bright_router(), budget=budget, bootstrap=10).gmacs <= budget
+        assert advise(profile, bright_router(), budget=budget, bootstrap=10).choice.cost <= budget
     with pytest.raises(DualResError, match="below the smallest size"):
         advise(profile, bright_router(), budget=0.5, bootstrap=10)
 
@@ -70,8 +72,9 @@ def test_no_photo_chooses_its_own_size(tmp_path: Path) -> None:
     routes = []
     for gain in (0, 50):
         measured.quality[7] = [gain, 0, 0, 0]
+        parts = cross_fitted(measured, brightness(profile), 3)
         prices = [np.array([price]) for price in (0.03, 0.06, 0.12)]
-        routes.append([routed_sizes(measured, brightness(profile), 0, 3, none, prices=p).routes[0] for p in prices])
+        routes.append([routed_sizes(measured, parts, brightness(profile), 0, none, p).routes[0] for p in prices])
     before, after = np.array(routes)
     assert (before[:, 7] == after[:, 7]).all() and (before != after).any()
 
@@ -89,5 +92,8 @@ def test_the_order_of_scores_is_all_that_matters(tmp_path: Path) -> None:
     profile = planted_ladder(tmp_path / "p", 60)
     measured, none = Measured.of(profile), np.zeros((0, 60), dtype=np.float32)
     bright = brightness(profile)
-    first, second = (routed_sizes(measured, s, 0.0, 3, none) for s in (bright, np.exp(bright / 100)))
+    first, second = (
+        routed_sizes(measured, cross_fitted(measured, s, 3), s, 0.0, none, prices_of(measured))
+        for s in (bright, np.exp(bright / 100))
+    )
     np.testing.assert_array_equal(first.routes, second.routes)
