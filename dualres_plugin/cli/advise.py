@@ -11,7 +11,6 @@ from dualres_plugin.cli.options import Groups, Margin, Seed, within
 
 if TYPE_CHECKING:
     from dualres_plugin.evaluate.ladder.advise import Advice
-    from dualres_plugin.profile.table import Profile
 
 
 def register(app: typer.Typer) -> None:
@@ -47,15 +46,15 @@ def advise(
     ] = None,
     margin: Margin = 0.5,
     groups: Groups = None,
-    bootstrap: Annotated[int, typer.Option(help="Resamples for the 95 % intervals.", callback=within(2))] = 1000,
+    bootstrap: Annotated[int, typer.Option(help="Half samples for the 95 % intervals.", callback=within(2))] = 1000,
     out: Annotated[Path | None, typer.Option(help="Folder for advice.html, advice.json and frontier.png.")] = None,
     seed: Seed = 0,
 ) -> None:
     """Say which sizes to run: one, or several with a router, and whether these photos can show that it helps.
 
     One fixed size is compared with two to four routed ones at the same cost, router included. Sizes and
-    thresholds are chosen on other photos than the figures come from. Intervals are a paired bootstrap
-    over the photos.
+    thresholds are chosen on other photos than the figures come from. Intervals come from random
+    halves of the photos, the same for both sides of a difference.
 
     \b
     Examples:
@@ -65,6 +64,8 @@ def advise(
     """
     from dualres_plugin.evaluate.ladder.advise import advise as run
     from dualres_plugin.evaluate.ladder.groups import read_groups
+    from dualres_plugin.evaluate.report.advice import write_advice
+    from dualres_plugin.evaluate.scoring import score_profile
     from dualres_plugin.profile.table import Profile
     from dualres_plugin.router.network import ResolutionRouter
 
@@ -85,7 +86,8 @@ def advise(
     typer.echo(_table(found))
     typer.echo(found.sentence)
     if out is not None:
-        _write(out, found, loaded)
+        write_advice(out, found, loaded, score_profile(net, loaded, loaded.originals))
+        typer.echo(f"look at {out / 'advice.html'}")
 
 
 def _budget(budget: str | None, times: Path | None) -> tuple[float | None, dict[int | str, float] | None]:
@@ -117,13 +119,3 @@ def _table(advice: Advice) -> str:
         values = np.interp(budgets, cost, 100 * ap, left=np.nan)
         lines.append(name.ljust(width) + "".join(f"{v:8.1f}" for v in values))
     return "\n".join(lines)
-
-
-def _write(out: Path, advice: Advice, profile: Profile) -> None:
-    from dualres_plugin.common.files.atomic import make_dir, write_json
-    from dualres_plugin.evaluate.ladder.plot import draw_frontiers
-
-    make_dir(out)
-    write_json(out / "advice.json", advice.to_dict())
-    draw_frontiers(out / "frontier.png", advice, f"{profile.meta['detector']} on {profile.meta['dataset']}")
-    typer.echo(f"look at {out / 'frontier.png'}")

@@ -1,7 +1,8 @@
 """The operating point against its alternatives, on the same resamples of the photos: what is shown, and what is not.
 
 AP of a few hundred photos is known to two or three points, a difference of two ways on the same photos much better:
-what is hard for one is hard for the other. So both sides of each difference get the same draw, repeats included.
+what is hard for one is hard for the other. So both sides of each difference are seen on the same halves of the
+photos.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dualres_plugin.evaluate.auc_policy import auc_policy
 from dualres_plugin.evaluate.baselines import cascade_uncertainty
 from dualres_plugin.evaluate.curve import descending
 from dualres_plugin.evaluate.ladder.difference import Difference, interval
-from dualres_plugin.evaluate.ladder.paired import PairedAP, draw
+from dualres_plugin.evaluate.ladder.paired import PairedAP, halves
 from dualres_plugin.profile.coco_ap import AREAS, MixedAP
 from dualres_plugin.profile.passes import HIGH, LOW, Pass
 from dualres_plugin.profile.table import Profile
@@ -134,7 +135,7 @@ def prove(
         groups: (n,) number of the group of each image, for resampling by group.
     """
     rows, rng = profile.originals, np.random.default_rng(seed)
-    draws = draw(len(rows), resamples, rng, groups)
+    draws = halves(len(rows), resamples, rng, groups)
     every = np.concatenate([np.ones((1, len(rows)), dtype=np.float32), draws])
     low_cost, high_cost = (profile.column(f"gmacs_{name}")[rows].astype(np.float64) for name in (LOW, HIGH))
     spent = _mean(np.where(high, high_cost, low_cost) + router_gmacs, every)

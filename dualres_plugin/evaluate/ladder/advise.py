@@ -11,7 +11,7 @@ import numpy as np
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.evaluate.ladder.difference import Difference, interval
 from dualres_plugin.evaluate.ladder.frontier import NAMES, Frontier, Measured, fixed_sizes, prices_of, routed_sizes
-from dualres_plugin.evaluate.ladder.paired import draw
+from dualres_plugin.evaluate.ladder.paired import halves
 from dualres_plugin.evaluate.ladder.steps import Case, Step
 from dualres_plugin.evaluate.ladder.worth import BUDGETS, MOST, sizes_worth
 from dualres_plugin.evaluate.scoring import score_profile
@@ -145,7 +145,7 @@ def _case(
     chosen, chosen_scores = found[-1]
     if choose_on is not None:
         _check_same(profile, choose_on)
-    draws = draw(measured.mixed.n, bootstrap, np.random.default_rng(seed), groups)
+    draws = halves(measured.mixed.n, bootstrap, np.random.default_rng(seed), groups)
     deciding = float(times[ROUTER]) if times else router.gmacs()
     return Case(measured, scores, chosen, chosen_scores, deciding, draws, prices_of(chosen), seed, groups)
 

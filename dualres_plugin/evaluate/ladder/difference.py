@@ -13,7 +13,7 @@ class Difference:
 
     Attributes:
         mean: on all photos.
-        low, high: 95 % interval, paired bootstrap; NaN where there are no resamples.
+        low, high: 95 % interval, of paired half samples; NaN where there are no resamples.
     """
 
     mean: float
@@ -38,7 +38,7 @@ class Difference:
 
 
 def interval(exact: float, drawn: np.ndarray) -> Difference:
-    """The exact difference, with the spread of the resampled ones around their mean.
+    """The exact difference, with the spread of those of half samples around their mean.
 
     Args:
         exact: on all photos, of 1.

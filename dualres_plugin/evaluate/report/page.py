@@ -32,8 +32,8 @@ def render(data: dict[str, Any], metrics: dict[str, Any], facts: dict[str, str],
     Returns:
         HTML.
     """
-    script = "\n".join(_part(name) for name in SCRIPTS)
-    return Template(_part("report.html")).substitute(
+    script = "\n".join(asset(name) for name in SCRIPTS)
+    return Template(asset("report.html")).substitute(
         title=escape(facts["title"]),
         subtitle=escape(facts["subtitle"]),
         warnings=_warnings(metrics.get("warnings", [])),
@@ -43,7 +43,7 @@ def render(data: dict[str, Any], metrics: dict[str, Any], facts: dict[str, str],
         paired=paired_section(metrics),
         notes=_notes([*metrics["notes"], *remarks]),
         run=_run(metrics["run"]),
-        css=_part("report.css"),
+        css=asset("report.css"),
         data=embed(data),
         script=f'(() => {{\n"use strict";\n{script}\n}})();',
     )
@@ -73,7 +73,12 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _part(name: str) -> str:
+def asset(name: str) -> str:
+    """A file of the page.
+
+    Args:
+        name: in the folder `assets`.
+    """
     return (files("dualres_plugin.evaluate.report") / "assets" / name).read_text(encoding="utf-8")
 
 

@@ -7,8 +7,8 @@ from html import escape
 from typing import Any
 
 TEXT = (
-    "AP of the routed detector minus that of each alternative, with 95 % intervals: {resamples} resamples of {drawn}, "
-    "the same draw for both sides."
+    "AP of the routed detector minus that of each alternative, with 95 % intervals: {resamples} random halves of "
+    "{drawn}, the same for both sides."
 )
 
 
