@@ -13,8 +13,10 @@ from dualres_plugin.cli.options import (
     MOST_SIZE,
     Detector,
     Device,
+    Groups,
     High,
     Low,
+    Margin,
     Seed,
     alone,
     both_sizes,
@@ -201,20 +203,30 @@ def evaluate(
     detector: Annotated[
         str | None, typer.Option(help="Measure milliseconds with this detector and show them in the report.")
     ] = None,
-    bootstrap: Annotated[int, typer.Option(help="Resamples for the 95 % interval.", callback=within(0))] = 200,
+    margin: Margin = 0.5,
+    groups: Groups = None,
+    bootstrap: Annotated[
+        int,
+        typer.Option(
+            help="Resamples for the 95 % intervals of differences; that of AUC-Policy takes at most 200.",
+            callback=within(0),
+        ),
+    ] = 1000,
     permutations: Annotated[int, typer.Option(help="Random orders for the random baseline.", callback=within(1))] = 20,
     seed: Seed = 0,
 ) -> None:
-    """Curve, AUC-Policy with interval, baselines and a report to look at.
+    """Curve, AUC-Policy with interval, baselines, what is proven at the operating point, and a report to look at.
 
     \b
     Examples:
     dualres evaluate runs/val runs/router --out runs/report
     dualres evaluate runs/val runs/router --sizes runs/val-512 --detector yolo11n.pt --out runs/report
+    dualres evaluate runs/frames runs/router --groups folder --margin 1 --out runs/report
     """
     from dualres_plugin.common.files.paths import shareable
     from dualres_plugin.evaluate.evaluation import evaluate as run
     from dualres_plugin.evaluate.evaluation import summary
+    from dualres_plugin.evaluate.ladder.groups import read_groups
     from dualres_plugin.evaluate.report.write import write_evaluation
     from dualres_plugin.profile.table import Profile
     from dualres_plugin.router.network import ResolutionRouter
@@ -231,6 +243,8 @@ def evaluate(
         seed=seed,
         progress=True,
         other_sizes=others,
+        margin=margin,
+        groups=read_groups(groups, loaded) if groups else None,
     )
     shown = [shareable(path) for path in (profile, router, out)]  # the report is shared: no path of this machine
     command = (
