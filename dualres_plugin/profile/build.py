@@ -22,8 +22,10 @@ from dualres_plugin.profile.builder import Builder, Job
 from dualres_plugin.profile.builder import ProfileSettings as ProfileSettings
 from dualres_plugin.profile.data.dataset import match_categories, order_warning
 from dualres_plugin.profile.data.records import Dataset
+from dualres_plugin.profile.parts import Parts, part_file, write_part
+from dualres_plugin.profile.rows import group_rows
 from dualres_plugin.profile.schema import FORMAT_VERSION, LADDER_VERSION
-from dualres_plugin.profile.store import check_folder, finish, part_file, part_fits, read_checksums, write_part
+from dualres_plugin.profile.store import Origin, check_folder, finish
 from dualres_plugin.profile.table import PARTS, Profile
 from dualres_plugin.profile.views import View
 
@@ -91,11 +93,13 @@ def _build(
         check_sizes(adapter, settings.high, size / settings.high)
     builder = Builder(adapter, dataset, settings, labels)
     batches = builder.plan()
-    _run(builder, batches, out / PARTS, workers, progress, give_up)
+    parts = Parts(out / PARTS, builder.schema, group_rows(settings.thumbnail_size))
+    _run(builder, batches, parts, workers, progress, give_up)
     if builder.not_finite:
         logger.warning("%d detections had NaN or infinite boxes or scores and were dropped", builder.not_finite)
     guess = order_warning(labels, dataset.categories, adapter.class_names) if dataset.labelled else ""
-    return finish(out, meta, dataset, len(batches), [guess] if guess else [])
+    origin = Origin(len(dataset.records), dataset.dropped.total(), dataset.warnings(), [guess] if guess else [])
+    return finish(out, meta, parts.joined(), origin)
 
 
 def _as_the_host_runs(adapter: HostAdapter[Any], settings: ProfileSettings) -> ProfileSettings:
@@ -132,7 +136,6 @@ def _describe(
 ) -> dict[str, Any]:
     categories = dataset.categories or adapter.class_names or {i: f"class {i}" for i in labels}
     ladder = {k: list(v) for k, v in (("between", settings.between), ("host_sizes", settings.host_sizes)) if v}
-    contents = [(r.id, r.path.name, r.size, r.boxes.tolist(), r.categories.tolist()) for r in dataset.records]
     return {
         "format_version": LADDER_VERSION if ladder else FORMAT_VERSION,
         "kind": "dualres-profile",
@@ -140,7 +143,7 @@ def _describe(
         "detector": detector or type(adapter.detector).__name__,
         "detector_fingerprint": fingerprint(adapter),
         "dataset": dataset.name,
-        "dataset_fingerprint": hashlib.sha256(json.dumps(contents).encode()).hexdigest()[:16],
+        "dataset_fingerprint": _fingerprint_of(dataset),
         "labelled": dataset.labelled,
         "categories": {str(k): v for k, v in categories.items()},
         "high": settings.high,
@@ -151,6 +154,16 @@ def _describe(
         "thumbnail_size": settings.thumbnail_size,
         **ladder,
     }
+
+
+def _fingerprint_of(dataset: Dataset) -> str:
+    """A hash of the JSON list of all records, which is never in memory as a whole."""
+    digest = hashlib.sha256()
+    for number, r in enumerate(dataset.records):
+        content = (r.id, r.path.name, r.size, r.boxes.tolist(), r.categories.tolist())
+        digest.update((", " if number else "[").encode() + json.dumps(content).encode())
+    digest.update(b"]")
+    return digest.hexdigest()[:16]
 
 
 def fingerprint(adapter: HostAdapter[Any]) -> str:
@@ -171,16 +184,11 @@ def fingerprint(adapter: HostAdapter[Any]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _run(builder: Builder, batches: list[list[Job]], parts: Path, workers: int, progress: bool, give_up: int) -> None:
-    known = read_checksums(parts)
-    files = [part_file(parts, i) for i in range(len(batches))]
-    todo = [
-        i
-        for i, file in enumerate(files)
-        if not part_fits(file, builder.keys(batches[i]), known.get(file.name), builder.schema)
-    ]
-    done = sum(map(len, batches)) - sum(len(batches[i]) for i in todo)
+def _run(builder: Builder, batches: list[list[Job]], parts: Parts, workers: int, progress: bool, give_up: int) -> None:
+    finished = parts.check(range(len(batches)), lambda i: builder.keys(batches[i]))
+    todo = [i for i in range(len(batches)) if i not in finished]
     total = sum(map(len, batches))
+    done = total - sum(len(batches[i]) for i in todo)
     bar = tqdm(total=total, initial=done, unit="img", desc="profile", disable=not progress, dynamic_ncols=True)
     skipped, refused, useful = 0, 0, done > 0
     with bar, ThreadPoolExecutor(max(1, workers)) as pool:
@@ -189,15 +197,17 @@ def _run(builder: Builder, batches: list[list[Job]], parts: Path, workers: int, 
             useful = useful or bool(rows)
             refused += len(rejected)
             if not useful and refused >= give_up:
-                shutil.rmtree(parts)  # so that the next try starts with these images again
+                shutil.rmtree(parts.folder)  # so that the next try starts with these images again
                 raise DualResError(f"not one image could be used so far; the last problem: {rejected[-1]}")
-            write_part(part_file(parts, i), rows, unreadable + rejected, builder.schema)
+            write_part(part_file(parts.folder, i), rows, unreadable + rejected, builder.schema)
+            parts.add(i, len(rows))
             for message in unreadable + rejected:
                 logger.warning("left out: %s", message)
             skipped += len(unreadable) + len(rejected)
             bar.update(len(batches[i]))
             if skipped:
                 bar.set_postfix(left_out=skipped)
+    parts.join()
 
 
 def _ahead(
