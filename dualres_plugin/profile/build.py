@@ -22,10 +22,10 @@ from dualres_plugin.profile.builder import Builder, Job
 from dualres_plugin.profile.builder import ProfileSettings as ProfileSettings
 from dualres_plugin.profile.data.dataset import match_categories, order_warning
 from dualres_plugin.profile.data.records import Dataset
-from dualres_plugin.profile.parts import Parts, part_file, write_part
-from dualres_plugin.profile.rows import group_rows
+from dualres_plugin.profile.parts.batches import Parts, part_file, write_part
+from dualres_plugin.profile.parts.rows import group_rows
+from dualres_plugin.profile.parts.store import Origin, check_folder, finish
 from dualres_plugin.profile.schema import FORMAT_VERSION, LADDER_VERSION
-from dualres_plugin.profile.store import Origin, check_folder, finish
 from dualres_plugin.profile.table import PARTS, Profile
 from dualres_plugin.profile.views import View
 

@@ -19,8 +19,8 @@ from torch import Tensor
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.files.atomic import read_json
 from dualres_plugin.common.types import Detections, Targets
+from dualres_plugin.profile.parts.rows import Rows, TableRows, group_of, open_rows
 from dualres_plugin.profile.passes import HIGH, LOW, Pass, host_passes, routed_passes
-from dualres_plugin.profile.rows import Rows, TableRows, group_of, open_rows
 from dualres_plugin.profile.schema import FORMAT_VERSION as FORMAT_VERSION
 from dualres_plugin.profile.schema import SCHEMA as SCHEMA
 from dualres_plugin.profile.schema import check_meta, checksum, wrong_thumbnails

@@ -11,10 +11,10 @@ from typing import Any
 
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.files.atomic import atomic_write, make_dir, read_json, write_json
-from dualres_plugin.profile.parts import skipped_of
-from dualres_plugin.profile.rows import group_rows
+from dualres_plugin.profile.parts.batches import skipped_of
+from dualres_plugin.profile.parts.rows import group_rows
+from dualres_plugin.profile.parts.sorting import write_sorted
 from dualres_plugin.profile.schema import checksum, schema_of
-from dualres_plugin.profile.sorting import write_sorted
 from dualres_plugin.profile.table import META, PARTS, ROWS, Profile
 
 logger = logging.getLogger("dualres")
