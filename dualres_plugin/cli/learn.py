@@ -74,6 +74,13 @@ def profile(
     allow_outside: Annotated[
         bool, typer.Option("--allow-outside", help="File names of the annotations may lead out of --images.")
     ] = False,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            help="Do only this share, such as 3/64, into OUT.3-of-64; auto reads it from torchrun or Slurm. Join all "
+            "with `dualres profile-merge`."
+        ),
+    ] = None,
 ) -> None:
     """Run the detector once at each size over a data set and store what routing needs.
 
@@ -87,8 +94,9 @@ def profile(
     dualres profile yolo11n.pt --images unlabelled/ --out runs/nolabels
     dualres profile yolo11n.pt --data val.json --images val/ --sizes 640,512,448,384,320 --out runs/ladder
     """
+    from dualres_plugin.common.files.shard import parse_shard
     from dualres_plugin.hosts.registry import load_detector
-    from dualres_plugin.profile.build import ProfileSettings, build_profile
+    from dualres_plugin.profile.build import ProfileSettings, build_profile, build_shard
     from dualres_plugin.profile.data.dataset import load_dataset
 
     ladder = _ladder(sizes, low, high)
@@ -99,7 +107,15 @@ def profile(
         settings = ProfileSettings.ladder(ladder, host_sizes, **common)
     else:
         settings = ProfileSettings(*both_sizes(adapter, low, high), **common)
-    made = build_profile(adapter, dataset, out, settings, detector_name=short_name(detector), workers=workers)
+    named: dict[str, Any] = {"detector_name": short_name(detector), "workers": workers}
+    if shard:
+        share = parse_shard(shard)
+        folder = build_shard(adapter, dataset, share.folder(out), settings, share, **named)
+        typer.echo(
+            f"shard {share} in {folder}; when all are done: dualres profile-merge {out} {out}.*-of-{share.count}"
+        )
+        return
+    made = build_profile(adapter, dataset, out, settings, **named)
     spent = ", ".join(f"{p.name} {cost:.2f}" for p, cost in zip(reversed(made.passes), reversed(made.costs)))
     typer.echo(f"{len(made)} views of {len(made.originals)} images in {out}: {spent} GMACs")
     if ladder:

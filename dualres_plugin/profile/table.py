@@ -82,6 +82,10 @@ class Profile:
                 f"profile '{path}' does not exist. Make one with: dualres profile DETECTOR … --out {path}"
             )
         meta = check_meta(read_json(path / META, "profile description"), path / META)
+        if "shard" in meta:
+            raise DualResError(
+                f"'{path}' is shard {meta['shard']} of a profile: make one of all with `dualres profile-merge`."
+            )
         if not (path / ROWS).is_file():
             raise DualResError(
                 f"profile '{path}' is not finished: run the same `dualres profile` command to resume it."
