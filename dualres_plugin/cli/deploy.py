@@ -65,8 +65,8 @@ def export(
     from dualres_plugin.budget.cost import Budget
     from dualres_plugin.common.errors import at_hand
     from dualres_plugin.export.build import export_model
-    from dualres_plugin.hosts.ladder import ask_sizes
     from dualres_plugin.hosts.registry import load_detector
+    from dualres_plugin.hosts.sizes import ask_sizes
     from dualres_plugin.router.network import ResolutionRouter
 
     several = numbers("--shares", shares), numbers("--thresholds", thresholds)
@@ -115,8 +115,8 @@ def bench(
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from dualres_plugin.common.errors import at_hand
     from dualres_plugin.export.bench.run import BenchSettings, run_bench
-    from dualres_plugin.hosts.ladder import ask_sizes
     from dualres_plugin.hosts.registry import load_detector
+    from dualres_plugin.hosts.sizes import ask_sizes
     from dualres_plugin.router.network import ResolutionRouter
 
     with at_hand(detector):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -128,20 +127,21 @@ def as_ladder(profile: Profile, others: Sequence[Profile]) -> Profile:
     Returns:
         The images themselves at every size; `profile` where nothing is added.
     """
-    table = profile.table.take(profile.originals)
     between = {p.size for p in profile.passes[1:-1]}
+    added: dict[int, Profile] = {}
     for other in others:
         _check_same(profile, other)
         size = other.passes[-1].size
-        if size in between or not profile.passes[-1].size < size < profile.passes[0].size:
-            continue
-        between.add(size)
+        if size not in between and profile.passes[-1].size < size < profile.passes[0].size:
+            added.setdefault(size, other)
+    if not added:
+        return profile
+    table = profile.table.take(profile.originals)
+    for size, other in added.items():
         rows = other.table.take(other.originals)
         for column in ("gmacs_low", "low_boxes", "low_scores", "low_categories"):
             table = table.append_column(column.replace(LOW, f"s{size}"), rows.column(column))
-    if len(between) == len(profile.passes) - 2:
-        return profile
-    return replace(profile, table=table, meta={**profile.meta, "between": sorted(between, reverse=True)})
+    return Profile({**profile.meta, "between": sorted({*between, *added}, reverse=True)}, table, profile.path)
 
 
 def cascade_uncertainty(profile: Profile, rows: Sequence[int] | np.ndarray) -> np.ndarray:

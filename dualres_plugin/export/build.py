@@ -26,7 +26,8 @@ from dualres_plugin.export.simplify import simplify_router
 from dualres_plugin.export.trace import read_graph, trace
 from dualres_plugin.hosts.contract import HostAdapter
 from dualres_plugin.hosts.export_plan import ExportPlan
-from dualres_plugin.hosts.ladder import Ladder, size_costs
+from dualres_plugin.hosts.ladder import Ladder
+from dualres_plugin.hosts.sizes import size_costs
 from dualres_plugin.router.network import ResolutionRouter
 from dualres_plugin.runtime.engines import ROUTER
 from dualres_plugin.runtime.session import DualResSession

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -90,12 +89,12 @@ def test_profiles_at_other_sizes_become_one_ladder(ladder: Profile) -> None:
     own = ("low", "high", "gt", "loss", "gmacs_low", "gmacs_high", "thumbnail", "image_id", "view", "path")
     columns = [c for c in ladder.table.column_names if c.startswith(own) or c in ("height", "width")]
     two = {key: value for key, value in ladder.meta.items() if key not in ("between", "host_sizes")}
-    pair = replace(ladder, table=ladder.table.select(columns), meta=two)
+    pair = Profile(two, ladder.table.select(columns), ladder.path)
     table = pair.table
     for column in ("gmacs_low", "low_boxes", "low_scores", "low_categories"):
         at = table.schema.get_field_index(column)
         table = table.set_column(at, column, ladder.table.column(column.replace("low", "s512")))
-    joined = as_ladder(pair, [replace(pair, table=table, meta={**two, "scale": 512 / 640})])
+    joined = as_ladder(pair, [Profile({**two, "scale": 512 / 640}, table, pair.path)])
     assert [p.size for p in joined.passes] == [640, 512, pair.passes[-1].size]
     both = [MixedAP(p, passes=("s512",)).ap(np.zeros(120)) for p in (joined, ladder)]
     assert both[0] == both[1] and as_ladder(pair, []) is pair
@@ -120,7 +119,7 @@ def test_evaluate_says_it_and_stores_it(ladder: Profile) -> None:
 def test_frames_of_a_video_widen_the_interval(tmp_path: Path) -> None:
     """Ten videos of twelve equal frames say as much as ten photos."""
     profile = planted_ladder(tmp_path / "p", 10)
-    twelve = replace(profile, table=profile.table.take(np.repeat(np.arange(10), 12)))
+    twelve = Profile(profile.meta, profile.table.take(np.repeat(np.arange(10), 12)), profile.path)
     high = np.zeros(120, dtype=bool)
     alone, grouped = (proof_of(twelve, high, groups=g) for g in (None, np.repeat(np.arange(10), 12)))
     width = [p.comparisons[0].difference["all"].high - p.comparisons[0].difference["all"].low for p in (alone, grouped)]
