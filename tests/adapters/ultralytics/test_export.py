@@ -160,6 +160,13 @@ def test_a_file_that_fails_its_check_is_not_written(routed: DualResWrapper, tmp_
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.shared
+def test_a_high_size_off_the_stride_is_the_one_that_the_host_rounds_it_up_to(folder: Path, tmp_path: Path) -> None:
+    routed = DualResWrapper(real_yolo(), lively_router(val_photos(4)), high=330, low=0.5)
+    session = DualResSession(routed.export(tmp_path / "m.onnx", images=folder, photos=1))
+    assert session.sizes == routed.sizes == (352, 176)
+
+
 SIZES = (640, 512, 224)  # sampled, and averaged below half
 
 
