@@ -43,7 +43,7 @@ class ExportRequest:
         adapter: of the detector.
         router: decides the route inside the graph.
         form: "cond", "resize", "branches" or "pair".
-        high: high size in pixels.
+        high: high size in pixels, as the host runs it.
         ladder: the sizes.
         thresholds: defaults of the graph's input, one fewer than the sizes.
         nms: the host's NMS goes into the graph.
@@ -65,12 +65,12 @@ class ExportRequest:
     @property
     def sizes(self) -> tuple[int, ...]:
         """In pixels and in the host's own meaning of size, largest first."""
-        return self.ladder.pixels(self.adapter.host_size(self.high)) or ()
+        return self.ladder.pixels(self.high) or ()
 
     @property
     def scales(self) -> tuple[float, ...]:
         """Each size but the largest, as a ratio of it."""
-        return self.ladder.ratios(self.adapter.host_size(self.high))
+        return self.ladder.ratios(self.high)
 
 
 def export_model(
@@ -117,7 +117,8 @@ def export_model(
     scale = adapter.default_scale if scale is None else scale
     ladder = scale if isinstance(scale, Ladder) else Ladder.of(check_scale(scale))
     thresholds = check_thresholds(threshold, len(ladder))
-    request = ExportRequest(adapter, router.eval(), form, int(high or adapter.default_size), ladder, thresholds, nms)
+    size = adapter.host_size(int(high or adapter.default_size))
+    request = ExportRequest(adapter, router.eval(), form, size, ladder, thresholds, nms)
     _check_request(request, out)
     with locked(out, is_file=form != "pair"), TemporaryDirectory(prefix="dualres-export-") as folder:
         made = Path(folder, "pair" if form == "pair" else "model.onnx")

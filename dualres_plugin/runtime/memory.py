@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dualres_plugin.runtime.engines import OrtGraph, load_engine
+from dualres_plugin.runtime.engines import load_engine
+from dualres_plugin.runtime.graphs import OrtGraph
 
 RUNS = 3
 

@@ -1,4 +1,4 @@
-"""Every host's detector as ONNX does what it does in PyTorch: whole path, both routes, photos of several shapes."""
+"""Every host's detector as ONNX does what it does in PyTorch: whole path, every route, photos of several shapes."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from PIL import Image
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
+from dualres_plugin import DualResWrapper
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.images.photo import router_images_of
 from dualres_plugin.export.build import export_model
 from dualres_plugin.hosts.contract import HostAdapter
+from dualres_plugin.hosts.ladder import size_costs
 from dualres_plugin.hosts.registry import adapt
 from dualres_plugin.router.network import ResolutionRouter
 from dualres_plugin.runtime.session import DualResSession
@@ -102,6 +104,33 @@ def test_the_file_agrees_with_pytorch(
     expected = router.score(router_images_of(photos))
     if session.card.preprocess.kind == "original":  # the router sees the photo itself here
         assert np.allclose([r.score for r in results], expected.numpy(), rtol=1e-3, atol=1e-3)
+
+
+LADDERS = {
+    "torchvision-fcos": ("cond", (128, 96, 64)),
+    "torchvision-fasterrcnn": ("resize", (128, 96, 48)),
+    "torchvision-ssdlite": ("branches", (320, 256, 128)),
+    "effdet-lite0": ("pair", (384, 256, 128)),
+}
+
+
+@pytest.mark.parametrize("name", LADDERS)
+def test_the_file_agrees_with_pytorch_at_three_sizes(
+    name: str, photos: list[np.ndarray], router: ResolutionRouter, tmp_path: Path
+) -> None:
+    host = next(h for h in HOSTS if h.name == name)
+    require(host)
+    form, sizes = LADDERS[name]
+    scores = sorted(router.score(router_images_of(photos)).tolist())
+    limits = (sum(scores[2:]) / 2, sum(scores[:2]) / 2)  # the four photos go 1, 2 and 1
+    wrapper = DualResWrapper(distinct(adapt(host.build())).detector, router, sizes=sizes, thresholds=limits)
+    out = tmp_path / ("pair" if form == "pair" else "model.onnx")
+    session = DualResSession(wrapper.export(out, form, images=save(photos, tmp_path / "photos")))
+    assert session.card.parity["images"] == len(photos) and session.card.parity["detections"] > 0
+    assert session.sizes == wrapper.sizes == sizes and session.thresholds == wrapper.thresholds
+    costs = size_costs(wrapper.adapter, wrapper.high, wrapper.ladder)
+    assert session.card.costs == tuple(costs) and costs == sorted(costs, reverse=True)
+    assert sorted(r.step for r in session.predict(photos)) == [0, 1, 1, 2]
 
 
 def test_two_networks_export_with_fixed_shapes_only(router: ResolutionRouter, tmp_path: Path) -> None:

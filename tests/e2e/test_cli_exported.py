@@ -29,6 +29,9 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for form, out in (("cond", "m.onnx"), ("pair", "pair")):
         words = ("--router", folder / "router", "--form", form, "--high", 320, "--photos", 0, "--out", folder / out)
         ok("export", detector, *words)
+    words = ("--router", folder / "router", "--sizes", "320,256,128", "--shares", "0.2,0.4,0.4", "--photos", 0)
+    done = ok("export", detector, *words, "--out", folder / "ladder.onnx")
+    assert "ladder.onnx: 10.6" in done.out and "form cond, thresholds +" in done.out
     return folder
 
 
@@ -62,6 +65,46 @@ def test_a_rate_is_held(desk: Path, tmp_path: Path) -> None:
     words = ("--hold", "--target-high-rate", 0.25, "--no-save", "--out", tmp_path / "o")
     ok("predict", desk / "m.onnx", desk / "list.txt", *words)
     assert sum(route == "high" for _, route in table(tmp_path / "o")) == 2
+
+
+@pytest.mark.shared
+def test_a_ladder_counts_by_size_as_the_detector_does(desk: Path, tmp_path: Path) -> None:
+    detector = require_shared("weights", "yolo11n.pt")
+    point = ("--shares", "0.4,0.2,0.4", "--no-save")
+    own = ("--router", desk / "router", "--sizes", "320,256,128")
+    a = ok("predict", detector, desk / "list.txt", *own, *point, "--out", tmp_path / "a")
+    b = ok("predict", desk / "ladder.onnx", desk / "list.txt", *point, "--out", tmp_path / "b")
+    said = [done.out.splitlines()[-1].partition("; results in")[0] for done in (a, b)]
+    assert said[0] == said[1] and said[0].startswith("8 images: 320 px ") and "target 40% / 20% / 40%" in said[0]
+    assert table(tmp_path / "a") == table(tmp_path / "b") and len({route for _, route in table(tmp_path / "b")}) == 3
+    fixed = ok("predict", desk / "ladder.onnx", desk / "list.txt", "--thresholds", "inf,-inf", "--out", tmp_path / "c")
+    assert "8 images: 256 px 8 (100%)" in fixed.out
+
+
+@pytest.mark.shared
+def test_a_ladder_holds_its_mean_cost(desk: Path, tmp_path: Path) -> None:
+    for words in (("--shares", "0.2,0.4,0.4"), ()):
+        out = tmp_path / f"o{len(words)}"
+        ok("predict", desk / "ladder.onnx", desk / "list.txt", "--hold", *words, "--no-save", "--out", out)
+        assert len(table(out)) == 8
+    done = dualres("predict", desk / "ladder.onnx", desk / "list.txt", "--hold", "--thresholds", "1,0", "--out", out)
+    assert "give --shares, not --thresholds" in done.message
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize(
+    ("model", "words", "message"),
+    [
+        ("ladder.onnx", ("--target-high-rate", 0.5), "is for two sizes: give the share of each of the 3"),
+        ("ladder.onnx", ("--shares", "0.5,0.5"), "3 sizes need 3 shares"),
+        ("ladder.onnx", ("--sizes", "640,512"), "leave out --sizes"),
+        ("m.onnx", ("--shares", "0.2,0.4,0.4"), "2 sizes need 2 shares"),
+    ],
+)
+def test_shares_are_those_of_the_files_sizes(
+    desk: Path, tmp_path: Path, model: str, words: tuple[object, ...], message: str
+) -> None:
+    assert message in dualres("predict", desk / model, desk / "list.txt", *words, "--out", tmp_path / "o").message
 
 
 @pytest.mark.shared

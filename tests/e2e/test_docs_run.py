@@ -48,6 +48,7 @@ PAGES = [
 ]
 # Small sizes, so that a page takes seconds; budgets that a slow machine can hold.
 SMALL = {
+    "640,512,448 ": "384,288,256 ",  # an export is checked, and at 192 px the host's own rounding shows in the boxes
     "640": "192",
     "448": "128",
     "320": "96",

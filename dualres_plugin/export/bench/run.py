@@ -33,7 +33,8 @@ from dualres_plugin.hosts.ladder import Ladder
 from dualres_plugin.hosts.routing import run_routed
 from dualres_plugin.router.gate import Gate
 from dualres_plugin.router.network import ResolutionRouter
-from dualres_plugin.runtime.engines import OrtGraph, choice
+from dualres_plugin.runtime.engines import choice
+from dualres_plugin.runtime.graphs import OrtGraph
 from dualres_plugin.runtime.photo import Frame, make_frame
 from dualres_plugin.runtime.session import DualResSession
 

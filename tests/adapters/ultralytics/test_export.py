@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,14 @@ pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 from dualres_plugin import DualResWrapper
+from dualres_plugin.common.card import Card
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.images.decode import read_image
 from dualres_plugin.export.build import export_model, export_plain
+from dualres_plugin.export.files import write_card
 from dualres_plugin.export.graph import attribute, require_onnx
 from dualres_plugin.export.parity import Limits, ParityError, check_parity
+from dualres_plugin.runtime.engines import MANIFEST
 from dualres_plugin.runtime.session import DualResSession
 from tests.adapters.ultralytics.helpers import real_yolo, rows, val_photos
 from tests.e2e.cli import subprocess_dualres
@@ -153,4 +157,107 @@ def test_a_file_that_fails_its_check_is_not_written(routed: DualResWrapper, tmp_
     strict = Limits(box=-1.0)
     with pytest.raises(ParityError):
         export_model(routed.adapter, routed.router, tmp_path / "m.onnx", threshold=0.0, photos=1, limits=strict)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.shared
+def test_a_high_size_off_the_stride_is_the_one_that_the_host_rounds_it_up_to(folder: Path, tmp_path: Path) -> None:
+    routed = DualResWrapper(real_yolo(), lively_router(val_photos(4)), high=330, low=0.5)
+    session = DualResSession(routed.export(tmp_path / "m.onnx", images=folder, photos=1))
+    assert session.sizes == routed.sizes == (352, 176)
+
+
+SIZES = (640, 512, 224)  # sampled, and averaged below half
+
+
+@pytest.fixture(scope="module")
+def ladder() -> DualResWrapper:
+    return DualResWrapper(real_yolo(), lively_router(val_photos(12)), sizes=SIZES)
+
+
+@pytest.fixture(scope="module")
+def ladder_file(ladder: DualResWrapper, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return ladder.export(tmp_path_factory.mktemp("ladder") / "cond.onnx", images=folder, photos=3)
+
+
+@pytest.mark.shared
+def test_results_at_three_sizes_are_those_of_the_hosts_own_predict(ladder: DualResWrapper, ladder_file: Path) -> None:
+    photos = val_photos(9)
+    session = DualResSession(ladder_file)
+    expected = [ladder.predict(p, conf=0.25, verbose=False)[0] for p in photos]
+    found = session.predict([str(p) for p in photos])
+    assert {r.size for r in found} == set(SIZES) and session.thresholds == ladder.thresholds
+    for a, b in zip(expected, found):
+        assert (a.dualres.route, a.dualres.step, a.dualres.size) == (b.route, b.step, b.size)
+        own = rows(a)
+        own, order = own[np.argsort(-own[:, 4], kind="stable")], np.argsort(-b.scores, kind="stable")
+        assert len(own) == len(b) and own[:, 5].astype(int).tolist() == b.labels[order].tolist()
+        assert np.abs(own[:, :4] - b.boxes[order]).max(initial=0) < 0.5
+
+
+@pytest.mark.shared
+def test_three_sizes_take_no_more_room_than_two(
+    ladder: DualResWrapper, ladder_file: Path, session: DualResSession, folder: Path, tmp_path: Path
+) -> None:
+    two = (Path(session.engine.graph.path)).stat().st_size  # type: ignore[attr-defined]
+    assert ladder_file.stat().st_size < two + 10_000
+    resize = ladder.export(tmp_path / "resize.onnx", "resize", images=folder, photos=1)
+    assert resize.stat().st_size < two + 10_000
+    branches = ladder.export(tmp_path / "branches.onnx", "branches", images=folder, photos=1)
+    assert branches.stat().st_size < 1.05 * two, "weights once; each further size brings nodes"
+
+
+@pytest.mark.shared
+def test_a_pair_of_three_and_its_engines(ladder: DualResWrapper, folder: Path, tmp_path: Path) -> None:
+    pair = ladder.export(tmp_path / "pair", "pair", images=folder, photos=1)
+    assert {p.name for p in pair.glob("*.onnx")} == {"router.onnx", "640.onnx", "512.onnx", "224.onnx"}
+    pytest.importorskip("openvino")
+    photos = [read_image(p) for p in val_photos(6)]
+    expected = DualResSession(pair).predict(photos)
+    found = DualResSession(pair, engine="openvino").predict(photos)
+    assert len({r.route for r in found}) == 3
+    for a, b in zip(found, expected):
+        assert (a.route, a.score) == (b.route, b.score) and a.labels.tolist() == b.labels.tolist()
+        assert np.abs(a.boxes - b.boxes).max(initial=0) < 0.5
+    parts = {name: (pair / f"{name}.onnx").read_bytes() for name in ("512", "224")}
+    (pair / "512.onnx").write_bytes(parts["224"])
+    (pair / "224.onnx").write_bytes(parts["512"])
+    with pytest.raises(DualResError, match="changed or swapped"):
+        DualResSession(pair)
+    write_card(pair, card_of(pair))
+    with pytest.raises(ParityError, match="photo 0, 512"):
+        check_parity(DualResSession(pair), ladder.adapter, ladder.router, photos[:1])
+
+
+def card_of(pair: Path) -> Card:
+    return Card.from_json((pair / MANIFEST).read_text(encoding="utf-8"), "pair")
+
+
+@pytest.mark.shared
+def test_the_check_finds_a_file_at_other_sizes_or_with_other_thresholds(
+    ladder: DualResWrapper, ladder_file: Path
+) -> None:
+    photos = [read_image(p) for p in val_photos(4)]
+    session = DualResSession(ladder_file)
+    good = session.card
+    assert good.several is not None
+    session.card = replace(good, several=replace(good.several, scales=(0.8, 0.6)))
+    with pytest.raises(ParityError, match="photo 0, 224"):
+        check_parity(session, ladder.adapter, ladder.router, photos)
+    session.card = good
+    run = session.engine.run
+    session.engine.run = lambda images, content, thresholds: run(images, content, good.only(1))  # type: ignore[method-assign]
+    with pytest.raises(ParityError, match="its size number 1 whatever its thresholds say"):
+        check_parity(session, ladder.adapter, ladder.router, photos)
+
+
+def test_sizes_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
+    from tests.adapters.ultralytics.helpers import random_yolo
+
+    router = lively_router([np.zeros((64, 64, 3), np.uint8)])
+    wrapper = DualResWrapper(random_yolo(), router, sizes=(1, 0.5001, 0.5), thresholds=(0.1, 0.0))
+    with pytest.raises(DualResError, match="each of other pixels"):
+        wrapper.export(tmp_path / "m.onnx")
+    with pytest.raises(DualResError, match="3 sizes need 2 thresholds"):
+        wrapper.export(tmp_path / "m.onnx", threshold=0.0)
     assert not list(tmp_path.iterdir())
