@@ -58,12 +58,8 @@ class Advice:
         gain = f"{self.over_range} against one size at 65 to 90 % of the largest one's cost"
         if not self.route:
             what = cost if self.saved > 0 else "the largest"
-            no = (
-                f"adds nothing that {self.n} photos can show"
-                if self.over_range.low <= 0
-                else "pays at a larger budget only"
-            )
-            return f"run {step.command} ({what}): routing {no}, {gain}."
+            where = "at this cost " if self.over_range.low > 0 else ""
+            return f"run {step.command} ({what}): {where}routing adds nothing that {self.n} photos can show, {gain}."
         shares = ", ".join(f"{share:.0%} at {size}" for share, size in zip(step.shares, step.sizes))
         proof = "" if self.over_range.low > 0 else f"; {self.n} photos do not prove it"
         return f"route {step.command} ({shares}; {cost}): {gain}{proof}."
