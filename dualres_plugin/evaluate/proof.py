@@ -184,27 +184,40 @@ def _plain(against: str, what: str, gmacs: float, route: np.ndarray, every: np.n
 
 def _fixed(profile: Profile, spent: np.ndarray, every: np.ndarray) -> tuple[_Way, list[str]]:
     """One size at the routed cost: a mix of its two neighbours. With it the passes that a route is a number of."""
+    line, count = _line(profile)
+    costs = [_mean(profile.column(f"gmacs_{p.name}")[profile.originals], every) for p in line]
+    above = int(np.clip(sum(cost[0] < spent[0] for cost in costs), min(1, len(line) - 1), len(line) - 1))
+    below = max(0, above - 1)
+    step = np.maximum(costs[above] - costs[below], 1e-9)
+    part = np.clip((spent - costs[below]) / step, 0, 1) if above > below else np.zeros(len(spent))
+    ends = [line[below], line[above]]
+    passes = list(dict.fromkeys([LOW, HIGH, *(p.name for p in ends)]))
+    routes = np.stack([np.full(len(profile.originals), passes.index(p.name)) for p in ends])
+    gmacs = float(costs[below][0] + part[0] * (costs[above][0] - costs[below][0]))
+    used = [p for p, share in zip(ends, (1 - part[0], part[0])) if share > 0]
+    names = " and ".join(f"{p.size} px{', by the host' if p.own and p.name != HIGH else ''}" for p in used)
+    what = f"a mix of {names}, at the same cost" if len(used) > 1 else f"{names}, which no larger size in reach beats"
+    return _Way("fixed size" if count > 2 else "low-high line", what, gmacs, routes, np.stack([1 - part, part])), passes
+
+
+def _line(profile: Profile) -> tuple[list[Pass], int]:
+    """The fixed sizes that somebody would take, cheapest first, and how many there are in all.
+
+    Of each size that is the better of the host's own pass and ours; and none that costs more and gives less.
+    """
     rows = profile.originals
-    sizes: dict[
-        int, tuple[float, Pass]
-    ] = {}  # of each the better of the host's own pass and ours, as somebody would take it
+    sizes: dict[int, tuple[float, Pass]] = {}
     for p in (*profile.passes, *profile.host_passes[1:]):
         ap = MixedAP(profile, passes=(p.name,)).ap(np.zeros(len(rows)))
         if p.size not in sizes or ap > sizes[p.size][0]:
             sizes[p.size] = ap, p
-    costs = {p: _mean(profile.column(f"gmacs_{p.name}")[rows], every) for _, p in sizes.values()}
-    line = sorted(costs, key=lambda p: float(costs[p][0]))
-    above = int(np.clip(sum(costs[p][0] < spent[0] for p in line), 1, len(line) - 1))
-    left, right = line[above - 1], line[above]
-    part = np.clip((spent - costs[left]) / (costs[right] - costs[left]), 0, 1)
-    passes = list(dict.fromkeys([LOW, HIGH, left.name, right.name]))
-    routes = np.stack([np.full(len(rows), passes.index(p.name)) for p in (left, right)])
-    gmacs = float(costs[left][0] + part[0] * (costs[right][0] - costs[left][0]))
-    names = " and ".join(f"{p.size} px{', by the host' if p.own and p.name != HIGH else ''}" for p in (left, right))
-    what = f"between {names}, at the same cost" if len(line) > 2 else "the line from low to high, at the same cost"
-    return _Way(
-        "fixed size" if len(line) > 2 else "low-high line", what, gmacs, routes, np.stack([1 - part, part])
-    ), passes
+    line: list[Pass] = []
+    best = float("-inf")
+    for ap, p in sorted(sizes.values(), key=lambda found: float(profile.column(f"gmacs_{found[1].name}")[rows].mean())):
+        if ap > best:
+            best = ap
+            line.append(p)
+    return line, len(sizes)
 
 
 def _random(high: np.ndarray, gmacs: float, rng: np.random.Generator, every: np.ndarray) -> _Way:

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = ["--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-component-update"]
+
+
+class Visit(Protocol):
+    """Opens a page of a folder."""
+
+    def __call__(self, folder: Path, name: str = "report.html") -> Page: ...
 
 
 def find_chromium() -> str | None:
@@ -34,8 +41,8 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def visit(browser: Browser) -> Iterator[Callable[[Path], Page]]:
-    """Opens the report of a folder; afterwards there must be no complaint and no request but for the file itself."""
+def visit(browser: Browser) -> Iterator[Visit]:
+    """Opens a page of a folder; afterwards there must be no complaint and no request but for the file itself."""
     complaints: list[str] = []
     requests: list[str] = []
     visitor = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light")
@@ -48,9 +55,9 @@ def visit(browser: Browser) -> Iterator[Callable[[Path], Page]]:
     visitor.on("weberror", lambda error: complaints.append(str(error.error)))
     visitor.on("request", lambda request: requests.append(request.url))
 
-    def visit(folder: Path) -> Page:
+    def visit(folder: Path, name: str = "report.html") -> Page:
         page = visitor.new_page()
-        page.goto((folder / "report.html").resolve().as_uri())
+        page.goto((folder / name).resolve().as_uri())
         return page
 
     yield visit

@@ -29,6 +29,13 @@ def test_a_ladder_is_profiled_and_judged(tmp_path: Path) -> None:
     found = json.loads((tmp_path / "advice" / "advice.json").read_text())
     assert found["sentence"] == sentence and set(found["sizes"]) <= {160, 256, 320}
     Image.open(tmp_path / "advice" / "frontier.png").verify()
+    assert (tmp_path / "advice" / "advice.html").read_text().startswith("<!doctype html>")
+    for budget, message in (("40ms", "holds no times"), ("cheap", "1.6gmacs or 40ms")):
+        done = dualres("advise", tmp_path / "ladder", "--budget", budget)
+        assert done.status == 2 and message in done.err
+    (tmp_path / "times.csv").write_text("size,ms\n320,9\n256,7\n160,4\nrouter,0.5\n")
+    words = ("--budget", "8ms", "--times", tmp_path / "times.csv", "--choose-on", tmp_path / "ladder")
+    assert ok("advise", tmp_path / "ladder", "--bootstrap", 20, *words).out.startswith("ms ")
 
 
 WRONG = {

@@ -23,7 +23,7 @@ ROUTER_GMACS = 0.1
 
 
 def proof_of(
-    profile: Profile, high: np.ndarray, margin: float = 0.5, groups: np.ndarray | None = None, resamples: int = 200
+    profile: Profile, high: np.ndarray, margin: float = 0.5, groups: np.ndarray | None = None, resamples: int = 60
 ) -> Proof:
     scores, areas = brightness(profile), (0.7, 0.5)
     return prove(profile, scores, high, ROUTER_GMACS, areas, margin=margin, resamples=resamples, groups=groups)

@@ -58,7 +58,8 @@ class Advice:
         gain = f"{self.over_range} against one size at 65 to 90 % of the largest one's cost"
         if not self.route:
             what = cost if self.saved > 0 else "the largest"
-            return f"run {step.command} ({what}): routing adds nothing that {self.n} photos can show, {gain}."
+            where = "at this cost " if self.over_range.low > 0 else ""
+            return f"run {step.command} ({what}): {where}routing adds nothing that {self.n} photos can show, {gain}."
         shares = ", ".join(f"{share:.0%} at {size}" for share, size in zip(step.shares, step.sizes))
         proof = "" if self.over_range.low > 0 else f"; {self.n} photos do not prove it"
         return f"route {step.command} ({shares}; {cost}): {gain}{proof}."
@@ -179,9 +180,9 @@ def _over_range(case: Case, fixed: Frontier, count: int) -> Difference:
         )
         parts = [replace(part, count=number) for part, number in zip(parts, worth)]
     way = routed_sizes(case.measured, parts, case.scores, case.deciding, case.draws, case.prices)
-    budgets = BUDGETS * fixed.mean_cost[-1]
-    drawn = way.resampled_at(budgets, case.draws) - fixed.resampled_at(budgets, case.draws)
-    return interval((way.ap_at(budgets) - fixed.ap_at(budgets)).mean(), drawn.mean(axis=0))
+    budgets, line = BUDGETS * fixed.mean_cost[-1], fixed.worthwhile()
+    drawn = way.resampled_at(budgets, case.draws) - line.resampled_at(budgets, case.draws)
+    return interval((way.ap_at(budgets) - line.ap_at(budgets)).mean(), drawn.mean(axis=0))
 
 
 def _routed(case: Case, fixed: Frontier, count: int, budget: float | None, margin: float) -> Step | None:
@@ -189,7 +190,7 @@ def _routed(case: Case, fixed: Frontier, count: int, budget: float | None, margi
     way = case.choosing(count)
     line = fixed if case.folds else _fixed_of(case.chosen)
     point = _point(way, budget, margin, line.ap[-1])
-    if point is None or way.ap[point] <= line.ap_at(way.mean_cost[point : point + 1])[0]:
+    if point is None or way.ap[point] <= line.worthwhile().ap_at(way.mean_cost[point : point + 1])[0]:
         return None
     one = case.routed(count, prices=way.price[point : point + 1])
     step = case.steps(one, fixed, count)[0]

@@ -54,6 +54,14 @@ class Frontier:
         """
         return np.asarray(np.interp(gmacs, self.mean_cost, self.ap))
 
+    def worthwhile(self) -> Frontier:
+        """Without the points that cost more than another and give no more: nobody would pay for them."""
+        before = np.concatenate([[-np.inf], np.maximum.accumulate(self.ap)[:-1]])
+        keep = self.ap > before
+        return Frontier(
+            self.name, self.routes[keep], self.cost[keep], self.ap[keep], self.price[keep], self.resampled[keep]
+        )
+
     def spent(self, draws: np.ndarray) -> np.ndarray:
         """(P, B) mean cost on each draw.
 

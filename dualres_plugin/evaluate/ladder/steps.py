@@ -21,7 +21,7 @@ class Step:
         shares: K, of the photos at each size.
         cost: mean per image, deciding included, in GMACs or ms.
         ap: its AP in [0, 1].
-        against_fixed: its difference to the line of fixed sizes at its own cost.
+        against_fixed: its difference to the best that fixed sizes give for no more than its cost, mixed or not.
         against_high: its difference to all images at the largest size.
     """
 
@@ -121,12 +121,12 @@ class Case:
             fixed: the fixed sizes.
             count: of sizes of the routing; 1 for fixed ones.
         """
-        policy = self.policy
+        policy, best = self.policy, fixed.worthwhile()
         spent, largest = way.spent(self.draws), fixed.resampled[-1] if len(self.draws) else np.zeros(0)
         steps = []
         for point, (cost, ap, drawn) in enumerate(zip(way.mean_cost, way.ap, way.resampled)):
-            line = fixed.ap_at(way.mean_cost[point : point + 1])[0]
-            line_drawn = fixed.resampled_at(spent[point : point + 1], self.draws)[0]
+            line = best.ap_at(way.mean_cost[point : point + 1])[0]
+            line_drawn = best.resampled_at(spent[point : point + 1], self.draws)[0]
             sizes, thresholds = [self.measured.sizes[int(way.routes[point, 0])]], []
             if count > 1:
                 price = float(way.price[point])

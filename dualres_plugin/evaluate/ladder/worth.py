@@ -39,11 +39,12 @@ def sizes_worth(
     none = np.zeros((0, n), dtype=np.float32)
     fixed = fixed_sizes(measured, none, among=known)
     budgets = BUDGETS * fixed.cost[-1, known].mean()
-    found, base = 1, np.interp(budgets, fixed.cost[:, known].mean(axis=1), fixed.ap)
+    line = fixed.worthwhile()
+    found, base = 1, np.interp(budgets, line.cost[:, known].mean(axis=1), line.ap)
     for count in range(2, min(MOST, measured.ours) + 1):
         parts = cross_fitted(measured, scores, count, seed, groups, known)
         way = routed_sizes(measured, parts, scores, deciding, none, prices, known)
-        line = np.interp(budgets, way.cost[:, known].mean(axis=1), way.ap)
-        if 100 * (line - base).mean() >= WORTH:
-            found, base = count, line
+        reached = np.interp(budgets, way.cost[:, known].mean(axis=1), way.ap)
+        if 100 * (reached - base).mean() >= WORTH:
+            found, base = count, reached
     return found
