@@ -100,7 +100,7 @@ def _short_lists(annotations: Path, names: Sequence[str]) -> dict[str, list[Any]
     missing = [name for name in names if name not in coco]
     if missing:
         raise DualResError(
-            f"'{annotations}' is not a COCO annotation file: it has no (or an empty) list '{missing[0]}'."
+            f"'{annotations}' is not a COCO annotation file: its list '{missing[0]}' is missing or empty."
         )
     return coco
 
