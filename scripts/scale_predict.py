@@ -1,6 +1,6 @@
 """Memory and time per image of `dualres predict` over very many images, with the stand-in detector of scale.py.
 
-    python scripts/scale_predict.py --work /tmp/scale --frames 10000 100000
+    python scripts/scale_predict.py --work runs/scale --frames 10000 100000
 
 Frames are 64 x 64 px pictures, 500 files that the list names again and again. The router is a tiny one at 32 px with
 random weights, so that what is measured is this package. Each number of frames is a process of its own.
