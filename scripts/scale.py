@@ -1,6 +1,6 @@
 """Time per row and memory of profiling, merging, training and evaluating, as the number of images grows.
 
-    python scripts/scale.py --photos photos/ --work /tmp/scale --rows 1000 10000 120000
+    python scripts/scale.py --photos photos/ --work runs/scale --rows 1000 10000 120000
 
 The detector is a stand-in that costs nothing and answers with random boxes, so that what is measured is this package:
 about 4 objects an image of 10 categories, and 5 detections a pass. Thumbnails are real: crops of the photos, some

@@ -82,6 +82,10 @@ def predict(
         ),
     ] = None,
     device: Device = "cpu",
+    shard: Annotated[
+        str | None,
+        typer.Option(help="Do only this share of the images, such as 3/64, into OUT.3-of-64; auto asks the launcher."),
+    ] = None,
 ) -> None:
     """Detect with routing: draws the images, writes COCO JSON, prints each route and the share that went high.
 
@@ -98,9 +102,12 @@ def predict(
     """
     from dualres_plugin.budget.cost import Budget
     from dualres_plugin.common.files.lock import locked
+    from dualres_plugin.common.files.shard import parse_shard
     from dualres_plugin.predict.exported import is_exported
     from dualres_plugin.predict.saving import Outputs, save_predictions
 
+    share = parse_shard(shard) if shard else None
+    out = share.folder(out) if share else out
     if out.is_dir():
         with locked(out):  # whoever writes there now is told of before the detector is loaded
             pass
@@ -118,7 +125,7 @@ def predict(
         "threshold": threshold, "gmacs": gmacs, "ms": ms, "hold": hold, "high": high, "low": low,
         "sizes": sizes, "shares": shares, "thresholds": thresholds,
     }  # fmt: skip
-    typer.echo(str(save_predictions(made, source, out, outputs, settings)))
+    typer.echo(str(save_predictions(made, source, out, outputs, settings, share)))
 
 
 @dataclass(frozen=True)

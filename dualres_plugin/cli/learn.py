@@ -85,6 +85,9 @@ def profile(
             "with `dualres profile-merge`."
         ),
     ] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Only say what it would cost: batches, GMACs and bytes. Runs nothing.")
+    ] = False,
     engine: Annotated[str, typer.Option(help="local, or ray: the workers of a Ray cluster.")] = "local",
     address: Annotated[
         str | None, typer.Option(help="Of a Ray cluster, such as auto; without it one is started here and stopped.")
@@ -109,7 +112,7 @@ def profile(
     dualres profile yolo11n.pt --data val.json --images val/ --sizes 640,512,448,384,320 --out runs/ladder
     """
     given = dict(locals())
-    from dualres_plugin.cli.scale import check_engine, on_devices, on_ray
+    from dualres_plugin.cli.scale import check_engine, costs, on_devices, on_ray
     from dualres_plugin.common.files.shard import parse_shard
     from dualres_plugin.hosts.registry import load_detector
     from dualres_plugin.profile.build import ProfileSettings, build_profile, build_shard
@@ -117,17 +120,20 @@ def profile(
 
     check_engine(given)
     ladder = _ladder(sizes, low, high)
-    if "," in device:
+    if "," in device and not plan:
         made = on_devices(profile, given)
         typer.echo(f"{len(made)} views of {len(made.originals)} images in {out}")
         return
     dataset = load_dataset(data, images, split, allow_outside)
-    adapter = on_device(load_detector(detector), device)
+    adapter = on_device(load_detector(detector), device.partition(",")[0])
     common: dict[str, Any] = {"views": views, "batch": batch, "seed": seed, "thumbnail_size": thumbnail}
     if ladder:
         settings = ProfileSettings.ladder(ladder, host_sizes, **common)
     else:
         settings = ProfileSettings(*both_sizes(adapter, low, high), **common)
+    if plan:
+        typer.echo(costs(adapter, dataset, settings))
+        return
     named: dict[str, Any] = {"detector_name": short_name(detector), "workers": workers}
     if shard:
         share = parse_shard(shard)

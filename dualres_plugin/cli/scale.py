@@ -132,6 +132,45 @@ def on_ray(given: dict[str, Any], dataset: Dataset, settings: ProfileSettings) -
     return build_on_ray(load, dataset, given["out"], settings, cluster, detector_name=short_name(given["detector"]))
 
 
+def costs(adapter: HostAdapter[Any], dataset: Dataset, settings: ProfileSettings) -> str:
+    """What `dualres profile` would cost.
+
+    Args:
+        adapter: of the detector.
+        dataset: the images.
+        settings: of the profile.
+
+    Returns:
+        Lines for people: rows and batches, GMACs of each pass, bytes.
+    """
+    from dualres_plugin.profile.build import Plan
+
+    plan = Plan(adapter, dataset, settings)
+    rows = sum(map(len, plan.batches))
+    spent: dict[str, float] = {}
+    for jobs in plan.batches:
+        shape = adapter.input_shape(plan.builder.plan_of(jobs[0]).size, plan.settings.high)
+        for name, macs in _passes(adapter, plan.settings, shape).items():
+            spent[name] = spent.get(name, 0.0) + macs * len(jobs)
+    each = ", ".join(f"{name} px {total / rows:.2f}" for name, total in spent.items())
+    kept = 3 * settings.thumbnail_size**2
+    return (
+        f"{len(dataset.records):,} images, {rows:,} rows, {len(plan.batches):,} batches\n"
+        f"GMACs per row: {each}; all rows {sum(spent.values()) / 1e3:,.1f} TMACs\n"
+        f"bytes per row: {kept:,} of thumbnail before compression, and up to 24 per detection and pass; all rows "
+        f"{rows * kept / 1e9:,.2f} GB, twice that while it is being finished"
+    )
+
+
+def _passes(adapter: HostAdapter[Any], settings: ProfileSettings, shape: tuple[int, int]) -> dict[str, float]:
+    """GMACs of each pass on one image that has this shape at high."""
+    low = round(settings.high * settings.scale)
+    sizes = {str(size): size / settings.high for size in (*settings.between, low)}
+    own = {f"host {size}": size / settings.high for size in settings.host_sizes}
+    smaller = {name: adapter.macs(adapter.low_shape(shape, s), low=True) for name, s in (sizes | own).items()}
+    return {str(settings.high): adapter.macs(shape), **smaller}
+
+
 def _loaded(detector: str, device: str) -> HostAdapter[Any]:
     from dualres_plugin.hosts.registry import load_detector
 

@@ -20,10 +20,23 @@ from dualres_plugin.common.drawing import draw
 from dualres_plugin.common.errors import DualResError, check_number, one_line
 from dualres_plugin.common.files.atomic import atomic_write
 from dualres_plugin.common.files.lock import locked
+<<<<<<< HEAD
 from dualres_plugin.common.images.decode import UnreadableImageError, read_image
 from dualres_plugin.common.images.photo import SourceImage
 from dualres_plugin.common.images.sources import expand_source, iter_source
 from dualres_plugin.common.images.video import VIDEO_SUFFIXES, video_rate
+=======
+from dualres_plugin.common.files.shard import Shard
+from dualres_plugin.common.images import (
+    VIDEO_SUFFIXES,
+    SourceImage,
+    UnreadableImageError,
+    expand_source,
+    iter_source,
+    read_image,
+    video_rate,
+)
+>>>>>>> q-scale
 from dualres_plugin.predict.coco_results import Ids, choose_ids
 from dualres_plugin.predict.contact_sheet import ContactSheet
 from dualres_plugin.predict.exported import ExportedPredictor
@@ -73,6 +86,7 @@ def save_predictions(
     out: Path,
     outputs: Outputs | None = None,
     settings: dict[str, Any] | None = None,
+    shard: Shard | None = None,
 ) -> Summary:
     """Run over a source and write what `outputs` asks for.
 
@@ -86,6 +100,7 @@ def save_predictions(
         outputs: what is written besides `detections.json` and `routes.csv`; None is the drawings.
         settings: what else the predictions depend on; an unfinished run goes on with equal ones alone. None asks the
             predictor.
+        shard: do only this share of the images; others do theirs into folders of their own.
 
     Returns:
         Counts of images and routes, those of an unfinished run among them.
@@ -98,11 +113,12 @@ def save_predictions(
     check_number("conf", wanted.conf, 0, 1)
     paths = expand_source(source)
     video = _video_of(paths)
+    paths = _share(paths, shard, video)
     refuse_own_source(paths, out)
     ids = choose_ids(paths, predictor.adapter, wanted.ids)
     asked = predictor.settings() if settings is None else settings
     with locked(out), ExitStack() as stack:
-        run = _Run(predictor, paths, out, wanted, ids, {**asked, "source": source, **_plain(wanted)})
+        run = _Run(predictor, paths, out, wanted, ids, {**asked, "source": source, **_plain(wanted), **_told(shard)})
         run.open(stack, video)
         try:
             run.go(iter_source(source) if video else None)
@@ -113,8 +129,22 @@ def save_predictions(
     return run.summary
 
 
+def _told(shard: Shard | None) -> dict[str, Any]:
+    return {} if shard is None else {"shard": str(shard)}
+
+
 def _plain(wanted: Outputs) -> dict[str, Any]:
     return {**asdict(wanted), "ids": None if wanted.ids is None else str(wanted.ids)}
+
+
+def _share(paths: list[Path], shard: Shard | None, video: Path | None) -> list[Path]:
+    if shard is None:
+        return paths
+    if video is not None:
+        raise DualResError(f"'{video}' is one video: --shard shares out images.")
+    if len(paths) < shard.number:
+        raise DualResError(f"there is nothing to do for shard {shard} of {len(paths)} images.")
+    return [paths[i] for i in shard.of(len(paths))]
 
 
 def _video_of(paths: list[Path]) -> Path | None:

@@ -111,3 +111,26 @@ def test_what_cannot_be_is_one_error(
     for name in ("RANK", "SLURM_ARRAY_TASK_ID", "SLURM_PROCID"):
         monkeypatch.delenv(name, raising=False)
     assert message in dualres(*arguments, "--out", tmp_path / "p", *options).message
+
+
+def test_the_plan_runs_nothing(arguments: list[object], tmp_path: Path) -> None:
+    said = ok(*arguments, "--views", 3, "--out", tmp_path / "p", "--plan").out
+    assert said.startswith("20 images, 60 rows, ") and "GMACs per row: 160 px 0." in said and ", 80 px 0." in said
+    assert not (tmp_path / "p").exists()
+
+
+def test_shards_of_predict_are_together_the_whole(arguments: list[object], tmp_path: Path) -> None:
+    detector, images = arguments[1], arguments[5]
+    listed = tmp_path / "list.txt"
+    listed.write_text("\n".join(str(p) for p in sorted(Path(str(images)).glob("*.jpg"))[:9]))
+    options = ["--high", 160, "--no-save", "--threshold", 0]
+    ok("predict", detector, listed, "--out", tmp_path / "whole", *options)
+    for i in (1, 2):
+        ok("predict", detector, listed, "--out", tmp_path / "p", "--shard", f"{i}/2", *options)
+    tables = [(tmp_path / name / "routes.csv").read_text().splitlines() for name in ("whole", "p.1-of-2", "p.2-of-2")]
+    whole, one, two = (table[1:] for table in tables)
+    assert (len(one), len(two)) == (5, 4) and [row for pair in zip(one, [*two, None]) for row in pair][:9] == whole
+    assert (
+        "nothing to do for shard 10"
+        in dualres("predict", detector, listed, "--out", tmp_path / "p", "--shard", "10/10", *options).message
+    )

@@ -346,7 +346,7 @@ def test_gains_commands_and_hosts_are_documented() -> None:
     ours = {name for name, function in GAINS.items() if function.__module__ == "dualres_plugin.profile.gains"}
     assert set(re.findall(r"^\| `(\w+)` \| .*\| (?:yes|no) \|$", training, re.M)) == ours
     table = (ROOT / "docs" / "commands.md").read_text()
-    assert set(re.findall(r"^\| `dualres (\w+)` \|", table, re.M)) == commands().keys()
+    assert set(re.findall(r"^\| `dualres ([\w-]+)` \|", table, re.M)) == commands().keys()
     for name in project_settings()["entry-points"]["dualres_plugin.adapters"]:
         assert f"{name}:" in table, name
         assert (ROOT / "docs" / "quickstart" / f"{name.removesuffix('-pair')}.md").is_file(), name

@@ -11,6 +11,7 @@ from typing import Any
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.files.atomic import read_json
 from dualres_plugin.common.files.paths import leads_out
+from dualres_plugin.profile.data.json_stream import entries, is_large
 from dualres_plugin.profile.data.records import Dataset, LabelledBox, shown
 
 logger = logging.getLogger("dualres")
@@ -36,23 +37,25 @@ def read_coco(annotations: Path, folder: Path, allow_outside: bool = False) -> D
     Raises:
         DualResError: If it is no such file, names no category, or a name leads out of the folder.
     """
-    coco = _lists(annotations, LISTS)
+    large = is_large(annotations)
+    coco = _short_lists(annotations, LISTS) if large else _lists(annotations, LISTS)
     if not folder.is_dir():
         raise DualResError(f"image folder '{folder}' does not exist.")
     dataset = Dataset(shown(annotations.stem), [])
     dataset.categories = _categories(dataset, coco["categories"])
     if not dataset.categories:
         raise DualResError(f"'{annotations}' has no category with a number and a name: boxes mean nothing without.")
-    entries = _images(dataset, coco["images"])
+    listed = _images(dataset, coco["images"])
     if not allow_outside:
-        _refuse_outside(annotations, folder, entries)
-    by_image: dict[int, list[LabelledBox]] = {i: [] for i in entries}
-    for number, entry in enumerate(coco["annotations"], 1):
+        _refuse_outside(annotations, folder, listed)
+    by_image: dict[int, list[LabelledBox]] = {i: [] for i in listed}
+    objects = (e for name, e in entries(annotations) if name == "annotations") if large else coco["annotations"]
+    for number, entry in enumerate(objects, 1):
         found = _object(dataset, entry, f"annotation {number} of the file", by_image)
         if found is not None:
             by_image[found[0]].append(found[1])
-    for i, (name, size) in sorted(entries.items()):
-        dataset.add(i, folder / name, size, by_image[i])
+    for i, (name, size) in sorted(listed.items()):
+        dataset.add(i, folder / name, size, by_image.pop(i))
     return dataset
 
 
@@ -68,7 +71,8 @@ def read_ids(annotations: Path) -> tuple[dict[str, int], dict[int, str]]:
     Raises:
         DualResError: If it is no such file.
     """
-    coco = _lists(annotations, ("images", "categories"))
+    names = ("images", "categories")
+    coco = _short_lists(annotations, names) if is_large(annotations) else _lists(annotations, names)
     dropped = Dataset(shown(annotations.stem), [])
     images = {Path(name).name: i for i, (name, _) in _images(dropped, coco["images"]).items()}
     categories = _categories(dropped, coco["categories"])
@@ -83,6 +87,21 @@ def _lists(annotations: Path, names: Sequence[str]) -> Any:
     if not isinstance(coco, dict) or not all(isinstance(coco.get(name), list) for name in names):
         wanted = ", ".join(f"'{name}'" for name in names)
         raise DualResError(f"'{annotations}' is not a COCO annotation file: it needs the lists {wanted}.")
+    return coco
+
+
+def _short_lists(annotations: Path, names: Sequence[str]) -> dict[str, list[Any]]:
+    """The same of a large file, without its annotations: they are most of it, and are read one by one."""
+    coco: dict[str, list[Any]] = {}
+    for name, entry in entries(annotations):
+        kept = coco.setdefault(name, [])
+        if name in names and name != "annotations":
+            kept.append(entry)
+    missing = [name for name in names if name not in coco]
+    if missing:
+        raise DualResError(
+            f"'{annotations}' is not a COCO annotation file: its list '{missing[0]}' is missing or empty."
+        )
     return coco
 
 

@@ -66,7 +66,10 @@ class Parts:
                 path.unlink(missing_ok=True)  # a kill came between the joined file and this
             elif part_fits(path, keys(number), known.get(path.name), self.schema):
                 self._loose[number] = pq.read_metadata(path).num_rows
-        return done | set(self._loose)
+        done |= set(self._loose)
+        if done:
+            logger.info("resuming %s: %d batches are done", self.folder.parent, len(done))
+        return done
 
     def add(self, number: int, rows: int) -> None:
         """Count a batch that `write_part` wrote; join the loose ones when they are many.

@@ -49,7 +49,6 @@ def check_folder(out: Path, meta: dict[str, Any]) -> bool:
             logger.info("profile %s is complete already", out)
             shutil.rmtree(out / PARTS, ignore_errors=True)  # a kill came between the table and this
             return True
-        logger.info("resuming %s", out)
     elif any(out.iterdir()):
         raise DualResError(f"'{out}' is not empty and not a profile. Choose another --out.")
     else:
