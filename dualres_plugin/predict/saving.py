@@ -20,23 +20,11 @@ from dualres_plugin.common.drawing import draw
 from dualres_plugin.common.errors import DualResError, check_number, one_line
 from dualres_plugin.common.files.atomic import atomic_write
 from dualres_plugin.common.files.lock import locked
-<<<<<<< HEAD
+from dualres_plugin.common.files.shard import Shard
 from dualres_plugin.common.images.decode import UnreadableImageError, read_image
 from dualres_plugin.common.images.photo import SourceImage
 from dualres_plugin.common.images.sources import expand_source, iter_source
 from dualres_plugin.common.images.video import VIDEO_SUFFIXES, video_rate
-=======
-from dualres_plugin.common.files.shard import Shard
-from dualres_plugin.common.images import (
-    VIDEO_SUFFIXES,
-    SourceImage,
-    UnreadableImageError,
-    expand_source,
-    iter_source,
-    read_image,
-    video_rate,
-)
->>>>>>> q-scale
 from dualres_plugin.predict.coco_results import Ids, choose_ids
 from dualres_plugin.predict.contact_sheet import ContactSheet
 from dualres_plugin.predict.exported import ExportedPredictor
