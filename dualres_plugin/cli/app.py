@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import typer
 
-from dualres_plugin.cli import advise, deploy, detect, learn, published
+from dualres_plugin.cli import advise, deploy, detect, learn, published, serve
 from dualres_plugin.cli.ending import one_ending
 
 app = typer.Typer(
@@ -36,6 +36,7 @@ learn.register(app)
 advise.register(app)
 detect.register(app)
 deploy.register(app)
+serve.register(app)
 published.register(app)
 
 
