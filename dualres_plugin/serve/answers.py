@@ -1,15 +1,70 @@
-"""From a result to plain values."""
+"""What `/predict` answers."""
 
 from __future__ import annotations
 
-from typing import Any
+from pydantic import BaseModel, FiniteFloat
 
 from dualres_plugin.common.card import Card
 from dualres_plugin.runtime.session import SessionResult
 
 
+class Problem(BaseModel):
+    """The answer to every request that is refused.
+
+    Attributes:
+        error: what is wrong.
+    """
+
+    error: str
+
+
+class Found(BaseModel):
+    """What was found in one photo. Numbers are the session's: the decimals read back to the same bits.
+
+    Attributes:
+        boxes: N times x0, y0, x1, y1 in pixels of the photo.
+        scores: N, best first.
+        labels: N.
+        names: N, of the labels.
+        route: "high" or "low"; of more than two sizes the size itself.
+        size: that the photo ran at, in pixels and in the host's own meaning of size.
+        score: the router's.
+        ms: milliseconds that router and detector took.
+    """
+
+    boxes: list[tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat]]
+    scores: list[FiniteFloat]
+    labels: list[int]
+    names: list[str]
+    route: str
+    size: int
+    score: FiniteFloat
+    ms: float
+
+
+def found(result: SessionResult, card: Card, milliseconds: float) -> Found:
+    """The answer for a result.
+
+    Args:
+        result: of one photo.
+        card: of the model.
+        milliseconds: that the session took.
+    """
+    labels = result.labels.tolist()
+    return Found(
+        boxes=result.boxes.tolist(),
+        scores=result.scores.tolist(),
+        labels=labels,
+        names=[result.names.get(label, str(label)) for label in labels],
+        route=result.route,
+        size=size_of(result.route, card),
+        score=result.score,
+        ms=round(milliseconds, 3),
+    )
+
+
 def size_of(route: str, card: Card) -> int:
-    """The size that a photo ran at, in pixels and in the host's own meaning of size.
+    """The size that a photo ran at, in pixels.
 
     Args:
         route: "high" or "low"; of more than two sizes the size itself.
@@ -18,28 +73,3 @@ def size_of(route: str, card: Card) -> int:
     if route.isdecimal():
         return int(route)
     return card.high if route == "high" else round(card.high * card.scale)
-
-
-def as_json(result: SessionResult, card: Card, milliseconds: float) -> dict[str, Any]:
-    """The answer of `/predict`. Numbers are those of the session: as decimals they read back to the same bits.
-
-    Args:
-        result: of one photo.
-        card: of the model.
-        milliseconds: that the session took.
-
-    Returns:
-        boxes (N lists of x0, y0, x1, y1 in pixels of the photo), scores, labels and names (N each), and of the photo
-        its route, size in pixels, score of the router, and ms.
-    """
-    labels = result.labels.tolist()
-    return {
-        "boxes": result.boxes.tolist(),
-        "scores": result.scores.tolist(),
-        "labels": labels,
-        "names": [result.names.get(label, str(label)) for label in labels],
-        "route": result.route,
-        "size": size_of(result.route, card),
-        "score": result.score,
-        "ms": round(milliseconds, 3),
-    }

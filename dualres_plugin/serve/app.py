@@ -12,12 +12,14 @@ from functools import partial
 from typing import Any
 
 from fastapi import FastAPI, Request
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from dualres_plugin import __version__
 from dualres_plugin.runtime.session import DualResSession
 from dualres_plugin.serve import protocol
+from dualres_plugin.serve.answers import Found, Problem
 from dualres_plugin.serve.intake import Intake
 from dualres_plugin.serve.lane import Lane
 from dualres_plugin.serve.metrics import CONTENT_TYPE, Metrics
@@ -52,7 +54,11 @@ def make_app(session: DualResSession, settings: ServeSettings) -> FastAPI:
     )
     app.add_exception_handler(HTTPException, _no_such_page)
 
-    @app.post("/predict", summary="Detect in the JPEG or PNG that is the body, or the one part of a form.")
+    summary = "Detect in the JPEG or PNG that is the body, or the one part of a form."
+    photo = {"schema": {"type": "string", "format": "binary"}}
+    body = {"requestBody": {"required": True, "content": {"image/jpeg": photo, "image/png": photo}}}
+
+    @app.post("/predict", summary=summary, responses=_answers(Found), openapi_extra=body)
     async def predict(request: Request) -> Response:
         return await desk.answer(request, "predict", worker.predict)
 
@@ -93,10 +99,22 @@ def _add_protocol(app: FastAPI, name: str, desk: Desk, worker: Worker) -> None:
         known(model)
         return {"name": name, "ready": True}
 
-    @app.post("/v2/models/{model}/infer", summary="Detect in one photo.")
+    body = {"requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}}
+
+    @app.post(
+        "/v2/models/{model}/infer",
+        summary="Detect in one photo.",
+        responses=_answers(protocol.InferAnswer),
+        openapi_extra=body,
+    )
     async def infer(model: str, request: Request) -> Response:
         known(model)
         return await desk.answer(request, "infer", worker.infer)
+
+
+def _answers(good: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
+    """What the description of the API says of an endpoint's answers."""
+    return {200: {"model": good}, **{status: {"model": Problem} for status in (400, 408, 413, 415, 422, 500, 503)}}
 
 
 class Desk:

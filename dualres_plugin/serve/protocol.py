@@ -11,7 +11,7 @@ import math
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from dualres_plugin.runtime.session import SessionResult
 from dualres_plugin.serve.photos import check_pixels, decode_photo
@@ -61,6 +61,37 @@ class InferRequest(BaseModel):
     id: str | None = None
     inputs: list[Tensor] = Field(min_length=1, max_length=1)
     outputs: list[Wanted] = []
+
+
+class Output(BaseModel):
+    """An output.
+
+    Attributes:
+        name, datatype: as of `OUTPUTS`.
+        shape: with the number of boxes in it.
+        data: flat, row by row.
+    """
+
+    name: str
+    datatype: str
+    shape: list[int]
+    data: list[FiniteFloat | int | str]
+
+
+class InferAnswer(BaseModel):
+    """The body of the answer.
+
+    Attributes:
+        model_name: of the model.
+        id: of the request.
+        outputs: those that were asked for.
+    """
+
+    model_config = ConfigDict(protected_namespaces=())  # pydantic keeps `model_` for itself; the protocol has it
+
+    model_name: str
+    id: str | None = None
+    outputs: list[Output]
 
 
 def read_request(body: bytes) -> InferRequest:
@@ -132,7 +163,7 @@ def _pixels(tensor: Tensor, max_mpx: float) -> np.ndarray:
     return values.astype(np.uint8).reshape(shape)
 
 
-def answer(result: SessionResult, name: str, request: InferRequest) -> dict[str, Any]:
+def answer(result: SessionResult, name: str, request: InferRequest) -> InferAnswer:
     """The answer to an inference request.
 
     Args:
@@ -148,9 +179,8 @@ def answer(result: SessionResult, name: str, request: InferRequest) -> dict[str,
         "score": ([1], [result.score]),
     }
     wanted = [output.name for output in request.outputs] or list(OUTPUTS)
-    outputs = [{"name": n, "datatype": OUTPUTS[n][0], "shape": found[n][0], "data": found[n][1]} for n in wanted]
-    identity = {} if request.id is None else {"id": request.id}
-    return {"model_name": name, **identity, "outputs": outputs}
+    outputs = [Output(name=n, datatype=OUTPUTS[n][0], shape=found[n][0], data=found[n][1]) for n in wanted]
+    return InferAnswer(model_name=name, id=request.id, outputs=outputs)
 
 
 def model_metadata(name: str) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from contextlib import AbstractContextManager, nullcontext
@@ -12,7 +11,7 @@ import numpy as np
 
 from dualres_plugin.runtime.session import DualResSession, SessionResult
 from dualres_plugin.serve import protocol
-from dualres_plugin.serve.answers import as_json, size_of
+from dualres_plugin.serve.answers import found, size_of
 from dualres_plugin.serve.metrics import Metrics
 from dualres_plugin.serve.photos import decode_photo, photo_bytes
 from dualres_plugin.serve.settings import ServeSettings
@@ -46,7 +45,7 @@ class Worker:
         """
         pixels = decode_photo(photo_bytes(bytes(body), content_type), self.settings.max_mpx)
         result, seconds = self._detect(pixels)
-        return _json(as_json(result, self.session.card, 1000 * seconds))
+        return found(result, self.session.card, 1000 * seconds).model_dump_json().encode()
 
     def infer(self, body: bytearray, content_type: str) -> bytes:
         """The answer of the protocol's `infer`, as JSON.
@@ -60,7 +59,7 @@ class Worker:
         """
         request = protocol.read_request(bytes(body))
         result, _ = self._detect(protocol.photo_of(request, self.settings.max_mpx))
-        return _json(protocol.answer(result, self.settings.name, request))
+        return protocol.answer(result, self.settings.name, request).model_dump_json(exclude_none=True).encode()
 
     def _detect(self, pixels: np.ndarray) -> tuple[SessionResult, float]:
         with self._turn:
@@ -71,7 +70,3 @@ class Worker:
             high = size_of(result.route, self.session.card) == self.session.card.high
             self.metrics.photo(result.route, high, seconds, state)
         return result, seconds
-
-
-def _json(values: dict[str, Any]) -> bytes:
-    return json.dumps(values, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
