@@ -197,34 +197,43 @@ def run(arguments: argparse.Namespace) -> list[str]:
     expected = [session.predict(file)[0] for file in files]
     options = ["--timeout", "15"] + ([] if arguments.threads is None else ["--threads", str(arguments.threads)])
     server = Server(arguments.model, options)
-    problems = []
     try:
-        half = max(1, arguments.requests // 8)
         load(server, photos, expected, 4 * len(photos), arguments.clients)  # warm: pools, caches, connections
         memory = [server.memory()]
-        before = bare(session, files, half)
+        part = max(1, arguments.requests // 8)
+        before = bare(session, files, part)
         rate, seconds, wrong = load(server, photos, expected, arguments.requests, arguments.clients)
-        alone = (before + bare(session, files, half)) / 2
+        show(arguments, rate, (before + bare(session, files, part)) / 2, seconds, wrong)
         memory.append(server.memory())
-        middle, most = np.quantile(seconds, (0.5, 0.99))
-        print(f"{arguments.requests} requests, {arguments.clients} clients: {wrong} answers differ from the session's")
-        print(f"session alone {alone:.1f} photos/s, server {rate:.1f} photos/s: {rate / alone:.3f}")
-        print(f"a request takes {1000 * middle:.0f} ms (median), {1000 * most:.0f} ms (99 %)")
-        problems += [f"{wrong} answers differ"] if wrong else []
-        for name, (status, attack) in HOSTILE.items():
-            found = attack(server, photos[0])
-            print(f"{name}: {found}")
-            problems += [f"{name}: {found}, not {status}"] if found != status else []
-        wrong = load(server, photos, expected, len(photos), arguments.clients)[2]
+        problems = attack(server, photos[0])
+        wrong += load(server, photos, expected, len(photos), arguments.clients)[2]
         memory.append(server.memory())
         print("MB resident, warm / after the load / after all: " + " / ".join(f"{m:.0f}" for m in memory))
-        problems += [f"{wrong} answers differ after all"] if wrong else []
-        problems += ["memory grew"] if max(memory) > memory[0] + MOST_GROWTH else []
         answered, status = stopped_in_mid_request(server, photos[0])
         print(f"SIGTERM with 4 requests inside: {answered} answered, status {status}")
+        problems += [f"{wrong} answers differ"] if wrong else []
+        problems += ["memory grew"] if max(memory) > memory[0] + MOST_GROWTH else []
         return problems + ([] if (answered, status) == (4, 0) else ["the end was not graceful"])
     finally:
         server.process.kill()
+
+
+def show(arguments: argparse.Namespace, rate: float, alone: float, seconds: list[float], wrong: int) -> None:
+    """What the load gave."""
+    middle, most = np.quantile(seconds, (0.5, 0.99))
+    print(f"{arguments.requests} requests, {arguments.clients} clients: {wrong} answers differ from the session's")
+    print(f"session alone {alone:.1f} photos/s, server {rate:.1f} photos/s: {rate / alone:.3f}")
+    print(f"a request takes {1000 * middle:.0f} ms (median), {1000 * most:.0f} ms (99 %)")
+
+
+def attack(server: Server, photo: bytes) -> list[str]:
+    """All of `HOSTILE`; returns what was not answered as it should be."""
+    problems = []
+    for name, (status, act) in HOSTILE.items():
+        found = act(server, photo)
+        print(f"{name}: {found}")
+        problems += [f"{name}: {found}, not {status}"] if found != status else []
+    return problems
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from importlib.metadata import version
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -16,7 +17,6 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from dualres_plugin import __version__
 from dualres_plugin.runtime.session import DualResSession
 from dualres_plugin.serve import protocol
 from dualres_plugin.serve.answers import Found, Problem
@@ -27,6 +27,7 @@ from dualres_plugin.serve.settings import Refused, ServeSettings
 from dualres_plugin.serve.worker import Worker
 
 logger = logging.getLogger("dualres")
+PACKAGE = "dualres-plugin"
 RETRY_SECONDS = 1
 Work = Callable[[bytearray, str], bytes]
 
@@ -50,7 +51,7 @@ def make_app(session: DualResSession, settings: ServeSettings) -> FastAPI:
 
     # The pages of documentation that FastAPI offers load scripts from another server.
     app = FastAPI(
-        title=f"DualRes: {settings.name}", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan
+        title=f"DualRes: {settings.name}", version=version(PACKAGE), docs_url=None, redoc_url=None, lifespan=lifespan
     )
     app.add_exception_handler(HTTPException, _no_such_page)
 
@@ -79,7 +80,7 @@ def _add_protocol(app: FastAPI, name: str, desk: Desk, worker: Worker) -> None:
 
     @app.get("/v2", summary="What the server is.")
     async def server() -> dict[str, Any]:
-        return {"name": "dualres", "version": __version__, "extensions": []}
+        return {"name": "dualres", "version": version(PACKAGE), "extensions": []}
 
     @app.get("/v2/health/live", summary="Whether the server runs.")
     async def live() -> dict[str, Any]:

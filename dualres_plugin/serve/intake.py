@@ -45,16 +45,20 @@ class Intake:
             raise self._too_large()
         body = bytearray()
         try:
-            await asyncio.wait_for(self._read(request, body), seconds)
-            if not body:
-                raise Refused(400, "the body is empty.")
+            await self._in_time(request, body, seconds)
             yield body
+        finally:
+            self.held -= len(body)
+
+    async def _in_time(self, request: Request, body: bytearray, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._read(request, body), seconds)
         except asyncio.TimeoutError:
             raise Refused(408, f"the body did not arrive within {seconds:g} seconds.") from None
         except ClientDisconnect:
             raise Refused(GONE, "the client has left.") from None
-        finally:
-            self.held -= len(body)
+        if not body:
+            raise Refused(400, "the body is empty.")
 
     async def _read(self, request: Request, body: bytearray) -> None:
         async for part in request.stream():

@@ -30,7 +30,7 @@ class Worker:
         self.session = session
         self.settings = settings
         self.metrics = metrics
-        # A session that holds a rate belongs to one stream: its photos pass one at a time, in the order they come.
+        # A session that holds a rate belongs to one stream: its photos pass one at a time.
         self._turn: AbstractContextManager[Any] = nullcontext() if session.controller is None else threading.Lock()
 
     def predict(self, body: bytearray, content_type: str) -> bytes:
