@@ -33,7 +33,7 @@ class Metrics:
             for outcome in OUTCOMES:  # those that have not happened are 0, not missing
                 self._requests.labels(endpoint, outcome)
         self._seconds = Histogram(
-            "dualres_request_seconds", "From the head of a request to its answer.", ["endpoint"],
+            "dualres_request_seconds", "Of the answered: from the head of a request to its answer.", ["endpoint"],
             buckets=SECONDS, registry=registry,
         )  # fmt: skip
         self._session = Histogram(
@@ -60,7 +60,8 @@ class Metrics:
             seconds: that it took.
         """
         self._requests.labels(endpoint, outcome).inc()
-        self._seconds.labels(endpoint).observe(seconds)
+        if outcome == "answered":  # slow clients and full queues would hide how long others wait
+            self._seconds.labels(endpoint).observe(seconds)
 
     def photo(self, route: str, high: bool, seconds: float, state: ControllerState | None) -> None:
         """Count a photo.

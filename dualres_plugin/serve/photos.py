@@ -41,7 +41,7 @@ def decode_photo(data: bytes, max_mpx: float) -> np.ndarray:
             check_pixels(image.height, image.width, max_mpx)
             image.load()
             return to_rgb(ImageOps.exif_transpose(image))
-    except Refused:
+    except (Refused, MemoryError):
         raise
     except Image.DecompressionBombError:
         raise Refused(413, f"the photo has more than the {max_mpx:g} million pixels that one may have.") from None

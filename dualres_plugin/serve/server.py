@@ -56,8 +56,11 @@ class Server(uvicorn.Server):
         self._ready = ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """As of uvicorn."""
-        await super().startup(sockets)
+        """As of uvicorn; a `DualResError` where two processes have bound one port, and the other was faster."""
+        try:
+            await super().startup(sockets)
+        except OSError as error:
+            raise DualResError(f"cannot listen: {error.strerror}. Give another --port.") from None
         if self.started:
             self._ready()
 

@@ -18,6 +18,8 @@ import pytest
 pytest.importorskip("fastapi", reason="needs the extra `serve`")
 pytest.importorskip("prometheus_client", reason="needs the extra `serve`")
 
+from fastapi import FastAPI
+
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.runtime.session import DualResSession
 from dualres_plugin.serve import server
@@ -238,7 +240,7 @@ def test_a_full_queue_says_when_to_come_again(session: DualResSession, slow: Gat
 
 
 def test_a_slow_body_is_told_so_and_keeps_nobody_waiting(session: DualResSession) -> None:
-    with serving(session, timeout=0.6) as client:
+    with serving(session, timeout=2.0) as client:
         slow_ones = [client.raw(HEAD + b"x") for _ in range(50)]  # more than the queue holds
         assert client.predict(PHOTO).status == 200
         for connection in slow_ones:
@@ -283,7 +285,7 @@ def received(connection: Any) -> bytes:
 
 
 def test_a_photo_that_is_not_reached_in_time_is_never_begun(session: DualResSession, slow: Gate) -> None:
-    with serving(session, workers=1, timeout=0.5) as client:
+    with serving(session, workers=1, timeout=1.5) as client:
         first = in_the_background(partial(client.predict, PHOTO))
         eventually(lambda: slow.begun == 1)
         answer = client.predict(PHOTO)
@@ -332,6 +334,11 @@ def test_an_address_in_use_is_one_error() -> None:
         taken.listen()
         with pytest.raises(DualResError, match=r"cannot listen on 127\.0\.0\.1:.*Give another"):
             server.bind("127.0.0.1", taken.getsockname()[1])
+    with server.bind("127.0.0.1", 0) as first:
+        second = server.bind("127.0.0.1", first.getsockname()[1])  # nobody listens yet
+        first.listen()
+        with second, pytest.raises(DualResError, match=r"cannot listen: .*Give another"):
+            server.make_server(FastAPI(), 1).run(sockets=[second])
     for host in ("no.such.host.invalid", "a" * 300, "203.0.113.1"):
         with pytest.raises(DualResError, match="cannot listen on"):
             server.bind(host, 8000)
