@@ -85,6 +85,14 @@ def models(parts: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> d
     return write_models(parts, tmp_path_factory.mktemp("models"))
 
 
+@pytest.fixture(scope="session")
+def ladder_models(parts: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The same with three sizes."""
+    from tests.small_models import write_ladder
+
+    return write_ladder(parts, tmp_path_factory.mktemp("ladder"))
+
+
 @pytest.fixture(autouse=True)
 def no_visualizer_is_left() -> Iterator[None]:
     """mmengine keeps visualizers by name for the process, and gives the next test one whose folder is gone."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +48,7 @@ def build_profile(
         )
     profile = make_profile(folder / "profile", rows, **meta)
     column = profile.table.schema.get_field_index("path")
-    return replace(profile, table=profile.table.set_column(column, "path", pa.array(paths)))
+    return Profile(profile.meta, profile.table.set_column(column, "path", pa.array(paths)), profile.path)
 
 
 def _objects(rng: np.random.Generator, height: int, width: int, sides: tuple[int, int]) -> list[Any]:

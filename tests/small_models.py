@@ -56,9 +56,10 @@ def write_models(parts: dict[str, Any], folder: Path) -> dict[str, Path]:
     from dualres_plugin.hosts.export_plan import ExportPlan
 
     plan = ExportPlan(Preprocess(multiple=32), Postprocess(conf=0.05), 0.5, 32)
-    dynamic = forms.Parts(plan, parts["graph"], 32, 0.0, parts["dynamic"])
+    names = ("high", "low")
+    dynamic = forms.Parts((plan,), parts["graph"], 32, (0.0,), names, (parts["dynamic"],))
     high, low = parts["shapes"]
-    fixed = forms.Parts(plan, parts["graph"], 32, 0.0, *parts["fixed"], high, low)
+    fixed = forms.Parts((plan,), parts["graph"], 32, (0.0,), names, tuple(parts["fixed"]), (high, low))
     card = Card("cond", "test", 160, 0.5, 32, 0.0, "0", plan.preprocess, plan.postprocess, names={0: "a", 1: "b"})
     made = {}
     for form in ("cond", "resize", "branches"):
@@ -69,6 +70,40 @@ def write_models(parts: dict[str, Any], folder: Path) -> dict[str, Path]:
     files = {name: f"{name}.onnx" for name in ("router", "high", "low")}
     for form, path in made.items():
         static = {"static": high, "low": low} if form in ("branches", "pair") else {}
+        write_card(path, replace(card, form=form, files=files if form == "pair" else {}, **static))
+    return made
+
+
+LADDER = ((160, 160), (128, 128), (64, 64))
+
+
+def write_ladder(parts: dict[str, Any], folder: Path) -> dict[str, Path]:
+    """The four forms at 160, 128 and 64 px, the smallest of which is averaged, not sampled: as of `write_models`."""
+    import onnx
+
+    from dualres_plugin.common.card import Several
+    from dualres_plugin.export import forms
+    from dualres_plugin.export.files import save_pair, write_card
+    from dualres_plugin.export.trace import trace
+    from dualres_plugin.hosts.export_plan import ExportPlan
+
+    pre, post = Preprocess(multiple=32), Postprocess(conf=0.05)
+    plans = (ExportPlan(pre, post, 0.8, 32), ExportPlan(pre, post, 0.4, 32, antialias=True))
+    names, limits = ("160", "128", "64"), (0.5, -0.5)
+    dynamic = forms.Parts(plans, parts["graph"], 32, limits, names, (parts["dynamic"],))
+    graphs = tuple(trace(parts["body"], shape, False, "body") for shape in LADDER)
+    fixed = forms.Parts(plans, parts["graph"], 32, limits, names, graphs, LADDER)
+    several = Several((160, 128, 64), (0.8, 0.4), limits, (4.0, 2.5, 0.5))
+    card = Card("cond", "test", 160, 0.4, 32, 0.5, "0", pre, post, names={0: "a", 1: "b"}, several=several)
+    made = {}
+    for form in ("cond", "resize", "branches"):
+        made[form] = folder / f"{form}.onnx"
+        onnx.save(getattr(forms, form)(fixed if form == "branches" else dynamic), str(made[form]))
+    made["pair"] = folder / "pair"
+    save_pair(forms.pair(fixed), made["pair"])
+    files = {name: f"{name}.onnx" for name in ("router", *names)}
+    for form, path in made.items():
+        static = {"static": LADDER[0], "low": LADDER[-1]} if form in ("branches", "pair") else {}
         write_card(path, replace(card, form=form, files=files if form == "pair" else {}, **static))
     return made
 

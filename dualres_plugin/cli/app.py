@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import typer
 
-from dualres_plugin.cli import advise, deploy, detect, learn, published, serve
+from dualres_plugin.cli import advise, deploy, detect, learn, published, scale, serve
 from dualres_plugin.cli.ending import one_ending
 
 app = typer.Typer(
@@ -33,6 +33,7 @@ def options(
 
 
 learn.register(app)
+scale.register(app)
 advise.register(app)
 detect.register(app)
 deploy.register(app)

@@ -8,7 +8,19 @@ from typing import Annotated
 
 import typer
 
-from dualres_plugin.cli.options import Detector, High, Low, Rate, Threshold, alone, both_sizes, within
+from dualres_plugin.cli.options import (
+    Detector,
+    High,
+    Low,
+    Rate,
+    Shares,
+    Sizes,
+    Threshold,
+    Thresholds,
+    alone,
+    numbers,
+    within,
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -29,40 +41,46 @@ def export(
     form: Annotated[str, typer.Option(help="cond, resize, branches or pair (docs/deployment.md).")] = "cond",
     high: High = None,
     low: Low = None,
+    sizes: Sizes = None,
     target_high_rate: Rate = None,
     threshold: Threshold = None,
+    shares: Shares = None,
+    thresholds: Thresholds = None,
     nms: Annotated[bool, typer.Option("--nms", help="Put the host's NMS into the graph.")] = False,
     images: Photos = None,
     photos: Annotated[
-        int, typer.Option(help="Photos to check the file with, both routes; 0: no check.", callback=within(0))
+        int, typer.Option(help="Photos to check the file with, every route; 0: no check.", callback=within(0))
     ] = 8,
 ) -> None:
-    """Write detector, router and threshold as ONNX, checked against PyTorch on real photos.
+    """Write detector, router and thresholds as ONNX, checked against PyTorch on real photos.
 
-    The threshold stays an input of the graph, so the budget can change without another export.
+    The thresholds stay an input of the graph, so the budget can change without another export.
 
     \b
     Examples:
     dualres export yolo11n.pt --router runs/router --images photos/ --out yolo11n_dualres.onnx
     dualres export yolo11n.pt --router runs/router --form pair --out runs/pair
+    dualres export yolo11n.pt --router runs/router --sizes 640,512,448 --shares 0.3,0.3,0.4 --out ladder.onnx
     """
-    from dualres_plugin.common.errors import DualResError, at_hand
+    from dualres_plugin.budget.cost import Budget
+    from dualres_plugin.common.errors import at_hand
     from dualres_plugin.export.build import export_model
     from dualres_plugin.hosts.registry import load_detector
+    from dualres_plugin.hosts.sizes import ask_sizes
     from dualres_plugin.router.network import ResolutionRouter
 
-    if threshold is not None and target_high_rate is not None:
-        raise DualResError("give only one of --target-high-rate and --threshold.")
+    several = numbers("--shares", shares), numbers("--thresholds", thresholds)
+    point = Budget(target_high_rate, threshold, None, None, *several)
     with at_hand(detector):
         adapter = load_detector(detector)
     net = ResolutionRouter.from_pretrained(router)
-    if threshold is None:
-        threshold = net.threshold_for(0.5 if target_high_rate is None else target_high_rate)
-    size, scale = both_sizes(adapter, low, high)
+    size, ladder = ask_sizes(adapter, low, high, numbers("--sizes", sizes))
+    limits = point.fixed_thresholds(len(ladder)) or net.thresholds_for(point.wanted_shares(len(ladder)))
     made = export_model(
-        adapter, net, out, form=form, high=size, scale=scale, threshold=threshold, nms=nms, images=images, photos=photos
+        adapter, net, out, form=form, high=size, scale=ladder, threshold=limits, nms=nms, images=images, photos=photos
     )
-    typer.echo(f"{made}: {_megabytes(made):.2f} MB, form {form}, threshold {threshold:+.4f}")
+    said = ", ".join(f"{limit:+.4f}" for limit in limits)
+    typer.echo(f"{made}: {_megabytes(made):.2f} MB, form {form}, threshold{'s' if len(limits) > 1 else ''} {said}")
 
 
 def _megabytes(path: Path) -> float:
@@ -78,12 +96,13 @@ def bench(
     count: Annotated[int, typer.Option(help="Photos to run.", callback=within(1))] = 128,
     high: High = None,
     low: Low = None,
+    sizes: Sizes = None,
     forms: Annotated[str, typer.Option(help="Forms to measure, comma separated.")] = "cond,resize,branches,pair",
     threads: Annotated[int, typer.Option(help="Threads of every runtime.", callback=within(1))] = 2,
     rounds: Annotated[int, typer.Option(help="Passes over the photos.", callback=within(1))] = 1,
     memory: Annotated[bool, typer.Option(help="Measure resident memory, each model in its own process.")] = True,
     check: Annotated[
-        int, typer.Option(help="Photos to check every export with, against PyTorch, both routes.", callback=within(0))
+        int, typer.Option(help="Photos to check every export with, against PyTorch, every route.", callback=within(0))
     ] = 2,
 ) -> None:
     """Time every form against the plain detector, in one interleaved run, with the router's cost in it.
@@ -97,13 +116,14 @@ def bench(
     from dualres_plugin.common.errors import at_hand
     from dualres_plugin.export.bench.run import BenchSettings, run_bench
     from dualres_plugin.hosts.registry import load_detector
+    from dualres_plugin.hosts.sizes import ask_sizes
     from dualres_plugin.router.network import ResolutionRouter
 
     with at_hand(detector):
         adapter = load_detector(detector)
-    size, scale = both_sizes(adapter, low, high)
+    size, ladder = ask_sizes(adapter, low, high, numbers("--sizes", sizes))
     settings = BenchSettings(
-        high=size, scale=scale, forms=tuple(forms.split(",")), images=images,
+        high=size, scale=ladder, forms=tuple(forms.split(",")), images=images,
         count=count, threads=threads, rounds=rounds, memory=memory, check=check,
     )  # fmt: skip
     typer.echo(run_bench(adapter, ResolutionRouter.from_pretrained(router), out, settings).table())

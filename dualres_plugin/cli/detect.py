@@ -109,8 +109,8 @@ def predict(
     several = numbers("--shares", shares), numbers("--thresholds", thresholds)
     made: ExportedPredictor | Predictor
     if is_exported(detector):
-        setup.refuse_for_exported(detector, gmacs, ms, *several)
-        made = _exported(detector, target_high_rate, threshold, hold, conf)
+        setup.refuse_for_exported(detector, gmacs, ms)
+        made = _exported(detector, target_high_rate, threshold, *several, hold, conf)
     else:
         made = _routed(detector, source, Budget(target_high_rate, threshold, gmacs, ms, *several), hold, setup)
     settings = {
@@ -132,14 +132,7 @@ class _Setup:
     batch: int | None
     device: str
 
-    def refuse_for_exported(
-        self,
-        model: str,
-        gmacs: float | None,
-        ms: float | None,
-        shares: tuple[float, ...] | None,
-        thresholds: tuple[float, ...] | None,
-    ) -> None:
+    def refuse_for_exported(self, model: str, gmacs: float | None, ms: float | None) -> None:
         """Raises DualResError if an option is given that an exported model does not take."""
         from dualres_plugin.common.errors import DualResError
 
@@ -149,8 +142,8 @@ class _Setup:
             "--ms": ms,
             "--high": self.high,
             "--low": self.low,
+            "--sizes": self.sizes,
         }
-        given |= {"--sizes": self.sizes, "--shares": shares, "--thresholds": thresholds}
         given |= {"--batch": self.batch, "--device": None if self.device == "cpu" else self.device}
         inside = [name for name, value in given.items() if value is not None]
         if inside:
@@ -179,26 +172,38 @@ def _routed(detector: str, source: str, budget: Budget, hold: bool, setup: _Setu
     return Predictor(adapter, gate, size, ladder, 1 if setup.batch is None else setup.batch)
 
 
-def _exported(model: str, rate: float | None, threshold: float | None, hold: bool, conf: float) -> ExportedPredictor:
+def _exported(
+    model: str,
+    rate: float | None,
+    threshold: float | None,
+    shares: tuple[float, ...] | None,
+    thresholds: tuple[float, ...] | None,
+    hold: bool,
+    conf: float,
+) -> ExportedPredictor:
     """An exported file or pair in onnxruntime."""
+    from dualres_plugin.budget.ladder import even_shares
     from dualres_plugin.common.errors import at_hand
     from dualres_plugin.predict.exported import ExportedPredictor
     from dualres_plugin.runtime.session import DualResSession
 
     _check_hold(hold, threshold, "--target-high-rate")
-    if hold and rate is None:
-        rate = 0.5
+    _check_hold(hold, thresholds, "--shares", "--thresholds")
     with at_hand(model):
-        session = DualResSession(model, threshold=threshold, target_high_rate=rate, hold_rate=hold)
+        if hold and rate is None and shares is None:  # only the file knows of how many sizes
+            shares = even_shares(len(DualResSession(model, warm_up=False).sizes))
+        session = DualResSession(
+            model, threshold=threshold, target_high_rate=rate, shares=shares, thresholds=thresholds, hold_rate=hold
+        )
     return ExportedPredictor(session, conf)
 
 
-def _check_hold(hold: bool, threshold: float | None, instead: str) -> None:
+def _check_hold(hold: bool, given: object, instead: str, option: str = "--threshold") -> None:
     """The budget's own refusal, in the words of the command line."""
     from dualres_plugin.common.errors import DualResError
 
-    if hold and threshold is not None:
-        raise DualResError(f"--hold keeps a rate: give {instead}, not --threshold.")
+    if hold and given is not None:
+        raise DualResError(f"--hold keeps a rate: give {instead}, not {option}.")
 
 
 def demo(

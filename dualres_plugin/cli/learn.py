@@ -13,8 +13,10 @@ from dualres_plugin.cli.options import (
     MOST_SIZE,
     Detector,
     Device,
+    Groups,
     High,
     Low,
+    Margin,
     Seed,
     alone,
     both_sizes,
@@ -70,10 +72,29 @@ def profile(
         int, typer.Option(help="Side of the stored thumbnails: the router's largest input.", callback=within(1))
     ] = 160,
     seed: Seed = 0,
-    device: Device = "cpu",
+    device: Annotated[
+        str, typer.Option(help="cpu, cuda, cuda:1, mps …; several, such as cuda:0,cuda:1: a process on each.")
+    ] = "cpu",
     allow_outside: Annotated[
         bool, typer.Option("--allow-outside", help="File names of the annotations may lead out of --images.")
     ] = False,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            help="Do only this share, such as 3/64, into OUT.3-of-64; auto reads it from torchrun or Slurm. Join all "
+            "with `dualres profile-merge`."
+        ),
+    ] = None,
+    engine: Annotated[str, typer.Option(help="local, or ray: the workers of a Ray cluster.")] = "local",
+    address: Annotated[
+        str | None, typer.Option(help="Of a Ray cluster, such as auto; without it one is started here and stopped.")
+    ] = None,
+    concurrency: Annotated[
+        int, typer.Option(help="Ray workers, each with a detector of its own.", callback=within(1))
+    ] = 1,
+    num_gpus: Annotated[
+        float, typer.Option(help="GPUs of each Ray worker; 0.5 puts two on one.", callback=within(0))
+    ] = 0.0,
 ) -> None:
     """Run the detector once at each size over a data set and store what routing needs.
 
@@ -87,11 +108,19 @@ def profile(
     dualres profile yolo11n.pt --images unlabelled/ --out runs/nolabels
     dualres profile yolo11n.pt --data val.json --images val/ --sizes 640,512,448,384,320 --out runs/ladder
     """
+    given = dict(locals())
+    from dualres_plugin.cli.scale import check_engine, on_devices, on_ray
+    from dualres_plugin.common.files.shard import parse_shard
     from dualres_plugin.hosts.registry import load_detector
-    from dualres_plugin.profile.build import ProfileSettings, build_profile
+    from dualres_plugin.profile.build import ProfileSettings, build_profile, build_shard
     from dualres_plugin.profile.data.dataset import load_dataset
 
+    check_engine(given)
     ladder = _ladder(sizes, low, high)
+    if "," in device:
+        made = on_devices(profile, given)
+        typer.echo(f"{len(made)} views of {len(made.originals)} images in {out}")
+        return
     dataset = load_dataset(data, images, split, allow_outside)
     adapter = on_device(load_detector(detector), device)
     common: dict[str, Any] = {"views": views, "batch": batch, "seed": seed, "thumbnail_size": thumbnail}
@@ -99,7 +128,18 @@ def profile(
         settings = ProfileSettings.ladder(ladder, host_sizes, **common)
     else:
         settings = ProfileSettings(*both_sizes(adapter, low, high), **common)
-    made = build_profile(adapter, dataset, out, settings, detector_name=short_name(detector), workers=workers)
+    named: dict[str, Any] = {"detector_name": short_name(detector), "workers": workers}
+    if shard:
+        share = parse_shard(shard)
+        folder = build_shard(adapter, dataset, share.folder(out), settings, share, **named)
+        typer.echo(
+            f"shard {share} in {folder}; when all are done: dualres profile-merge {out} {out}.*-of-{share.total}"
+        )
+        return
+    if engine == "ray":
+        made = on_ray(given, dataset, settings)
+    else:
+        made = build_profile(adapter, dataset, out, settings, **named)
     spent = ", ".join(f"{p.name} {cost:.2f}" for p, cost in zip(reversed(made.passes), reversed(made.costs)))
     typer.echo(f"{len(made)} views of {len(made.originals)} images in {out}: {spent} GMACs")
     if ladder:
@@ -201,20 +241,30 @@ def evaluate(
     detector: Annotated[
         str | None, typer.Option(help="Measure milliseconds with this detector and show them in the report.")
     ] = None,
-    bootstrap: Annotated[int, typer.Option(help="Resamples for the 95 % interval.", callback=within(0))] = 200,
+    margin: Margin = 0.5,
+    groups: Groups = None,
+    bootstrap: Annotated[
+        int,
+        typer.Option(
+            help="Resamples for the 95 % intervals of differences; that of AUC-Policy takes at most 200.",
+            callback=within(0),
+        ),
+    ] = 1000,
     permutations: Annotated[int, typer.Option(help="Random orders for the random baseline.", callback=within(1))] = 20,
     seed: Seed = 0,
 ) -> None:
-    """Curve, AUC-Policy with interval, baselines and a report to look at.
+    """Curve, AUC-Policy with interval, baselines, what is proven at the operating point, and a report to look at.
 
     \b
     Examples:
     dualres evaluate runs/val runs/router --out runs/report
     dualres evaluate runs/val runs/router --sizes runs/val-512 --detector yolo11n.pt --out runs/report
+    dualres evaluate runs/frames runs/router --groups folder --margin 1 --out runs/report
     """
     from dualres_plugin.common.files.paths import shareable
     from dualres_plugin.evaluate.evaluation import evaluate as run
     from dualres_plugin.evaluate.evaluation import summary
+    from dualres_plugin.evaluate.ladder.groups import read_groups
     from dualres_plugin.evaluate.report.write import write_evaluation
     from dualres_plugin.profile.table import Profile
     from dualres_plugin.router.network import ResolutionRouter
@@ -231,6 +281,8 @@ def evaluate(
         seed=seed,
         progress=True,
         other_sizes=others,
+        margin=margin,
+        groups=read_groups(groups, loaded) if groups else None,
     )
     shown = [shareable(path) for path in (profile, router, out)]  # the report is shared: no path of this machine
     command = (

@@ -73,6 +73,20 @@ Thresholds = Annotated[
     str | None,
     typer.Option(help="Of --sizes: the scores between them, descending, as advise gives them.", metavar="T,T"),
 ]
+Margin = Annotated[
+    float,
+    typer.Option(
+        help="AP, 0 to 100, that may be lost against all images at the largest size.", callback=within(0, 100)
+    ),
+]
+Groups = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE|folder",
+        help="Photos that belong together, such as frames of a video, are drawn together: a CSV file with the columns "
+        "file_name and group, or the word folder for the folder that a photo lies in.",
+    ),
+]
 Seed = Annotated[
     int,
     typer.Option(help="Of everything random; the same seed gives the same result.", callback=within(0, MOST_SEED)),

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dualres_plugin.cli.ending import Stopped
-from dualres_plugin.cli.options import Rate, Threshold, within
+from dualres_plugin.cli.options import Rate, Shares, Threshold, Thresholds, numbers, within
 
 if TYPE_CHECKING:
+    from dualres_plugin.budget.cost import Budget
     from dualres_plugin.runtime.session import DualResSession
 
 
@@ -28,6 +29,8 @@ def serve(
     port: Annotated[int, typer.Option(help="Port; 0 is any free one.", callback=within(0, 65_535))] = 8000,
     target_high_rate: Rate = None,
     threshold: Threshold = None,
+    shares: Shares = None,
+    thresholds: Thresholds = None,
     hold: Annotated[
         bool, typer.Option("--hold", help="Hold the target rate when the content drifts: all photos are one stream.")
     ] = False,
@@ -58,6 +61,7 @@ def serve(
     dualres serve yolo11n_dualres.onnx --port 8000
     dualres serve yolo11n_dualres.onnx --target-high-rate 0.3 --hold --host 0.0.0.0
     """
+    from dualres_plugin.budget.cost import Budget
     from dualres_plugin.common.errors import DualResError
     from dualres_plugin.serve.settings import ServeSettings
 
@@ -71,7 +75,10 @@ def serve(
 
     settings = ServeSettings(name or _name(model), conf, workers, queue, timeout, max_mb, max_mpx)
     address = bind(host, port)  # before the model is loaded: a port in use is told at once
-    session = _session(model, target_high_rate, threshold, hold, threads)
+    point = Budget(
+        target_high_rate, threshold, None, None, numbers("--shares", shares), numbers("--thresholds", thresholds)
+    )
+    session = _session(model, point, hold, threads)
     shown = f"[{host}]" if ":" in host else host
     ready = f"{settings.name} on http://{shown}:{address.getsockname()[1]}"
     server = make_server(make_app(session, settings), timeout, lambda: typer.echo(ready))
@@ -79,18 +86,21 @@ def serve(
         server.run(sockets=[address])
 
 
-def _session(
-    model: Path, rate: float | None, threshold: float | None, hold: bool, threads: int | None
-) -> DualResSession:
+def _session(model: Path, point: Budget, hold: bool, threads: int | None) -> DualResSession:
+    from dualres_plugin.budget.ladder import even_shares
     from dualres_plugin.common.errors import DualResError, at_hand
     from dualres_plugin.runtime.session import DualResSession
 
-    if hold and threshold is not None:
-        raise DualResError("--hold keeps a rate: give --target-high-rate, not --threshold.")
-    if hold and rate is None:
-        rate = 0.5
+    if hold and (point.threshold is not None or point.thresholds is not None):
+        raise DualResError("--hold keeps a rate: give --target-high-rate or --shares, not --threshold or --thresholds.")
+    shares = point.shares
     with at_hand(model):
-        return DualResSession(model, threshold=threshold, target_high_rate=rate, hold_rate=hold, threads=threads)
+        if hold and point.target_high_rate is None and shares is None:  # only the file knows of how many sizes
+            shares = even_shares(len(DualResSession(model, warm_up=False).sizes))
+        return DualResSession(
+            model, threshold=point.threshold, target_high_rate=point.target_high_rate, shares=shares,
+            thresholds=point.thresholds, hold_rate=hold, threads=threads,
+        )  # fmt: skip
 
 
 def _name(model: Path) -> str:

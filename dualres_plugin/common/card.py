@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, with_config
@@ -18,6 +19,7 @@ FORMAT_VERSION = 1
 KEY = "dualres"  # of ONNX's metadata_props
 FORMS = ("cond", "resize", "branches", "pair")
 CARD_MB = 4.0  # a data set of thousands of classes has long names
+MOST_SIZES = 32  # of one file: each is a step in its graph, and every further one saves less
 
 
 def _base_name(name: str) -> str:
@@ -32,8 +34,22 @@ def _no_nan(value: float) -> float:
     return value
 
 
+def _smaller(values: tuple[float, ...]) -> tuple[float, ...]:
+    if any(before <= after for before, after in pairwise(values)):
+        raise ValueError("must become smaller from one to the next")
+    return values
+
+
+def _descending(values: tuple[float, ...]) -> tuple[float, ...]:
+    if any(before < after for before, after in pairwise(values)):
+        raise ValueError("must descend")
+    return values
+
+
 Side = Annotated[Int, Field(ge=1, le=65_536)]
 Share = Annotated[Number, Field(ge=0, le=1)]
+Scale = Annotated[Number, Field(gt=0, lt=1)]
+Threshold = Annotated[float, Field(allow_inf_nan=True), AfterValidator(_no_nan)]
 FileName = Annotated[str, Field(max_length=255), AfterValidator(_base_name)]
 
 
@@ -97,6 +113,34 @@ class Postprocess:
 
 @with_config(GATE)
 @dataclass(frozen=True)
+class Several:
+    """The sizes of a file with more than two, largest first.
+
+    Attributes:
+        sizes: in pixels.
+        scales: each but the largest, as a ratio of it.
+        thresholds: defaults of the input of that name, descending.
+        gmacs: of one square image at each size; empty where the host cannot count.
+
+    Raises:
+        DualResError: If they are not as many as the sizes.
+    """
+
+    sizes: Annotated[tuple[Side, ...], Field(min_length=3, max_length=MOST_SIZES), AfterValidator(_smaller)]
+    scales: Annotated[tuple[Scale, ...], Field(max_length=MOST_SIZES), AfterValidator(_smaller)]
+    thresholds: Annotated[tuple[Threshold, ...], Field(max_length=MOST_SIZES), AfterValidator(_descending)]
+    gmacs: Annotated[tuple[Annotated[Number, Field(gt=0)], ...], Field(max_length=MOST_SIZES)] = ()
+
+    def __post_init__(self) -> None:
+        count = len(self.sizes)
+        for name, wanted in (("scales", count - 1), ("thresholds", count - 1), ("gmacs", count)):
+            found = len(getattr(self, name))
+            if found != wanted and (name != "gmacs" or found):
+                raise DualResError(f"{count} sizes need {wanted} {name}, not {found}")
+
+
+@with_config(GATE)
+@dataclass(frozen=True)
 class Card:
     """The metadata of an exported model.
 
@@ -104,25 +148,26 @@ class Card:
         form: "cond", "resize", "branches" or "pair".
         host: the ecosystem that the detector comes from.
         high: high size in pixels.
-        scale: low / high ratio.
+        scale: low / high ratio, that of the smallest size.
         stride: sizes are multiples of it.
         static: (height, width) that the graph is fixed to; None where any size will do.
-        low: (height, width) of the low input that belongs to `static`.
-        threshold: default of the input of that name.
+        low: (height, width) of the low input, the smallest one, that belongs to `static`.
+        threshold: default of the input of that name; of more than two sizes the first of them.
         quantiles: of the scores on the router's calibration images, 0 to 100 %; empty without calibration.
         names: label -> class name.
         version: of dualres-plugin.
-        files: of a pair: "router", "high", "low" -> file name beside the manifest.
+        files: of a pair: "router", "high", "low" -> file name beside the manifest; "640", "512", … of several sizes.
         checksums: of a pair: file name -> SHA-256; empty in pairs of older versions.
         parity: what the check at export found.
+        several: of a file with more than two sizes; else None, and not written.
     """
 
     form: Annotated[str, Field(pattern=f"^({'|'.join(FORMS)})$")]
     host: Annotated[str, Field(max_length=100)]
     high: Side
-    scale: Annotated[Number, Field(gt=0, lt=1)]
+    scale: Scale
     stride: Annotated[Int, Field(ge=1, le=4096)]
-    threshold: Annotated[float, Field(allow_inf_nan=True), AfterValidator(_no_nan)]
+    threshold: Threshold
     version: Annotated[str, Field(max_length=100)]
     preprocess: Preprocess
     postprocess: Postprocess
@@ -133,11 +178,51 @@ class Card:
     files: dict[str, FileName] = field(default_factory=dict)
     checksums: dict[FileName, str] = field(default_factory=dict)
     parity: PlainDict = field(default_factory=dict)
+    several: Several | None = None
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """All sizes in pixels, largest first."""
+        return self.several.sizes if self.several else (self.high, round(self.high * self.scale))
+
+    @property
+    def scales(self) -> tuple[float, ...]:
+        """Each size but the largest, as a ratio of it."""
+        return self.several.scales if self.several else (self.scale,)
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        """Scores between the sizes, descending: the defaults of the graph."""
+        return self.several.thresholds if self.several else (self.threshold,)
+
+    @property
+    def routes(self) -> tuple[str, ...]:
+        """What the sizes are called."""
+        return route_names(self.sizes)
+
+    @property
+    def costs(self) -> tuple[float, ...]:
+        """What an image costs at each size: GMACs where they are known, else pixels."""
+        known = self.several.gmacs if self.several else ()
+        return known or tuple(float(size * size) for size in self.sizes)
+
+    def only(self, step: int) -> tuple[float, ...]:
+        """The thresholds that send every image to one size.
+
+        Args:
+            step: 0 for the largest size, 1 for the next smaller one, …
+        """
+        return tuple(float("inf" if i < step else "-inf") for i in range(len(self.thresholds)))
 
     def to_json(self) -> str:
         """JSON text; an infinite threshold becomes the string that Python's `float` reads."""
-        values = {"format_version": FORMAT_VERSION, "kind": "dualres-model", **asdict(self)}
-        return json.dumps({**values, "threshold": str(float(self.threshold))}, ensure_ascii=False)
+        values: dict[str, Any] = {"format_version": FORMAT_VERSION, "kind": "dualres-model", **asdict(self)}
+        values["threshold"] = str(float(self.threshold))
+        if self.several is None:
+            del values["several"]
+        else:
+            values["several"]["thresholds"] = [str(float(t)) for t in self.several.thresholds]
+        return json.dumps(values, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str, where: str) -> Card:
@@ -166,7 +251,16 @@ class Card:
                 "Update the package, or export the model again."
             )
         edited = f"the metadata of '{where}' is incomplete or edited"
-        lost = sorted(cls.__dataclass_fields__.keys() - values.keys() - {"checksums"})
+        lost = sorted(cls.__dataclass_fields__.keys() - values.keys() - {"checksums", "several"})
         if lost:
             raise DualResError(f"{edited}: it lacks {', '.join(lost)}.")
         return checked(cls, values, edited)
+
+
+def route_names(sizes: tuple[int, ...]) -> tuple[str, ...]:
+    """What the sizes of a file are called: "high" and "low", or by their pixels.
+
+    Args:
+        sizes: in pixels, largest first.
+    """
+    return ("high", "low") if len(sizes) == 2 else tuple(map(str, sizes))

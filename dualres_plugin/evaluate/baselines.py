@@ -10,7 +10,9 @@ from tqdm.auto import tqdm
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.evaluate.auc_policy import auc_policy
 from dualres_plugin.evaluate.curve import COARSE, Curve, descending, sweep
+from dualres_plugin.evaluate.ladder.paired import draw
 from dualres_plugin.profile.coco_ap import MixedAP
+from dualres_plugin.profile.passes import LOW
 from dualres_plugin.profile.table import Profile
 
 
@@ -98,18 +100,48 @@ def fixed_size_curve(profile: Profile, others: Sequence[Profile]) -> Curve:
         _refuse_other_weights(profile, other)
     low, high = profile.gmacs
     points = dict(zip((low, high), MixedAP(profile).ends()))
-    images = profile.column("image_id")[profile.originals].tolist()
     for other in others:
-        theirs = other.column("image_id")[other.originals].tolist()
-        if other.meta["detector"] != profile.meta["detector"] or theirs != images:
-            raise DualResError(
-                f"'{other.path}' is a profile of {other.meta['detector']} on {len(theirs)} images, not of "
-                f"{profile.meta['detector']} on the {len(images)} images of '{profile.path}'."
-            )
+        _check_same(profile, other)
         points.update(zip(other.gmacs, MixedAP(other).ends()))
     gmacs = np.array(sorted(g for g in points if low <= g <= high))
     beta = (gmacs - low) / (high - low)
     return Curve("fixed size", beta, gmacs, np.array([points[g] for g in gmacs]))
+
+
+def _check_same(profile: Profile, other: Profile) -> None:
+    images, theirs = (p.column("image_id")[p.originals].tolist() for p in (profile, other))
+    if other.meta["detector"] != profile.meta["detector"] or theirs != images:
+        raise DualResError(
+            f"'{other.path}' is a profile of {other.meta['detector']} on {len(theirs)} images, not of "
+            f"{profile.meta['detector']} on the {len(images)} images of '{profile.path}'."
+        )
+
+
+def as_ladder(profile: Profile, others: Sequence[Profile]) -> Profile:
+    """One profile with the low sizes of others between its own, as if all had been profiled at once.
+
+    Args:
+        profile: at the two sizes that are routed.
+        others: of the same detector on the same images.
+
+    Returns:
+        The images themselves at every size; `profile` where nothing is added.
+    """
+    between = {p.size for p in profile.passes[1:-1]}
+    added: dict[int, Profile] = {}
+    for other in others:
+        _check_same(profile, other)
+        size = other.passes[-1].size
+        if size not in between and profile.passes[-1].size < size < profile.passes[0].size:
+            added.setdefault(size, other)
+    if not added:
+        return profile
+    table = profile.table.take(profile.originals)
+    for size, other in added.items():
+        rows = other.table.take(other.originals)
+        for column in ("gmacs_low", "low_boxes", "low_scores", "low_categories"):
+            table = table.append_column(column.replace(LOW, f"s{size}"), rows.column(column))
+    return Profile({**profile.meta, "between": sorted({*between, *added}, reverse=True)}, table, profile.path)
 
 
 def cascade_uncertainty(profile: Profile, rows: Sequence[int] | np.ndarray) -> np.ndarray:
@@ -126,7 +158,12 @@ def cascade_uncertainty(profile: Profile, rows: Sequence[int] | np.ndarray) -> n
 
 
 def bootstrap_auc(
-    mixed: MixedAP, scores: np.ndarray, resamples: int, rng: np.random.Generator, progress: bool = False
+    mixed: MixedAP,
+    scores: np.ndarray,
+    resamples: int,
+    rng: np.random.Generator,
+    progress: bool = False,
+    groups: np.ndarray | None = None,
 ) -> tuple[float, float]:
     """95 % interval of AUC-Policy over resampled images (percentile bootstrap).
 
@@ -136,14 +173,15 @@ def bootstrap_auc(
         resamples: how many.
         rng: source of the resamples.
         progress: show a progress bar.
+        groups: (n,) number of the group of each image, for resampling by group.
 
     Returns:
         Lower and upper end; NaNs without resamples.
     """
     order = descending(scores)
     values = []
-    for _ in tqdm(range(resamples), desc="bootstrap", disable=not progress, leave=False):
-        weights = rng.multinomial(mixed.n, np.full(mixed.n, 1 / mixed.n)).astype(float)
+    draws = draw(mixed.n, resamples, rng, groups).astype(float)
+    for weights in tqdm(draws, desc="bootstrap", disable=not progress, leave=False):
         beta, ap = sweep(mixed, order, COARSE, weights)
         try:
             values.append(auc_policy(beta, ap))

@@ -10,6 +10,7 @@ import numpy as np
 
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.evaluate.baselines import (
+    as_ladder,
     bootstrap_auc,
     cascade_curve,
     fixed_size_curve,
@@ -17,13 +18,15 @@ from dualres_plugin.evaluate.baselines import (
     routed_curve,
 )
 from dualres_plugin.evaluate.caution import cautions
-from dualres_plugin.evaluate.curve import Curve
+from dualres_plugin.evaluate.curve import Curve, descending
+from dualres_plugin.evaluate.proof import Proof, prove
 from dualres_plugin.evaluate.scoring import score_profile
 from dualres_plugin.profile.coco_ap import MixedAP
 from dualres_plugin.profile.gains import compute_gain
 from dualres_plugin.profile.table import Profile
 from dualres_plugin.router.network import ResolutionRouter
 
+AREA_RESAMPLES = 200  # of AUC-Policy: each is a whole curve, evaluated exactly
 LEAST_STEP = 0.02  # AP between low and high: dividing by less is dividing by noise
 SCALED = "the fixed sizes are the frame at high, scaled down by us as routing does it; the host's own imgsz differs."
 
@@ -52,6 +55,7 @@ class Evaluation:
         notes: what to know before believing the numbers.
         extra: further entries for metrics.json.
         warnings: why the numbers may be worthless; shown before everything else.
+        proof: paired differences at the operating point; None where they were not asked for.
     """
 
     n: int
@@ -72,6 +76,7 @@ class Evaluation:
     notes: list[str] = field(default_factory=list)
     extra: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    proof: Proof | None = None
 
     def metrics(self) -> dict[str, Any]:
         """The documented content of metrics.json.
@@ -98,9 +103,17 @@ class Evaluation:
                 c.name: {"auc_policy": c.auc_policy, "extra_gmacs": c.extra_gmacs, "points": c.points()}
                 for c in self.others
             },
+            **({} if self.proof is None else self._proven(self.proof)),
             "warnings": self.warnings,
             "notes": self.notes,
             **self.extra,
+        }
+
+    def _proven(self, proof: Proof) -> dict[str, Any]:
+        gap, lower, upper = proof.above_random
+        return {
+            "paired": {"beta": self.routed["beta"], **proof.to_dict()},
+            "auc_policy_above_random": {"mean": gap, "ci95": [lower, upper]},
         }
 
 
@@ -109,11 +122,13 @@ def evaluate(
     router: ResolutionRouter,
     *,
     target_high_rate: float = 0.5,
-    bootstrap: int = 200,
+    bootstrap: int = 1000,
     permutations: int = 20,
     seed: int = 0,
     progress: bool = False,
     other_sizes: Sequence[Profile] = (),
+    margin: float = 0.5,
+    groups: np.ndarray | None = None,
 ) -> Evaluation:
     """Evaluate a router on a labelled profile of images that trained, selected and calibrated nothing.
 
@@ -121,15 +136,18 @@ def evaluate(
         profile: a labelled profile.
         router: the router to judge.
         target_high_rate: share at high that the calibrated threshold of the operating point aims at, 0 to 1.
-        bootstrap: resamples of the images for the 95 % interval; 0 for none.
+        bootstrap: resamples of the images for the paired differences at the operating point; the interval of AUC-Policy
+            takes at most 200 of them. 0 for neither.
         permutations: random orders for the random baseline.
         seed: of the random orders and the resamples.
         progress: show progress bars.
         other_sizes: profiles of the same detector on the same images at sizes in between: what one fixed size gives for
             the same compute.
+        margin: AP that may be lost against all high, in points of 100.
+        groups: (n,) number of the group of each image, such as its video: whole groups are drawn.
 
     Returns:
-        Curves, baselines, intervals and the operating point.
+        Curves, baselines, intervals, the operating point, and what it is proven to be better than.
 
     Raises:
         DualResError: If the profile has no labels, high and low have the same AP, or another profile does not belong.
@@ -137,14 +155,20 @@ def evaluate(
     rows = profile.originals
     scores = score_profile(router, profile, rows)
     result = evaluate_scores(
-        profile, scores, router.gmacs(), bootstrap=bootstrap, permutations=permutations, seed=seed, progress=progress
-    )
+        profile, scores, router.gmacs(), bootstrap=min(bootstrap, AREA_RESAMPLES), permutations=permutations, seed=seed,
+        progress=progress, groups=groups,
+    )  # fmt: skip
     result.warnings += cautions(router.info, profile)
     if other_sizes:
         result.others.append(fixed_size_curve(profile, other_sizes))
         result.notes.append(SCALED)
     if router.quantiles:
         result.routed = _operating_point(profile, scores, router, result, target_high_rate)
+    if bootstrap:
+        result.proof = prove(
+            as_ladder(profile, other_sizes), scores, _goes_high(scores, result.routed), result.router_gmacs,
+            (result.router.auc_policy, result.random_auc), margin=margin, resamples=bootstrap, seed=seed, groups=groups,
+        )  # fmt: skip
     return result
 
 
@@ -157,6 +181,7 @@ def evaluate_scores(
     permutations: int = 20,
     seed: int = 0,
     progress: bool = False,
+    groups: np.ndarray | None = None,
 ) -> Evaluation:
     """Evaluate any scores.
 
@@ -168,6 +193,7 @@ def evaluate_scores(
         permutations: random orders for the random baseline.
         seed: of the random orders and the resamples.
         progress: show progress bars.
+        groups: (n,) number of the group of each image, such as its video: whole groups are drawn.
 
     Returns:
         Curves, baselines and intervals; its operating point is β = 0.5.
@@ -193,7 +219,7 @@ def evaluate_scores(
         random=random,
         random_auc=float(np.mean(random_areas)),
         random_sd=float(np.std(random_areas)),
-        ci95=bootstrap_auc(mixed, scores, bootstrap, rng, progress),
+        ci95=bootstrap_auc(mixed, scores, bootstrap, rng, progress, groups),
         ap_low=ap_low,
         ap_high=ap_high,
         router_gmacs=router_gmacs,
@@ -211,6 +237,15 @@ def _middle(curve: Curve) -> dict[str, float]:
     at_half = int(np.argmin(np.abs(curve.beta - 0.5)))
     point = curve.points()[at_half]
     return {key: point[key] for key in ("beta", "ap", "gmacs")}
+
+
+def _goes_high(scores: np.ndarray, routed: dict[str, float]) -> np.ndarray:
+    """(n,) bool: above the calibrated threshold, or the first so many without one."""
+    if "threshold" in routed:
+        return np.asarray(scores > routed["threshold"])
+    high = np.zeros(len(scores), dtype=bool)
+    high[descending(scores)[: round(routed["beta"] * len(scores))]] = True
+    return high
 
 
 def _notes(n: int, ap_low: float, ap_high: float) -> list[str]:
@@ -264,5 +299,6 @@ def summary(result: Evaluation) -> str:
         f"  {curve.name}: AUC-Policy {curve.auc_policy:.3f}, {curve.gmacs[0]:.2f} to {curve.gmacs[-1]:.2f} GMACs"
         for curve in result.others
     ]
+    lines += result.proof.lines() if result.proof else []
     warnings = [f"WARNING: {text}" for text in result.warnings]
     return "\n".join(warnings + lines + [f"note: {note}" for note in result.notes])

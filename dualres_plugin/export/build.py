@@ -1,8 +1,9 @@
-"""A detector with its router as ONNX: one file (`cond`, `resize`, `branches`), or three with fixed shapes (`pair`)."""
+"""A detector with its router as ONNX: one file (`cond`, `resize`, `branches`), or some with fixed shapes (`pair`)."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -11,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from dualres_plugin.budget.calibration import check_threshold
-from dualres_plugin.common.card import FORMS, Card
+from dualres_plugin.budget.ladder import check_thresholds
+from dualres_plugin.common.card import FORMS, MOST_SIZES, Card, Several, route_names
 from dualres_plugin.common.errors import DualResError, check_number
 from dualres_plugin.common.files.lock import locked
 from dualres_plugin.common.resize import check_scale
-from dualres_plugin.export import forms
+from dualres_plugin.export import forms, front
 from dualres_plugin.export.decoding import speed_up_distributions
 from dualres_plugin.export.files import put, save_model, save_pair, write_card
 from dualres_plugin.export.graph import make_model, require_onnx
@@ -25,7 +26,10 @@ from dualres_plugin.export.simplify import simplify_router
 from dualres_plugin.export.trace import read_graph, trace
 from dualres_plugin.hosts.contract import HostAdapter
 from dualres_plugin.hosts.export_plan import ExportPlan
+from dualres_plugin.hosts.ladder import Ladder
+from dualres_plugin.hosts.sizes import size_costs
 from dualres_plugin.router.network import ResolutionRouter
+from dualres_plugin.runtime.engines import ROUTER
 from dualres_plugin.runtime.session import DualResSession
 
 logger = logging.getLogger("dualres")
@@ -40,8 +44,8 @@ class ExportRequest:
         router: decides the route inside the graph.
         form: "cond", "resize", "branches" or "pair".
         high: high size in pixels.
-        scale: low / high ratio.
-        threshold: default of the graph's input of that name.
+        ladder: the sizes.
+        thresholds: defaults of the graph's input, one fewer than the sizes.
         nms: the host's NMS goes into the graph.
     """
 
@@ -49,14 +53,24 @@ class ExportRequest:
     router: ResolutionRouter
     form: str
     high: int
-    scale: float
-    threshold: float
+    ladder: Ladder
+    thresholds: tuple[float, ...]
     nms: bool
 
     @property
     def fixed(self) -> bool:
-        """Is each of the two sizes a graph of its own?"""
+        """Is each of the sizes a graph of its own?"""
         return self.form in ("branches", "pair")
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """In pixels and in the host's own meaning of size, largest first."""
+        return self.ladder.pixels(self.adapter.host_size(self.high)) or ()
+
+    @property
+    def scales(self) -> tuple[float, ...]:
+        """Each size but the largest, as a ratio of it."""
+        return self.ladder.ratios(self.adapter.host_size(self.high))
 
 
 def export_model(
@@ -66,24 +80,24 @@ def export_model(
     *,
     form: str = "cond",
     high: int | None = None,
-    scale: float | None = None,
-    threshold: float = 0.0,
+    scale: float | Ladder | None = None,
+    threshold: float | Sequence[float] = 0.0,
     nms: bool = False,
     images: Path | str | None = None,
     photos: int = 8,
     limits: Limits | None = None,
 ) -> Path:
-    """Write a detector with its router as ONNX, and check it against PyTorch on real photos, both routes.
+    """Write a detector with its router as ONNX, and check it against PyTorch on real photos, every route.
 
     Args:
         adapter: of the detector.
         router: decides the route inside the graph.
         out: the `.onnx` file; for a pair the folder.
         form: "cond" (an `If` picks the resolution), "resize" (the same without `If`), "branches" (the detector in
-            both branches, fixed shapes) or "pair" (router, high and low as three graphs with fixed shapes).
+            both branches, fixed shapes) or "pair" (the router and each size as graphs with fixed shapes).
         high: high size in pixels; None is the detector's own.
-        scale: low / high ratio; None is the adapter's own.
-        threshold: default of the graph's input of that name.
+        scale: low / high ratio, or several sizes; None is the adapter's own ratio.
+        threshold: default of the graph's input of that name; of more than two sizes those between them, descending.
         nms: put the host's NMS into the graph, where it has a module for that.
         images: folder or glob of photos to check with; None takes one that comes with matplotlib.
         photos: check with so many; 0 leaves the check out.
@@ -100,8 +114,10 @@ def export_model(
     check_number("photos", photos, 0)
     check_number("high", high, 1)
     out = Path(out)
-    scale = check_scale(adapter.default_scale if scale is None else scale)
-    request = ExportRequest(adapter, router.eval(), form, int(high or adapter.default_size), scale, threshold, nms)
+    scale = adapter.default_scale if scale is None else scale
+    ladder = scale if isinstance(scale, Ladder) else Ladder.of(check_scale(scale))
+    thresholds = check_thresholds(threshold, len(ladder))
+    request = ExportRequest(adapter, router.eval(), form, int(high or adapter.default_size), ladder, thresholds, nms)
     _check_request(request, out)
     with locked(out, is_file=form != "pair"), TemporaryDirectory(prefix="dualres-export-") as folder:
         made = Path(folder, "pair" if form == "pair" else "model.onnx")
@@ -117,10 +133,12 @@ def _check_request(request: ExportRequest, out: Path) -> None:
     if form not in FORMS:
         raise DualResError(f"unknown form '{form}': use {', '.join(FORMS)}.")
     if form == "pair" and (out.is_file() or out.suffix == ".onnx"):
-        raise DualResError(f"a pair is three graphs in a folder: give a folder instead of '{out}'.")
+        raise DualResError(f"a pair is several graphs in a folder: give a folder instead of '{out}'.")
     if form != "pair" and (out.is_dir() or out.suffix != ".onnx"):
         raise DualResError(f"cannot write '{out}': give a file name that ends in .onnx.")
-    check_threshold(request.threshold)
+    sizes = request.sizes
+    if len(sizes) > 2 and not len(set(sizes)) == len(sizes) <= MOST_SIZES:
+        raise DualResError(f"a file holds up to {MOST_SIZES} sizes, each of other pixels: not {sizes}.")
     if adapter.low_detector is not None and form in ("cond", "resize"):
         raise DualResError(f"--form {form} holds one network; two (a low detector of its own) need branches or pair.")
 
@@ -138,21 +156,34 @@ def _check_file(request: ExportRequest, made: Path, card: Card, photos: list[np.
 
 def _build(request: ExportRequest, made: Path, folder: Path) -> Card:
     """Write the model to `made`, with `folder` for what is only needed meanwhile; returns its card."""
-    plan = request.adapter.export_plan(request.high, request.scale, request.nms)
+    plans = tuple(request.adapter.export_plan(request.high, scale, request.nms) for scale in request.scales)
+    plan = plans[-1]
     _check_plan(request, plan)
-    parts = _parts(request, plan, folder)
+    parts = _parts(request, plans, folder)
+    shapes = (parts.shapes[0], parts.shapes[-1]) if parts.shapes else (None, None)
     card = Card(
-        request.form, request.adapter.name, request.high, request.scale, plan.stride, request.threshold,
-        version("dualres-plugin"), plan.preprocess, plan.postprocess, static=parts.shape, low=parts.low_shape,
-        quantiles=list(request.router.quantiles), names=request.adapter.class_names or {},
+        request.form, request.adapter.name, request.high, request.scales[-1], plan.stride, request.thresholds[0],
+        version("dualres-plugin"), plan.preprocess, plan.postprocess, static=shapes[0], low=shapes[1],
+        quantiles=list(request.router.quantiles), names=request.adapter.class_names or {}, several=_several(request),
     )  # fmt: skip
     if request.form == "pair":
-        card = replace(card, files={name: f"{name}.onnx" for name in ("router", "high", "low")})
+        card = replace(card, files={name: f"{name}.onnx" for name in (ROUTER, *parts.names)})
         save_pair(forms.pair(parts), made)
     else:
         require_onnx().save(getattr(forms, request.form)(parts), str(made))
     write_card(made, card)
     return card
+
+
+def _several(request: ExportRequest) -> Several | None:
+    """What the card says of more than two sizes."""
+    if len(request.sizes) == 2:
+        return None
+    try:
+        gmacs = tuple(size_costs(request.adapter, request.high, request.ladder))
+    except DualResError:  # this host cannot count: a session that holds the mean cost goes by pixels
+        gmacs = ()
+    return Several(request.sizes, request.scales, request.thresholds, gmacs)
 
 
 def _check_plan(request: ExportRequest, plan: ExportPlan) -> None:
@@ -167,25 +198,24 @@ def _check_plan(request: ExportRequest, plan: ExportPlan) -> None:
         raise DualResError(f"this {name} detector scales photos of any shape in the graph: use --form {other}.")
 
 
-def _parts(request: ExportRequest, plan: ExportPlan, folder: Path) -> forms.Parts:
+def _parts(request: ExportRequest, plans: tuple[ExportPlan, ...], folder: Path) -> forms.Parts:
     """Router and detector as graphs: one with dynamic sides, or one for each size."""
     adapter, nms = request.adapter, request.nms
     router = _router_graph(request.router)
-    parts = forms.Parts(plan, router, request.router.config.input_size, request.threshold, high=None)
     shape = adapter.input_shape((request.high, request.high), request.high)
+    shapes: tuple[tuple[int, int], ...] = ()
     if request.fixed:
-        high_shape, low_shape = plan.stretch or (shape, adapter.low_shape(shape, request.scale))
-        high = _fixed_graph(adapter, high_shape, False, nms, folder)
-        parts = replace(parts, high=high, low=_fixed_graph(adapter, low_shape, True, nms, folder))
-        if not plan.stretch:
-            parts = replace(parts, shape=high_shape, low_shape=low_shape)
+        stretched = front.each_size([plan.stretch for plan in plans]) if plans[0].stretch else None
+        fixed = stretched or [shape, *(adapter.low_shape(shape, scale) for scale in request.scales)]
+        graphs = tuple(_fixed_graph(adapter, at, number > 0, nms, folder) for number, at in enumerate(fixed))
+        shapes = () if stretched else tuple(fixed)
     else:
         branch = adapter.export_branch(shape, dynamic=True, nms=nms)
-        parts = replace(parts, high=trace(branch, shape, True, "the detector"))
-    for graph in (parts.high, parts.low):
-        if graph is not None:
-            speed_up_distributions(graph)
-    return parts
+        graphs = (trace(branch, shape, True, "the detector"),)
+    for graph in graphs:
+        speed_up_distributions(graph)
+    size, names = request.router.config.input_size, route_names(request.sizes)
+    return forms.Parts(plans, router, size, request.thresholds, names, graphs, shapes)
 
 
 def _fixed_graph(adapter: HostAdapter[Any], shape: tuple[int, int], low: bool, nms: bool, folder: Path) -> Any:
@@ -196,24 +226,27 @@ def _fixed_graph(adapter: HostAdapter[Any], shape: tuple[int, int], low: bool, n
     return trace(adapter.export_branch(shape, low, nms=nms), shape, False, f"the detector at {shape[0]}x{shape[1]}")
 
 
-def export_plain(adapter: HostAdapter[Any], folder: Path, high: int, scale: float) -> dict[str, Path]:
+def export_plain(adapter: HostAdapter[Any], folder: Path, high: int, scale: float | Ladder) -> dict[str, Path]:
     """The detector alone at each size, which a routed one is compared with.
 
     Args:
         adapter: of the detector.
         folder: where the files go.
         high: high size in pixels.
-        scale: low / high ratio.
+        scale: low / high ratio, or several sizes.
 
     Returns:
-        `plain_high` and `plain_low`, as the host's own exporter writes them (or a trace); and, where the detector
-        decodes distributions, `lean_high` and `lean_low` with the decoding of `export.decoding`, as in every form.
+        `plain_high` and `plain_low`, or `plain_640`, `plain_512`, …, as the host's own exporter writes them (or a
+        trace); and, where the detector decodes distributions, `lean_high` and so on with the decoding of
+        `export.decoding`, as in every form.
     """
-    shape = (high, high)
+    ladder = Ladder.of(scale)
+    names = route_names(ladder.pixels(adapter.host_size(high)) or ())
+    shapes = [(high, high), *(adapter.low_shape((high, high), ratio) for ratio in ladder.ratios())]
     files = {}
-    for size, at, low in (("high", shape, False), ("low", adapter.low_shape(shape, scale), True)):
+    for number, (size, at) in enumerate(zip(names, shapes)):
         with TemporaryDirectory(prefix="dualres-export-") as temporary:
-            graph = _fixed_graph(adapter, at, low, False, Path(temporary))
+            graph = _fixed_graph(adapter, at, number > 0, False, Path(temporary))
         files[f"plain_{size}"] = _save_plain(graph, at, folder / f"plain_{size}.onnx")
         if speed_up_distributions(graph):
             files[f"lean_{size}"] = _save_plain(graph, at, folder / f"lean_{size}.onnx")

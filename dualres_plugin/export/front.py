@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,37 +12,42 @@ from dualres_plugin.export.graph import Nodes
 if TYPE_CHECKING:
     from dualres_plugin.hosts.export_plan import ExportPlan
 
+Pair = tuple[int, int]
 WHOLE = (0, 0, 2**31 - 1, 2**31 - 1)  # a content box that covers any frame: ONNX `Slice` stops at the edge
 # Sizes are multiples of the stride, so size/stride is a small integer; float32 keeps its product with the
 # scale to 1e-6, and no ratio of two sizes in pixels comes this close to an integer without being one.
 ROUND_UP_SLACK = 1e-4
 
 
-def router_inputs(nodes: Nodes, threshold: float) -> tuple[list[Any], list[Any]]:
-    """The optional inputs `threshold` and `content`.
+def router_inputs(nodes: Nodes, thresholds: Sequence[float]) -> tuple[list[Any], list[Any]]:
+    """The optional inputs `threshold` and `content`; of more than two sizes `thresholds` (K-1,) and `content`.
 
     Args:
         nodes: of the graph.
-        threshold: default of the one; the other's is the whole frame.
+        thresholds: defaults of the former; the other's is the whole frame.
 
     Returns:
         Their descriptions, and the weights that hold their defaults.
     """
     h, t = nodes.onnx.helper, nodes.onnx.TensorProto
-    inputs = [h.make_tensor_value_info("threshold", t.FLOAT, []), h.make_tensor_value_info("content", t.INT64, [4])]
-    defaults = [h.make_tensor("threshold", t.FLOAT, [], [threshold]), h.make_tensor("content", t.INT64, [4], WHOLE)]
+    several = len(thresholds) > 1
+    name, shape = ("thresholds", [len(thresholds)]) if several else ("threshold", [])
+    inputs = [h.make_tensor_value_info(name, t.FLOAT, shape), h.make_tensor_value_info("content", t.INT64, [4])]
+    defaults = [h.make_tensor(name, t.FLOAT, shape, thresholds), h.make_tensor("content", t.INT64, [4], WHOLE)]
     return inputs, defaults
 
 
-def add_router(nodes: Nodes, router: Any, size: int) -> None:
+def add_router(nodes: Nodes, router: Any, size: int, count: int) -> None:
     """`images`, `content`, `threshold` -> `score` (1,) and `route` (1,) bool, true for high (Eq. 3).
 
-    The thumbnail is the router's own: content only, antialiased bilinear.
+    The thumbnail is the router's own: content only, antialiased bilinear. Of more than two sizes `thresholds` gives
+    `step` (1,) int64 instead: how many of them the score is not above.
 
     Args:
         nodes: of the graph, which gains these.
         router: the router's GraphProto, (1, 3, size, size) -> (1,).
         size: side of the thumbnail in pixels.
+        count: of sizes.
     """
     starts = nodes.op("Gather", "content", nodes.const([1, 0], np.int64))
     ends = nodes.op("Gather", "content", nodes.const([3, 2], np.int64))
@@ -51,7 +57,26 @@ def add_router(nodes: Nodes, router: Any, size: int) -> None:
     thumbnail = resize(nodes, photo, sizes, antialias=True)
     (score,) = nodes.add(router, "router", {router.input[0].name: thumbnail}).values()
     nodes.op("Identity", score, out="score")
-    nodes.op("Greater", score, "threshold", out="route")
+    if count == 2:
+        nodes.op("Greater", score, "threshold", out="route")
+        return
+    above = nodes.op("Cast", nodes.op("Greater", score, "thresholds"), to=nodes.onnx.TensorProto.INT64)
+    nodes.op("Sub", nodes.const([count - 1], np.int64), nodes.op("ReduceSum", above, keepdims=1), out="step")
+
+
+def routes(nodes: Nodes, count: int) -> list[str]:
+    """What the router has chosen, as conditions.
+
+    Args:
+        nodes: of the graph, after `add_router`.
+        count: of sizes.
+
+    Returns:
+        For each size but the smallest the name of a (1,) bool, true where it is the image's.
+    """
+    if count == 2:
+        return ["route"]
+    return [nodes.op("Equal", "step", nodes.const([number], np.int64)) for number in range(count - 1)]
 
 
 def resize(nodes: Nodes, image: str, sizes: str, antialias: bool, out: str | None = None) -> str:
@@ -81,6 +106,23 @@ def side_lengths(nodes: Nodes, image: str) -> str:
         image: name of (1, 3, H, W).
     """
     return nodes.op("Shape", image, start=2, end=4)
+
+
+def chosen(nodes: Nodes, conditions: Sequence[str], values: Sequence[str]) -> str:
+    """One value for each size -> the one of the image's size.
+
+    Args:
+        nodes: of the graph.
+        conditions: what `routes` returned.
+        values: names, largest size first, one more than the conditions.
+
+    Returns:
+        The name of the result.
+    """
+    *larger, found = values
+    for condition, value in zip(reversed(conditions), reversed(larger)):
+        found = nodes.op("Where", condition, value, found)
+    return found
 
 
 def low_sides(nodes: Nodes, high: str, plan: ExportPlan) -> str:
@@ -123,24 +165,31 @@ def fitted_sides(nodes: Nodes, sides: str, shortest: int, longest: int) -> str:
     return nodes.op("Cast", nodes.op("Floor", nodes.op("Mul", exact, factor)), to=t.INT64)
 
 
-def photo_sides(nodes: Nodes, image: str, plan: ExportPlan) -> tuple[str, str]:
+def photo_sides(nodes: Nodes, image: str, plans: Sequence[ExportPlan]) -> list[str]:
     """Sides that a graph which scales photos itself gives them.
 
     Args:
         nodes: of the graph.
         image: name of the photo, (1, 3, H, W).
-        plan: has `fit` or `stretch`.
+        plans: one for each size below the largest; they have `fit` or `stretch`.
 
     Returns:
-        Names of the (height, width) at high and at low.
+        Names of the (height, width) at every size, largest first.
     """
-    if plan.stretch:
-        high, low = (nodes.const(sides, np.int64) for sides in plan.stretch)
-        return high, low
-    assert plan.fit
+    if all(plan.stretch for plan in plans):
+        return [nodes.const(sides, np.int64) for sides in each_size([plan.stretch for plan in plans])]
     sides = side_lengths(nodes, image)
-    high, low = (fitted_sides(nodes, sides, *fit) for fit in plan.fit)
-    return high, low
+    return [fitted_sides(nodes, sides, *fit) for fit in each_size([plan.fit for plan in plans])]
+
+
+def each_size(pairs: Sequence[tuple[Pair, Pair] | None]) -> list[Pair]:
+    """What plans say of high and low, as a list of every size, largest first.
+
+    Args:
+        pairs: of each size below the largest: what holds at the largest size, and at this one.
+    """
+    known = [pair for pair in pairs if pair is not None]
+    return [known[0][0], *(low for _, low in known)]
 
 
 def nchw(nodes: Nodes, sides: str) -> str:

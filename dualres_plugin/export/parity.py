@@ -1,4 +1,4 @@
-"""Does the exported file do what eager PyTorch does? Whole path: photo in, boxes out, both routes."""
+"""Does the exported file do what eager PyTorch does? Whole path: photo in, boxes out, every route."""
 
 from __future__ import annotations
 
@@ -12,15 +12,19 @@ import numpy as np
 import torch
 
 from dualres_plugin.budget.calibration import POINTS, score_at
+from dualres_plugin.budget.ladder import step_of
+from dualres_plugin.common.card import Card
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.images.decode import read_image
 from dualres_plugin.common.images.sources import iter_source
 from dualres_plugin.common.types import Decision, Detections, RouterImages
 from dualres_plugin.hosts.contract import HostAdapter
+from dualres_plugin.hosts.ladder import Ladder
 from dualres_plugin.hosts.routing import run_routed
 from dualres_plugin.router.network import ResolutionRouter
 from dualres_plugin.runtime.photo import make_frame
-from dualres_plugin.runtime.session import DualResSession, SessionResult
+from dualres_plugin.runtime.result import SessionResult
+from dualres_plugin.runtime.session import DualResSession
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class Limits:
         box: network pixels.
         score: of a detection.
         router: of the router's score, as a share of the spread of its scores, which are logits of any scale.
-        route: a route may differ where PyTorch's score is this close to the threshold, in the same unit.
+        route: a route may differ where PyTorch's score is this close to a threshold between, in the same unit.
         floor: weaker detections are noise, and NMS may flip among them.
     """
 
@@ -51,7 +55,7 @@ class Parity:
         box: network pixels.
         score: of a detection.
         router: of the router's score.
-        routes: photos whose route differs at the file's threshold.
+        routes: photos whose route differs at the file's thresholds.
         detections: how many were compared.
     """
 
@@ -74,7 +78,7 @@ class Parity:
 
     def __str__(self) -> str:
         return (
-            f"{self.images} photos, both routes, {self.detections} detections: boxes within {self.box:.2g} px, scores "
+            f"{self.images} photos, every route, {self.detections} detections: boxes within {self.box:.2g} px, scores "
             f"within {self.score:.2g}, router within {self.router:.2g}, {self.routes} routes differ"
         )
 
@@ -90,7 +94,7 @@ def check_parity(
     photos: Sequence[np.ndarray],
     limits: Limits | None = None,
 ) -> Parity:
-    """Compare on real photos, with both routes forced and with the file's own threshold.
+    """Compare on real photos, with every route forced and with the file's own thresholds.
 
     Args:
         session: of the exported file.
@@ -126,22 +130,25 @@ class _Check:
         card = self.session.card
         batch = self.adapter.export_batch(photo, card.high, card.static is not None)
         score = float(self.router.score(_on_device(self.adapter.router_images(batch), self.router))[0])
-        for high in (True, False):
-            found = self._detections(photo, batch, high, f"{where}, {'high' if high else 'low'}")
+        for step, route in enumerate(card.routes):
+            found = self._detections(photo, batch, step, f"{where}, {route}")
             self.report.router = max(self.report.router, abs(found.score - score))
-        self._routing(score, found.score, where)
+        self._routing(score, self.session.predict(photo)[0], where)
         self.report.images += 1
 
-    def _detections(self, photo: np.ndarray, batch: Any, high: bool, where: str) -> SessionResult:
+    def _detections(self, photo: np.ndarray, batch: Any, step: int, where: str) -> SessionResult:
         """Run a photo both ways at one resolution and compare what was found; returns the file's result."""
-        post = self.session.card.postprocess
-        conf = max(self.limits.floor, post.floor)
-        expected = _eager(self.adapter, batch, self.session.card.scale, high)
-        result = self.session.predict(photo, threshold=float("-inf") if high else float("inf"), conf=conf / 2)[0]
+        card = self.session.card
+        conf = max(self.limits.floor, card.postprocess.floor)
+        expected = _eager(self.adapter, batch, card, step)
+        result = self.session.predict(photo, threshold=card.only(step), conf=conf / 2)[0]
+        if result.step != step:
+            raise ParityError(f"{where}: the file runs at its size number {result.step} whatever its thresholds say.")
         found = Detections(result.boxes, result.scores, result.labels)
-        gain = max(make_frame(photo, self.session.card).gain)
+        gain = max(make_frame(photo, card).gain)
         # Where the host stops counting, the last ones may change places.
-        full = [float(d.scores[post.max_det - 1]) for d in (expected, found) if len(d) >= post.max_det]
+        most = card.postprocess.max_det
+        full = [float(d.scores[most - 1]) for d in (expected, found) if len(d) >= most]
         least = max(conf, max(full, default=0.0) + self.limits.score)
         self._match(expected, found, gain, least, where, "file")
         self._match(found, expected, gain, least, where, "PyTorch")
@@ -165,16 +172,19 @@ class _Check:
             report.score = max(report.score, float(nearest))
             report.detections += side == "file"
 
-    def _routing(self, eager: float, exported: float, where: str) -> None:
-        """Compare the router's scores, and the routes at the file's threshold."""
+    def _routing(self, eager: float, found: SessionResult, where: str) -> None:
+        """Compare the router's scores, and the routes at the file's thresholds."""
         spread = _spread(self.session)
         if self.report.router > self.limits.router * spread:
-            raise ParityError(f"{where}: the router scores {eager:.4f} in PyTorch and {exported:.4f} in the file.")
-        threshold = self.session.threshold
-        if (eager > threshold) != (exported > threshold):
-            self.report.routes += 1
-            if abs(eager - threshold) > self.limits.route * spread:
-                raise ParityError(f"{where}: PyTorch and the file choose different routes.")
+            raise ParityError(f"{where}: the router scores {eager:.4f} in PyTorch and {found.score:.4f} in the file.")
+        thresholds = self.session.thresholds
+        # The graph compares in single precision.
+        if found.step != step_of(found.score, [float(np.float32(t)) for t in thresholds]):
+            raise ParityError(f"{where}: the file takes another route than its score and its thresholds say.")
+        between = [t for t in thresholds if (eager > t) != (found.score > t)]
+        self.report.routes += bool(between)
+        if any(abs(eager - t) > self.limits.route * spread for t in between):
+            raise ParityError(f"{where}: PyTorch and the file choose different routes.")
 
 
 def _spread(session: DualResSession) -> float:
@@ -193,12 +203,12 @@ def _on_device(images: RouterImages, router: ResolutionRouter) -> RouterImages:
     return RouterImages(moved, images.content)
 
 
-def _eager(adapter: HostAdapter[Any], batch: Any, scale: float, high: bool) -> Detections:
+def _eager(adapter: HostAdapter[Any], batch: Any, card: Card, step: int) -> Detections:
     def decide(images: RouterImages) -> Decision:
         count = len(images.content)
-        return Decision.of_two(torch.zeros(count), torch.full((count,), high), 0.0)
+        return Decision(torch.zeros(count), torch.full((count,), step), card.only(step))
 
-    return adapter.detections(run_routed(adapter, batch, decide, scale), batch)[0]
+    return adapter.detections(run_routed(adapter, batch, decide, Ladder.of(card.scales)), batch)[0]
 
 
 def sample_photos(images: Path | str | None, limit: int) -> list[np.ndarray]:

@@ -27,7 +27,7 @@ class ExportedPredictor:
     """Runs an exported model over images, in the interface of `Predictor`.
 
     Args:
-        session: the loaded model, with its threshold.
+        session: the loaded model, with its thresholds.
         conf: detections below this score are left out.
     """
 
@@ -38,15 +38,18 @@ class ExportedPredictor:
 
     def settings(self) -> dict[str, Any]:
         """What the predictions depend on, as plain values."""
-        held = self.session.controller
-        point = {"threshold": self.session.threshold} if held is None else {"held": held.target}
-        return {"form": self.session.card.form, "least score": self.conf, **point}
+        return {"form": self.session.card.form, "least score": self.conf, **self._point()}
+
+    def _point(self) -> dict[str, Any]:
+        session, two = self.session, len(self.session.sizes) == 2
+        if session.controller is not None:
+            return {"held": session.controller.target if two else session.controller.shares}
+        return {"threshold": session.threshold} if two else {"thresholds": session.thresholds}
 
     @property
     def expected_shares(self) -> tuple[float, ...] | None:
         """As of `Predictor`."""
-        rate = self.session.expected_rate
-        return None if rate is None else (rate, 1.0 - rate)
+        return self.session.expected_shares
 
     @property
     def held(self) -> bool:
@@ -56,7 +59,7 @@ class ExportedPredictor:
     def replay(self, score: float) -> None:
         """As of `Predictor`."""
         if self.session.controller is not None:
-            self.session.controller.route(score)
+            self.session.controller.step(score)
 
     def stream(
         self, images: Iterator[SourceImage], on_skip: Callable[[str], None] | None = None
@@ -76,7 +79,7 @@ class ExportedPredictor:
                     raise
                 on_skip(f"'{image.name}': {error}")
                 continue
-            decision = ImageDecision(found.route, found.score, threshold, int(found.route == "low"))
+            decision = ImageDecision(found.route, found.score, threshold, found.step, found.size)
             yield Prediction(image, Detections(found.boxes, found.scores, found.labels), decision)
 
 

@@ -285,7 +285,7 @@ class DualResWrapper:
     # -- deployment --------------------------------------------------------------------------------------------
 
     def export(self, out: Path | str | None = None, form: str = "cond", **options: Any) -> Path:
-        """Write detector, router and threshold as ONNX, checked against PyTorch on real photos.
+        """Write detector, router and thresholds as ONNX, at all sizes, checked against PyTorch on real photos.
 
         Args:
             out: the `.onnx` file; a folder for the form "pair".
@@ -306,9 +306,7 @@ class DualResWrapper:
                 "export writes detector and router as ONNX: export('model.onnx'), or export('folder', form='pair'). "
                 "For another format of the host's, export the plain detector."
             )
-        if len(self.ladder) > 2:
-            raise DualResError(f"a file with {len(self.ladder)} sizes cannot be written yet: export two.")
-        options = {"high": self.high, "scale": self.scale, "threshold": self.threshold, **options}
+        options = {"high": self.high, "scale": self.ladder, "threshold": self.thresholds, **options}
         return export_model(self.adapter, self.router, out, form=form, **options)
 
     # -- fitting -----------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,18 @@ from tqdm.auto import tqdm
 
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.files.lock import locked
+from dualres_plugin.common.files.shard import Shard
 from dualres_plugin.hosts.contract import HostAdapter
 from dualres_plugin.hosts.probe import check_sizes
 from dualres_plugin.profile.builder import Builder, Job
 from dualres_plugin.profile.builder import ProfileSettings as ProfileSettings
 from dualres_plugin.profile.data.dataset import match_categories, order_warning
 from dualres_plugin.profile.data.records import Dataset
+from dualres_plugin.profile.parts.batches import Parts, part_file, write_part
+from dualres_plugin.profile.parts.merge import finish_shard
+from dualres_plugin.profile.parts.rows import group_rows
+from dualres_plugin.profile.parts.store import Origin, check_folder, finish
 from dualres_plugin.profile.schema import FORMAT_VERSION, LADDER_VERSION
-from dualres_plugin.profile.store import check_folder, finish, part_file, part_fits, read_checksums, write_part
 from dualres_plugin.profile.table import PARTS, Profile
 from dualres_plugin.profile.views import View
 
@@ -63,39 +68,121 @@ def build_profile(
             image could be used, or the detector does not run at these sizes.
     """
     with locked(out) as folder:
-        return _build(adapter, dataset, folder, settings, detector_name, workers, progress, give_up)
+        plan = Plan(adapter, dataset, settings, detector_name)
+        if check_folder(folder, plan.meta):
+            return Profile.load(folder)
+        parts = _make(plan, folder, range(len(plan.batches)), workers, progress, give_up)
+        return finish(folder, plan.meta, parts.joined(), plan.origin)
 
 
-def _build(
+def build_shard(
     adapter: HostAdapter[Any],
     dataset: Dataset,
-    out: Path,
+    out: Path | str,
     settings: ProfileSettings,
-    detector_name: str,
-    workers: int,
-    progress: bool,
-    give_up: int,
-) -> Profile:
-    settings = _as_the_host_runs(adapter, settings)
-    _check_shapes(adapter, settings)
-    labels, unknown = _label_map(adapter, dataset)
-    meta = _describe(adapter, dataset, settings, detector_name, labels)
-    finished = check_folder(out, meta)
-    if finished:
-        return Profile.load(out)
-    for message in dataset.warnings():
-        logger.warning(message)
-    if unknown:
-        logger.warning("the detector does not know %d of the categories: %s", len(unknown), ", ".join(unknown[:8]))
-    for size in (*settings.between, round(settings.high * settings.scale)):
-        check_sizes(adapter, settings.high, size / settings.high)
-    builder = Builder(adapter, dataset, settings, labels)
-    batches = builder.plan()
-    _run(builder, batches, out / PARTS, workers, progress, give_up)
-    if builder.not_finite:
-        logger.warning("%d detections had NaN or infinite boxes or scores and were dropped", builder.not_finite)
-    guess = order_warning(labels, dataset.categories, adapter.class_names) if dataset.labelled else ""
-    return finish(out, meta, dataset, len(batches), [guess] if guess else [])
+    shard: Shard,
+    *,
+    detector_name: str = "",
+    workers: int = 1,
+    progress: bool = True,
+    give_up: int = GIVE_UP,
+) -> Path:
+    """One share of `build_profile`, for one of many processes or machines; `merge_shards` makes a profile of them.
+
+    Args:
+        adapter: as of `build_profile`, like all of the following.
+        dataset: the whole; the shard takes its batches from it.
+        out: the shard's folder. A started one is resumed.
+        settings: the same for all shards.
+        shard: which one this is.
+        detector_name: for the description.
+        workers: threads that read and augment images ahead of the detector.
+        progress: show a progress bar.
+        give_up: images that the detector may reject before one has worked.
+
+    Returns:
+        The folder.
+
+    Raises:
+        DualResError: As `build_profile` does.
+    """
+    with locked(out) as folder:
+        plan = Plan(adapter, dataset, settings, detector_name)
+        meta = {**plan.meta, "shard": str(shard)}
+        check_folder(folder, meta)
+        _make(plan, folder, shard.of(len(plan.batches)), workers, progress, give_up)
+        finish_shard(folder, meta, len(plan.batches), plan.origin)
+        return folder
+
+
+class Plan:
+    """What follows from detector, data set and settings before any image is read.
+
+    Args:
+        adapter: of the frozen detector.
+        dataset: the images.
+        settings: as the user gave them.
+        detector_name: for the description.
+
+    Attributes:
+        builder: turns batches into rows.
+        meta: the description of the profile, without its results.
+
+    Raises:
+        DualResError: If two sizes are the same to this detector, or it knows none of the categories.
+    """
+
+    def __init__(self, adapter: HostAdapter[Any], dataset: Dataset, settings: ProfileSettings, detector_name: str = ""):
+        self.settings = _as_the_host_runs(adapter, settings)
+        _check_shapes(adapter, self.settings)
+        self.labels, self.unknown = _label_map(adapter, dataset)
+        self.meta = _describe(adapter, dataset, self.settings, detector_name, self.labels)
+        self.builder = Builder(adapter, dataset, self.settings, self.labels)
+
+    @cached_property
+    def batches(self) -> list[list[Job]]:
+        """All jobs, batch by batch."""
+        return self.builder.plan()
+
+    @property
+    def origin(self) -> Origin:
+        """What is known of the data set."""
+        dataset, adapter = self.builder.dataset, self.builder.adapter
+        guess = order_warning(self.labels, dataset.categories, adapter.class_names) if dataset.labelled else ""
+        return Origin(len(dataset.records), dataset.dropped.total(), dataset.warnings(), [guess] if guess else [])
+
+    def check(self) -> None:
+        """Say what is odd about the data set, and run the detector once at each size.
+
+        Raises:
+            DualResError: If it does not run at one.
+        """
+        for message in self.builder.dataset.warnings():
+            logger.warning(message)
+        if self.unknown:
+            names = ", ".join(self.unknown[:8])
+            logger.warning("the detector does not know %d of the categories: %s", len(self.unknown), names)
+        settings = self.settings
+        for size in (*settings.between, round(settings.high * settings.scale)):
+            check_sizes(self.builder.adapter, settings.high, size / settings.high)
+
+    def parts(self, out: Path) -> Parts:
+        """The finished batches of a folder.
+
+        Args:
+            out: of the profile or shard.
+        """
+        return Parts(out / PARTS, self.builder.schema, group_rows(self.settings.thumbnail_size))
+
+
+def _make(plan: Plan, out: Path, numbers: range, workers: int, progress: bool, give_up: int) -> Parts:
+    """Run what is not done yet of these batches."""
+    plan.check()
+    parts = plan.parts(out)
+    _run(plan.builder, plan.batches, numbers, parts, workers, progress, give_up)
+    if plan.builder.not_finite:
+        logger.warning("%d detections had NaN or infinite boxes or scores and were dropped", plan.builder.not_finite)
+    return parts
 
 
 def _as_the_host_runs(adapter: HostAdapter[Any], settings: ProfileSettings) -> ProfileSettings:
@@ -132,7 +219,6 @@ def _describe(
 ) -> dict[str, Any]:
     categories = dataset.categories or adapter.class_names or {i: f"class {i}" for i in labels}
     ladder = {k: list(v) for k, v in (("between", settings.between), ("host_sizes", settings.host_sizes)) if v}
-    contents = [(r.id, r.path.name, r.size, r.boxes.tolist(), r.categories.tolist()) for r in dataset.records]
     return {
         "format_version": LADDER_VERSION if ladder else FORMAT_VERSION,
         "kind": "dualres-profile",
@@ -140,7 +226,7 @@ def _describe(
         "detector": detector or type(adapter.detector).__name__,
         "detector_fingerprint": fingerprint(adapter),
         "dataset": dataset.name,
-        "dataset_fingerprint": hashlib.sha256(json.dumps(contents).encode()).hexdigest()[:16],
+        "dataset_fingerprint": _fingerprint_of(dataset),
         "labelled": dataset.labelled,
         "categories": {str(k): v for k, v in categories.items()},
         "high": settings.high,
@@ -151,6 +237,16 @@ def _describe(
         "thumbnail_size": settings.thumbnail_size,
         **ladder,
     }
+
+
+def _fingerprint_of(dataset: Dataset) -> str:
+    """A hash of the JSON list of all records, which is never in memory as a whole."""
+    digest = hashlib.sha256()
+    for number, r in enumerate(dataset.records):
+        content = (r.id, r.path.name, r.size, r.boxes.tolist(), r.categories.tolist())
+        digest.update((", " if number else "[").encode() + json.dumps(content).encode())
+    digest.update(b"]")
+    return digest.hexdigest()[:16]
 
 
 def fingerprint(adapter: HostAdapter[Any]) -> str:
@@ -171,16 +267,19 @@ def fingerprint(adapter: HostAdapter[Any]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _run(builder: Builder, batches: list[list[Job]], parts: Path, workers: int, progress: bool, give_up: int) -> None:
-    known = read_checksums(parts)
-    files = [part_file(parts, i) for i in range(len(batches))]
-    todo = [
-        i
-        for i, file in enumerate(files)
-        if not part_fits(file, builder.keys(batches[i]), known.get(file.name), builder.schema)
-    ]
-    done = sum(map(len, batches)) - sum(len(batches[i]) for i in todo)
-    total = sum(map(len, batches))
+def _run(
+    builder: Builder,
+    batches: list[list[Job]],
+    numbers: range,
+    parts: Parts,
+    workers: int,
+    progress: bool,
+    give_up: int,
+) -> None:
+    finished = parts.check(numbers, lambda i: builder.keys(batches[i]))
+    todo = [i for i in numbers if i not in finished]
+    total = sum(len(batches[i]) for i in numbers)
+    done = total - sum(len(batches[i]) for i in todo)
     bar = tqdm(total=total, initial=done, unit="img", desc="profile", disable=not progress, dynamic_ncols=True)
     skipped, refused, useful = 0, 0, done > 0
     with bar, ThreadPoolExecutor(max(1, workers)) as pool:
@@ -189,15 +288,17 @@ def _run(builder: Builder, batches: list[list[Job]], parts: Path, workers: int, 
             useful = useful or bool(rows)
             refused += len(rejected)
             if not useful and refused >= give_up:
-                shutil.rmtree(parts)  # so that the next try starts with these images again
+                shutil.rmtree(parts.folder)  # so that the next try starts with these images again
                 raise DualResError(f"not one image could be used so far; the last problem: {rejected[-1]}")
-            write_part(part_file(parts, i), rows, unreadable + rejected, builder.schema)
+            write_part(part_file(parts.folder, i), rows, unreadable + rejected, builder.schema)
+            parts.add(i, len(rows))
             for message in unreadable + rejected:
                 logger.warning("left out: %s", message)
             skipped += len(unreadable) + len(rejected)
             bar.update(len(batches[i]))
             if skipped:
                 bar.set_postfix(left_out=skipped)
+    parts.join()
 
 
 def _ahead(

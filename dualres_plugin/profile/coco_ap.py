@@ -12,12 +12,29 @@ from dataclasses import dataclass
 import numpy as np
 
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.profile.coco_match import Matched, match
+from dualres_plugin.profile.coco_match import Matched, from_bits, match
 from dualres_plugin.profile.passes import HIGH, LOW
 from dualres_plugin.profile.table import Profile
 
 RECALLS = np.linspace(0, 1, 101)  # COCO's
 AREAS = {"all": (0.0, 1e10), "small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
+
+
+@dataclass(frozen=True)
+class Objects:
+    """How many objects of a category an image has, where it has any.
+
+    Attributes:
+        categories: (C,) category ids.
+        category: (K,) number of a category.
+        image: (K,) number of an image.
+        count: (K,) how many.
+    """
+
+    categories: np.ndarray
+    category: np.ndarray
+    image: np.ndarray
+    count: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -30,7 +47,8 @@ class Matches:
         score: (D,) its score.
         category: (D,) number of its category.
         hit, miss: (T, D) bool, true and false positives at each IoU threshold; ignored ones are neither.
-        objects: (C, I) how many objects of each category each image has.
+        held: what objects the images have.
+        n: how many images.
     """
 
     image: np.ndarray
@@ -39,7 +57,15 @@ class Matches:
     category: np.ndarray
     hit: np.ndarray
     miss: np.ndarray
-    objects: np.ndarray
+    held: Objects
+    n: int
+
+    @property
+    def objects(self) -> np.ndarray:
+        """(C, I) how many objects of each category each image has."""
+        dense = np.zeros((len(self.held.categories), self.n))
+        dense[self.held.category, self.held.image] = self.held.count
+        return dense
 
 
 class MixedAP:
@@ -73,7 +99,7 @@ class MixedAP:
         self.n = len(self.rows)
         self.passes = tuple(passes)
         self.matches = _join([match(profile, self.rows, name, AREAS[area]) for name in passes], self.n)
-        if not len(self.matches.objects):
+        if not len(self.matches.held.categories):
             raise DualResError(f"profile '{profile.path}' has no labelled objects: AP cannot be measured.")
 
     def ap(self, route: np.ndarray, weights: np.ndarray | None = None) -> float:
@@ -108,35 +134,47 @@ def _mixed_ap(m: Matches, route: np.ndarray, weights: np.ndarray) -> float:
     Precision peaks at hits, so COCO's 101 recall points are shared out among the hits: each stands for the points
     between the recall before it and its own, at the best precision from there on.
     """
-    objects = m.objects @ weights
+    held = m.held
+    objects = np.bincount(held.category, weights[held.image] * held.count, minlength=len(held.categories))
     present = objects > 0  # COCO leaves categories without objects out of the mean
     if not present.any():
         return float("nan")
     used = np.flatnonzero(route[m.image] == m.source)
     category, weight = m.category[used], weights[m.image[used]]
-    hit = m.hit[:, used] & (weight > 0)
-    tp, fp = np.cumsum(hit * weight, axis=1), np.cumsum(m.miss[:, used] * weight, axis=1)
+    hits = m.hit[:, used] & (weight > 0)
     start = np.searchsorted(category, np.arange(len(objects)))  # where each category begins
-    tp -= _before(tp, start)[:, category]
-    fp -= _before(fp, start)[:, category]
-    t, d = np.nonzero(hit)
+    t, d = np.nonzero(hits)
     if not len(t):
         return 0.0
-    group = t * len(objects) + category[d]
-    recall, precision = tp[t, d] / objects[category[d]], tp[t, d] / (tp[t, d] + fp[t, d])
-    # The best precision from each hit on, within its group: later groups are lifted out of the way.
-    lift = 2.0 * (group[-1] - group)
+    last = t[-1] * len(objects) + int(category[d[-1]])
+    gained = []
+    for threshold, hit in enumerate(hits):  # one after the other: running sums of all at once are ten times as large
+        if hit.any():
+            tp, fp = np.cumsum(hit * weight), np.cumsum(m.miss[threshold, used] * weight)
+            tp -= _before(tp, start)[category]
+            fp -= _before(fp, start)[category]
+            at = np.flatnonzero(hit)
+            group = threshold * len(objects) + category[at].astype(np.int64)
+            recall, precision = tp[at] / objects[category[at]], tp[at] / (tp[at] + fp[at])
+            gained.append(_gained(group, recall, precision, 2.0 * (last - group)))
+    return float(np.concatenate(gained).sum() / (len(RECALLS) * len(hits) * present.sum()))
+
+
+def _gained(group: np.ndarray, recall: np.ndarray, precision: np.ndarray, lift: np.ndarray) -> np.ndarray:
+    """(H,) what each hit adds: the best precision from it on, within its group, times the recall points it stands for.
+
+    `lift` takes later groups out of the way: it falls by 2 from each group to the next.
+    """
     best = np.maximum.accumulate((precision + lift)[::-1])[::-1] - lift
     reached = np.searchsorted(RECALLS, recall, side="right")
     first = np.diff(group, prepend=-1) != 0
-    gained = reached - np.where(first, 0, np.roll(reached, 1))
-    return float((best * gained).sum() / (len(RECALLS) * len(m.hit) * present.sum()))
+    return np.asarray(best * (reached - np.where(first, 0, np.roll(reached, 1))))
 
 
 def _before(cumulated: np.ndarray, start: np.ndarray) -> np.ndarray:
-    """(T, C) value of a running sum just before each start."""
-    padded = np.concatenate([np.zeros((len(cumulated), 1)), cumulated], axis=1)
-    return padded[:, start]
+    """(C,) value of a running sum just before each start."""
+    padded = np.concatenate([[0.0], cumulated])
+    return np.asarray(padded[start])
 
 
 def _interpolated_ap(tp: np.ndarray, fp: np.ndarray, objects: float) -> np.ndarray:
@@ -153,51 +191,27 @@ def _interpolated_ap(tp: np.ndarray, fp: np.ndarray, objects: float) -> np.ndarr
 
 
 def _join(matches: Sequence[Matched], n: int) -> Matches:
-    parts: list[tuple[np.ndarray, ...]] = []
-    objects: list[np.ndarray] = []
-    for category in sorted(set().union(*matches)):
-        count, found = _of_category(matches, category, n)
-        if count.sum():
-            objects.append(count)
-            number = np.full(len(found[0]), len(objects) - 1)
-            parts.append((*found[:3], number, *found[3:]))
-    if not objects:
-        empty = np.zeros(0, dtype=np.int64)
-        return Matches(
-            empty, empty, np.zeros(0), empty, np.zeros((10, 0), bool), np.zeros((10, 0), bool), np.zeros((0, n))
-        )
-    image, source, score, number, hit, miss = (np.concatenate(column, axis=-1) for column in zip(*parts))
-    return Matches(image, source, score, number, hit, miss, np.stack(objects))
-
-
-def _of_category(matches: Sequence[Matched], category: int, n: int) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
-    """(I,) object counts, and (image, source, score, hit, miss) of its detections, highest score first."""
-    objects = np.zeros(n)
-    image, source = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
-    score = np.zeros(0)
-    hit, miss = np.zeros((10, 0), dtype=bool), np.zeros((10, 0), dtype=bool)
-    columns: list[list[np.ndarray]] = [[image], [source], [score], [hit], [miss]]
-    for which, found in enumerate(matches):
-        for number, record in found.get(category, []):
-            objects[number] = np.sum(np.asarray(record["gtIgnore"]) == 0)
-            scores = np.asarray(record["dtScores"], dtype=np.float64)
-            if not len(scores):
-                continue
-            matched = np.asarray(record["dtMatches"]).reshape(-1, len(scores)) > 0
-            counted = ~np.asarray(record["dtIgnore"], dtype=bool).reshape(-1, len(scores))
-            row = (
-                np.full(len(scores), number),
-                np.full(len(scores), which),
-                scores,
-                matched & counted,
-                ~matched & counted,
-            )
-            for column, value in zip(columns, row):
-                column.append(value)
-    image, source, score, hit, miss = (np.concatenate(c, axis=-1) for c in columns)
+    known = _objects(matches)
+    every = [np.concatenate([getattr(m, name) for m in matches]) for name in ("image", "category", "score")]
+    image, category, score = every
+    source = np.repeat(np.arange(len(matches), dtype=np.int8), [len(m.image) for m in matches])
+    number = np.searchsorted(known.categories, category)
+    chosen = np.flatnonzero(np.isin(category, known.categories))  # COCO leaves other categories out of the mean
     # Highest score first; ties in image order, as pycocotools' stable sort leaves them.
-    order = np.lexsort((np.arange(len(score)), image, -score))
-    return objects, (image[order], source[order], score[order], hit[:, order], miss[:, order])
+    chosen = chosen[np.lexsort((image[chosen], -score[chosen], number[chosen]))]
+    hit, miss = (from_bits(np.concatenate([getattr(m, name) for m in matches])[chosen]) for name in ("hit", "miss"))
+    return Matches(
+        image[chosen], source[chosen], score[chosen].astype(np.float64), number[chosen].astype(np.int32), hit, miss,
+        known, n,
+    )  # fmt: skip
+
+
+def _objects(matches: Sequence[Matched]) -> Objects:
+    """What the images show; every pass says the same of it."""
+    first = matches[0]
+    there = first.shown > 0
+    categories, number = np.unique(first.shown_category[there], return_inverse=True)
+    return Objects(categories, number, first.shown_image[there], first.shown[there])
 
 
 def per_image_ap(profile: Profile, rows: np.ndarray, which: str) -> np.ndarray:
@@ -211,21 +225,21 @@ def per_image_ap(profile: Profile, rows: np.ndarray, which: str) -> np.ndarray:
     Returns:
         (n,) AP in [0, 1]; NaN without objects.
     """
-    values = np.full(len(rows), np.nan)
+    found = match(profile, np.asarray(rows), which, AREAS["all"])
+    order = np.lexsort((found.image, found.category))
+    owner = found.category[order].astype(np.int64) * len(rows) + found.image[order]
     sums, counts = np.zeros(len(rows)), np.zeros(len(rows))
-    for records in match(profile, np.asarray(rows), which, AREAS["all"]).values():
-        for number, record in records:
-            objects = int(np.sum(np.asarray(record["gtIgnore"]) == 0))
-            if not objects:
-                continue
-            counts[number] += 1
-            scores = np.asarray(record["dtScores"])
-            if len(scores):
-                matched = np.asarray(record["dtMatches"]).reshape(-1, len(scores)) > 0
-                counted = ~np.asarray(record["dtIgnore"], dtype=bool).reshape(-1, len(scores))
-                order = np.argsort(-scores, kind="stable")
-                tp, fp = (m[:, order].cumsum(axis=1).astype(float) for m in (matched & counted, ~matched & counted))
-                sums[number] += _interpolated_ap(tp, fp, objects).mean()
-    shown = counts > 0
-    values[shown] = sums[shown] / counts[shown]
+    known = np.flatnonzero(found.shown)
+    for record in known[np.lexsort((found.shown_image[known], found.shown_category[known]))]:
+        number = found.shown_image[record]
+        counts[number] += 1
+        key = int(found.shown_category[record]) * len(rows) + number
+        of = order[np.searchsorted(owner, key) : np.searchsorted(owner, key, side="right")]
+        if len(of):
+            of = of[np.argsort(-found.score[of], kind="stable")]
+            tp, fp = (from_bits(bits[of]).cumsum(axis=1).astype(float) for bits in (found.hit, found.miss))
+            sums[number] += _interpolated_ap(tp, fp, found.shown[record]).mean()
+    values = np.full(len(rows), np.nan)
+    seen = counts > 0
+    values[seen] = sums[seen] / counts[seen]
     return values

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-
-import numpy as np
+from collections.abc import Iterator
 
 from dualres_plugin.profile.table import Profile
 
 KEPT = 256  # hashes: enough to estimate a share to a few percent, and two kilobytes of text
 EVERY = 31  # bytes of a thumbnail that are looked at
+AT_ONCE = 256  # thumbnails in memory
 
 
 def image_sketch(profile: Profile) -> str:
@@ -21,7 +21,7 @@ def image_sketch(profile: Profile) -> str:
     Returns:
         Up to `KEPT` hashes of 10 digits, in order, with spaces between.
     """
-    return " ".join(sorted(_hashes(profile))[:KEPT])
+    return " ".join(sorted(set(_hashes(profile)))[:KEPT])
 
 
 def share_seen(sketch: str, profile: Profile) -> float:
@@ -35,13 +35,12 @@ def share_seen(sketch: str, profile: Profile) -> float:
         0 to 1.
     """
     known = set(sketch.split())
-    return len(known & _hashes(profile)) / len(known) if known else 0.0
+    return len(known.intersection(_hashes(profile))) / len(known) if known else 0.0
 
 
-def _hashes(profile: Profile) -> set[str]:
-    column = profile.table.column("thumbnail")
-    found = set()
-    for row in profile.originals:
-        pixels = np.frombuffer(column[int(row)].as_buffer(), dtype=np.uint8)[::EVERY]
-        found.add(hashlib.blake2b(pixels.tobytes(), digest_size=5).hexdigest())
-    return found
+def _hashes(profile: Profile) -> Iterator[str]:
+    originals = profile.originals
+    for start in range(0, len(originals), AT_ONCE):
+        for thumbnail in profile.thumbnails(originals[start : start + AT_ONCE]).numpy():
+            pixels = thumbnail.reshape(-1)[::EVERY]
+            yield hashlib.blake2b(pixels.tobytes(), digest_size=5).hexdigest()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
 from dualres_plugin.common.errors import DualResError
@@ -199,27 +200,94 @@ def check_table(table: pa.Table, meta: dict[str, Any], where: str) -> pa.Table:
         DualResError: If columns, values or their numbers do not fit together.
     """
     try:
-        table.validate(full=True)  # offsets that fit, text that is UTF-8: reading does not look
-        schema = schema_of(meta)
-        table = table.select(schema.names).cast(schema).replace_schema_metadata(None)
+        table = fitted(table, schema_of(meta))
         problem = _problem(table, meta)
     except (pa.ArrowException, KeyError, ValueError) as error:
         problem = f"columns: {error}"
+    _refuse(problem, where)
+    return table
+
+
+def check_file(file: pq.ParquetFile, meta: dict[str, Any], where: str) -> None:
+    """As `check_table`, one row group at a time; thumbnails are looked at when they are read.
+
+    Args:
+        file: of the table.
+        meta: checked by `check_meta`.
+        where: names the file in messages.
+
+    Raises:
+        DualResError: If columns, values or their numbers do not fit together.
+    """
+    schema = schema_of(meta)
+    numbers = [f.name for f in schema if pa.types.is_integer(f.type) or pa.types.is_floating(f.type)]
+    others = [f.name for f in schema if f.name not in numbers and f.name != "thumbnail"]
+    try:
+        fitted(file.schema_arrow.empty_table(), schema)
+        table = fitted(file.read(columns=numbers), schema, numbers)
+        problem = _wrong_counts(table, meta) or _wrong_scalars(table, meta)
+        for group in range(file.num_row_groups):
+            if not problem:
+                part = fitted(file.read_row_group(group, columns=others), schema, others)
+                problem = _holes(part) or _wrong_lists(part, meta)
+    except (pa.ArrowException, KeyError, ValueError) as error:
+        problem = f"columns: {error}"
+    _refuse(problem, where)
+
+
+def fitted(table: pa.Table, schema: pa.Schema, names: Sequence[str] | None = None) -> pa.Table:
+    """A table that was read, in the types of a schema.
+
+    Args:
+        table: from a file.
+        schema: see `schema_of`.
+        names: which of its columns; all by default.
+
+    Raises:
+        pa.ArrowException, KeyError: If a column is missing, damaged or of another type.
+    """
+    table.validate(full=True)  # offsets that fit, text that is UTF-8: reading does not look
+    wanted = schema if names is None else pa.schema([schema.field(name) for name in names])
+    return table.select(wanted.names).cast(wanted).replace_schema_metadata(None)
+
+
+def wrong_thumbnails(column: pa.ChunkedArray, side: int) -> str:
+    """What is wrong with stored thumbnails; "" if nothing is.
+
+    Args:
+        column: of the table.
+        side: of the thumbnails in pixels.
+    """
+    wrong = column.null_count or pc.any(pc.not_equal(pc.binary_length(column), 3 * side * side)).as_py()
+    return f"a thumbnail that is not {side} x {side}" if wrong else ""
+
+
+def _refuse(problem: str, where: str) -> None:
     if problem:
         raise DualResError(f"'{where}' is damaged or was edited ({problem}): profile again.")
-    return table
 
 
 def _problem(table: pa.Table, meta: dict[str, Any]) -> str:
     """What is wrong with a table; "" if nothing is."""
+    return (
+        _wrong_counts(table, meta)
+        or _wrong_scalars(table, meta)
+        or wrong_thumbnails(table.column("thumbnail"), int(meta["thumbnail_size"]))
+        or _wrong_lists(table, meta)
+    )
+
+
+def _wrong_counts(table: pa.Table, meta: dict[str, Any]) -> str:
     if not table.num_rows:
         return "no rows"
     if meta.get("rows") not in (None, table.num_rows):
         return f"{table.num_rows} rows, its description says {meta['rows']}"
+    return _holes(table)
+
+
+def _holes(table: pa.Table) -> str:
     empty = [name for name in table.schema.names if name not in NULLABLE and table.column(name).null_count]
-    if empty:
-        return f"column '{empty[0]}' has holes"
-    return _wrong_scalars(table, meta) or _wrong_lists(table, meta)
+    return f"column '{empty[0]}' has holes" if empty else ""
 
 
 def _wrong_scalars(table: pa.Table, meta: dict[str, Any]) -> str:
@@ -241,9 +309,6 @@ def _wrong_scalars(table: pa.Table, meta: dict[str, Any]) -> str:
         values = table.column(name).to_numpy()
         if not np.isfinite(values).all() or values.min() < 0:
             return f"column '{name}' holds no compute"
-    side = int(meta["thumbnail_size"])
-    if pc.any(pc.not_equal(pc.binary_length(table.column("thumbnail")), 3 * side * side)).as_py():
-        return f"a thumbnail that is not {side} x {side}"
     return ""
 
 

@@ -6,25 +6,24 @@ being built, every finished batch is a file of its own in `parts/`, so a killed 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.files.atomic import read_json
 from dualres_plugin.common.types import Detections, Targets
+from dualres_plugin.profile.parts.rows import Rows, TableRows, group_of, open_rows
 from dualres_plugin.profile.passes import HIGH, LOW, Pass, host_passes, routed_passes
 from dualres_plugin.profile.schema import FORMAT_VERSION as FORMAT_VERSION
 from dualres_plugin.profile.schema import SCHEMA as SCHEMA
-from dualres_plugin.profile.schema import check_meta, check_table, checksum
+from dualres_plugin.profile.schema import check_meta, checksum, wrong_thumbnails
 from dualres_plugin.profile.views import View
 
 META, ROWS, PARTS = "profile.json", "profile.parquet", "parts"
@@ -32,24 +31,35 @@ THUMB_SIZE = 160
 MAX_DETECTIONS = 300  # stored per image: what detectors give at most; COCO looks at 100 per category
 
 
-@dataclass
 class Profile:
-    """A profile in memory.
+    """A profile: what a detector said about every image, and how it was asked.
+
+    Numbers of each row are in memory; detections, objects and thumbnails of a large profile are read from its file
+    when they are asked for, one row group at a time.
+
+    Args:
+        meta: settings: detector, sizes, categories, seed, versions, what was left out.
+        rows: one row per view, sorted by image id and view (see `SCHEMA`): a table, or what `open_rows` gives.
+        path: where it was read from.
 
     Attributes:
-        meta: settings: detector, sizes, categories, seed, versions, what was left out.
-        table: one row per view, sorted by image id and view (see `SCHEMA`).
-        path: where it was read from.
-        matched: what pycocotools matched, by rows, resolution and area; filled by `coco_match.match`. A copy of a
-            profile begins anew.
+        meta: as given.
+        path: as given.
+        matched: what pycocotools matched, by rows, resolution and area; filled by `coco_match.match`.
     """
 
-    meta: dict[str, Any]
-    table: pa.Table
-    path: Path
-    matched: dict[tuple[bytes, str, tuple[float, float]], Any] = field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )
+    def __init__(self, meta: dict[str, Any], rows: pa.Table | Rows, path: Path):
+        self.meta = meta
+        self.path = path
+        self.matched: dict[tuple[bytes, str, tuple[float, float]], Any] = {}
+        self._rows: Rows = TableRows(rows) if isinstance(rows, pa.Table) else rows
+        self._numbers: dict[str, np.ndarray] = {}
+        self._held: dict[str, tuple[int, Any]] = {}  # of each column its last group, decoded
+
+    @property
+    def table(self) -> pa.Table:
+        """All rows as one table, thumbnails too: for profiles that fit into memory."""
+        return self._rows.table()
 
     # -- reading -------------------------------------------------------------------------------------------
 
@@ -61,7 +71,7 @@ class Profile:
             path: its folder.
 
         Returns:
-            The profile; its lists are read when they are asked for.
+            The profile; detections, objects and thumbnails are read when they are asked for.
 
         Raises:
             DualResError: If it is missing, unfinished, damaged, edited or of another version.
@@ -72,6 +82,10 @@ class Profile:
                 f"profile '{path}' does not exist. Make one with: dualres profile DETECTOR … --out {path}"
             )
         meta = check_meta(read_json(path / META, "profile description"), path / META)
+        if "shard" in meta:
+            raise DualResError(
+                f"'{path}' is shard {meta['shard']} of a profile: make one of all with `dualres profile-merge`."
+            )
         if not (path / ROWS).is_file():
             raise DualResError(
                 f"profile '{path}' is not finished: run the same `dualres profile` command to resume it."
@@ -82,15 +96,12 @@ class Profile:
                     f"profile '{path / ROWS}' cannot be read as the table that '{META}' was written for (its checksum "
                     "differs): copy both files again, or delete the folder and profile again."
                 )
-            table = pq.read_table(path / ROWS)
-        except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-            if isinstance(error, DualResError):
-                raise
+        except OSError as error:
             raise DualResError(f"profile '{path / ROWS}' cannot be read ({error}): profile again.") from None
-        return cls(meta, check_table(table, meta, str(path / ROWS)), path)
+        return cls(meta, open_rows(path / ROWS, meta), path)
 
     def __len__(self) -> int:
-        return int(self.table.num_rows)
+        return len(self._rows)
 
     @property
     def categories(self) -> dict[int, str]:
@@ -126,8 +137,9 @@ class Profile:
         Returns:
             (n,) values, NaN where there is none.
         """
-        values: np.ndarray = self.table.column(name).to_numpy()
-        return values
+        if name not in self._numbers:
+            self._numbers[name] = self._rows.column(name).to_numpy()
+        return self._numbers[name]
 
     @cached_property
     def views(self) -> np.ndarray:
@@ -154,30 +166,36 @@ class Profile:
             (m, 3, S, S) uint8, S the profile's thumbnail size.
         """
         side = int(self.meta["thumbnail_size"])
-        column = self.table.column("thumbnail")
-        chosen = range(len(self)) if rows is None else rows
-        if not len(chosen):
-            return torch.zeros(0, 3, side, side, dtype=torch.uint8)
-        raw = np.stack([np.frombuffer(column[int(i)].as_buffer(), dtype=np.uint8) for i in chosen])
-        return torch.from_numpy(raw).view(-1, 3, side, side)
+        chosen = np.arange(len(self)) if rows is None else np.asarray(rows, dtype=np.int64)
+        pixels = np.empty((len(chosen), 3 * side * side), dtype=np.uint8)
+        groups = np.searchsorted(self._rows.starts, chosen, side="right") - 1
+        for group in np.unique(groups):
+            column = self._group("thumbnail", int(group), self._thumbnails)
+            for i in np.flatnonzero(groups == group):
+                stored = column[int(chosen[i]) - self._rows.starts[group]]
+                pixels[i] = np.frombuffer(stored.as_buffer(), dtype=np.uint8)
+        return torch.from_numpy(pixels).view(-1, 3, side, side)
 
-    @cached_property
-    def _lists(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """Flat values and offsets of every list column."""
-        lists = {}
-        for column_type in self.table.schema:
-            name = column_type.name
-            if pa.types.is_list(column_type.type):
-                column = self.table.column(name).combine_chunks()
-                if isinstance(column, pa.ChunkedArray):
-                    column = column.chunk(0) if column.num_chunks else pa.array([], column_type.type)
-                values = column.values.to_numpy(zero_copy_only=False)
-                lists[name] = (values, column.offsets.to_numpy())
-        return lists
+    def _thumbnails(self, column: pa.ChunkedArray) -> pa.ChunkedArray:
+        problem = wrong_thumbnails(column, int(self.meta["thumbnail_size"]))
+        if problem:
+            raise DualResError(f"'{self.path / ROWS}' is damaged or was edited ({problem}): profile again.")
+        return column
+
+    def _group(self, name: str, group: int, decode: Callable[[pa.ChunkedArray], Any]) -> Any:
+        """A column of a group. The last one is kept: neighbouring rows are asked for one after the other."""
+        held, value = self._held.get(name, (-1, None))
+        if held != group:
+            self._held.pop(name, None)  # first, so that never two are in memory
+            value = decode(self._rows.read(group, [name]).column(name))
+            self._held[name] = group, value
+        return value
 
     def _list(self, name: str, row: int) -> np.ndarray:
-        values, offsets = self._lists[name]
-        return values[offsets[row] : offsets[row + 1]]
+        group = group_of(self._rows, row)
+        values, offsets = self._group(name, group, _flat)
+        at = row - self._rows.starts[group]
+        return np.asarray(values[offsets[at] : offsets[at + 1]])
 
     def detections(self, which: str, row: int) -> Detections:
         """What the detector found in one row.
@@ -219,7 +237,9 @@ class Profile:
         Returns:
             The absolute path at the time.
         """
-        return Path(self.table.column("path")[row].as_py())
+        group = group_of(self._rows, row)
+        column = self._group("path", group, lambda stored: stored)
+        return Path(column[row - self._rows.starts[group]].as_py())
 
     def area(self, row: int) -> np.ndarray:
         """Object areas of one row, as the annotations state them.
@@ -244,6 +264,14 @@ class Profile:
     def costs(self) -> list[float]:
         """Mean GMACs per image of each of the `passes`, over the images themselves."""
         return [float(self.column(f"gmacs_{p.name}")[self.originals].mean()) for p in self.passes]
+
+
+def _flat(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
+    """Values and offsets of a column of lists."""
+    whole = column.combine_chunks()
+    if isinstance(whole, pa.ChunkedArray):
+        whole = whole.chunk(0) if whole.num_chunks else pa.array([], column.type)
+    return whole.values.to_numpy(zero_copy_only=False), whole.offsets.to_numpy()
 
 
 def row_of(

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 from dualres_plugin.common.lazy import lazy
 
 if TYPE_CHECKING:
-    from dualres_plugin.runtime.session import DualResSession, SessionResult
+    from dualres_plugin.runtime.result import SessionResult
+    from dualres_plugin.runtime.session import DualResSession
 
 _HOME = {
     "DualResSession": "session",
-    "SessionResult": "session",
+    "SessionResult": "result",
 }
 __all__ = ["DualResSession", "SessionResult"]
 __getattr__ = lazy(__name__, _HOME)

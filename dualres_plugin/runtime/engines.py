@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -14,11 +15,13 @@ from dualres_plugin.common.card import CARD_MB, KEY, Card
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.files.schema import read_object
 
+logger = logging.getLogger("dualres")
 MANIFEST = "manifest.json"
-GRAPHS = ("router", "high", "low")  # of a pair
+ROUTER = "router"  # the graph of a pair beside those of its sizes
 INSTALL = 'Install it with: pip install "dualres-plugin[export]"'
-Found = tuple[np.ndarray, bool, float]
+Found = tuple[np.ndarray, int, float]  # raw detections; the size: 0 for the largest, 1 for the next; the score
 Content = Sequence[int] | None
+Limits = tuple[float, ...]  # thresholds between the sizes, descending
 
 
 class Engine(Protocol):
@@ -26,24 +29,24 @@ class Engine(Protocol):
 
     card: Card
 
-    def run(self, images: np.ndarray, content: Content, threshold: float) -> Found:
+    def run(self, images: np.ndarray, content: Content, thresholds: Limits) -> Found:
         """Run one image.
 
         Args:
             images: (1, 3, H, W) float32, RGB in [0, 1].
             content: (x0, y0, x1, y1) of the photo in pixels; None is the whole frame.
-            threshold: score above which it goes high.
+            thresholds: scores between the sizes; one, of high and low.
 
         Returns:
-            Raw detections in pixels of `images`, whether the image went high, and the router's score.
+            Raw detections in pixels of `images`, the number of the size that the image went to, and the router's score.
         """
 
-    def run_batch(self, inputs: Sequence[tuple[np.ndarray, Content]], threshold: float) -> list[Found]:
+    def run_batch(self, inputs: Sequence[tuple[np.ndarray, Content]], thresholds: Limits) -> list[Found]:
         """Run several images.
 
         Args:
             inputs: `images` and `content` of each, as of `run`.
-            threshold: one for all.
+            thresholds: the same for all.
 
         Returns:
             As of `run`, in order.
@@ -71,9 +74,9 @@ def load_engine(path: Path, engine: str, threads: int | None, providers: Sequenc
         card = _read_manifest(manifest)
         # OpenVINO takes the antialiased resize of the thumbnail for a plain one: the router stays with onnxruntime.
         graphs = {
-            name: _graph(manifest.parent / file, "onnxruntime" if name == "router" else engine, threads, providers)
+            name: _graph(manifest.parent / file, "onnxruntime" if name == ROUTER else engine, threads, providers)
             for name, file in card.files.items()
-            if name in GRAPHS
+            if name in (ROUTER, *card.routes)
         }
         return PairEngine(card, graphs)
     if engine != "onnxruntime":
@@ -85,7 +88,7 @@ def load_engine(path: Path, engine: str, threads: int | None, providers: Sequenc
 def _read_manifest(path: Path) -> Card:
     read_object(path, "model manifest", CARD_MB)
     card = Card.from_json(path.read_text(encoding="utf-8"), str(path))
-    missing = [n for n in GRAPHS if not (path.parent / card.files.get(n, "?")).is_file()]
+    missing = [n for n in (ROUTER, *card.routes) if not (path.parent / card.files.get(n, "?")).is_file()]
     if missing:
         raise DualResError(f"the pair '{path.parent}' lacks its {', '.join(missing)} graph: copy the whole folder.")
     for name, wanted in card.checksums.items():
@@ -112,7 +115,12 @@ def sha256_of(path: Path) -> str:
 
 
 def _graph(path: Path, engine: str, threads: int | None, providers: Sequence[str] | None) -> Any:
-    return OrtGraph(path, threads, providers) if engine == "onnxruntime" else OpenVinoGraph(path, threads)
+    if engine == "openvino":
+        graph = OpenVinoGraph(path, threads)
+        if not graph.averages:
+            return graph
+        logger.warning("OpenVINO cannot average a photo down, as '%s' does: onnxruntime runs this size.", path.name)
+    return OrtGraph(path, threads, providers)
 
 
 class FileEngine:
@@ -122,41 +130,59 @@ class FileEngine:
         self.card = card
         self.graph = graph
 
-    def run(self, images: np.ndarray, content: Content, threshold: float) -> Found:
+    def run(self, images: np.ndarray, content: Content, thresholds: Limits) -> Found:
         """As of `Engine`."""
         check_input(images, self.card)
-        found, route, score = self.graph(feeds(images, content, threshold), ["detections", "route", "score"])
-        return found, bool(route[0]), float(score[0])
+        outputs = ["detections", choice(self.card), "score"]
+        found, chosen, score = self.graph(feeds(images, content, thresholds), outputs)
+        return found, _step(chosen, self.card), float(score[0])
 
-    def run_batch(self, inputs: Sequence[tuple[np.ndarray, Content]], threshold: float) -> list[Found]:
+    def run_batch(self, inputs: Sequence[tuple[np.ndarray, Content]], thresholds: Limits) -> list[Found]:
         """As of `Engine`, one after the other."""
-        return [self.run(images, content, threshold) for images, content in inputs]
+        return [self.run(images, content, thresholds) for images, content in inputs]
 
 
 class PairEngine:
-    """Router, high and low as three graphs with fixed shapes."""
+    """Router, and each size, as graphs with fixed shapes."""
 
     def __init__(self, card: Card, graphs: dict[str, Any]):
         self.card = card
         self.graphs = graphs
 
-    def run(self, images: np.ndarray, content: Content, threshold: float) -> Found:
+    def run(self, images: np.ndarray, content: Content, thresholds: Limits) -> Found:
         """As of `Engine`."""
-        return self.run_batch([(images, content)], threshold)[0]
+        return self.run_batch([(images, content)], thresholds)[0]
 
-    def run_batch(self, inputs: Sequence[tuple[np.ndarray, Content]], threshold: float) -> list[Found]:
-        """As of `Engine`: all are scored, then all that go high run, then all that go low."""
-        routes: list[tuple[bool, float]] = []
+    def run_batch(self, inputs: Sequence[tuple[np.ndarray, Content]], thresholds: Limits) -> list[Found]:
+        """As of `Engine`: all are scored, then those of each size run, the largest size first."""
+        chosen: list[tuple[int, float]] = []
         for images, content in inputs:
             check_input(images, self.card)
-            route, score = self.graphs["router"](feeds(images, content, threshold), ["route", "score"])
-            routes.append((bool(route[0]), float(score[0])))
+            step, score = self.graphs[ROUTER](feeds(images, content, thresholds), [choice(self.card), "score"])
+            chosen.append((_step(step, self.card), float(score[0])))
         found: dict[int, np.ndarray] = {}
-        for name, wanted in (("high", True), ("low", False)):
+        for number, name in enumerate(self.card.routes):
             for i, (images, _) in enumerate(inputs):
-                if routes[i][0] == wanted:
+                if chosen[i][0] == number:
                     found[i] = self.graphs[name]({"images": images}, ["detections"])[0]
-        return [(found[i], *route) for i, route in enumerate(routes)]
+        return [(found[i], *one) for i, one in enumerate(chosen)]
+
+
+def choice(card: Card) -> str:
+    """The output that says where an image went: `route`, true at high; of more than two sizes `step`, a number.
+
+    Args:
+        card: of the model.
+    """
+    return "route" if len(card.sizes) == 2 else "step"
+
+
+def _step(chosen: np.ndarray, card: Card) -> int:
+    """The number of the size, from what the graph says."""
+    step = int(not chosen[0]) if chosen.dtype == bool else int(chosen[0])
+    if not 0 <= step < len(card.sizes):
+        raise DualResError(f"the graph chose size number {step} of {len(card.sizes)}: it is not that of its metadata.")
+    return step
 
 
 class OrtGraph:
@@ -211,7 +237,18 @@ def _best(ort: Any) -> list[str]:
 
 
 class OpenVinoGraph:
-    """A compiled OpenVINO model; each call has its own request, so threads do not disturb each other."""
+    """A compiled OpenVINO model; each call has its own request, so threads do not disturb each other.
+
+    Args:
+        path: of the graph.
+        threads: for one run; None is the runtime's default.
+
+    Attributes:
+        averages: it holds an antialiased resize, which OpenVINO would take for a plain one; it was not compiled then.
+
+    Raises:
+        DualResError: If OpenVINO is not installed, or cannot load the graph.
+    """
 
     def __init__(self, path: Path, threads: int | None = None):
         try:
@@ -226,7 +263,11 @@ class OpenVinoGraph:
             config["INFERENCE_NUM_THREADS"] = threads
         try:
             core = ov.Core()
-            self.model = core.compile_model(core.read_model(str(path)), "CPU", config)
+            model = core.read_model(str(path))
+            self.averages = any(node.get_attributes().get("antialias") for node in model.get_ops())
+            if self.averages:
+                return
+            self.model = core.compile_model(model, "CPU", config)
         except Exception as error:
             reason = str(error).strip().splitlines()[0][:200]
             raise DualResError(f"'{path}' cannot be loaded by OpenVINO: {reason}") from None
@@ -238,15 +279,19 @@ class OpenVinoGraph:
         return [np.array(found[name]) for name in outputs]
 
 
-def feeds(images: np.ndarray, content: Content, threshold: float) -> dict[str, np.ndarray]:
+def feeds(images: np.ndarray, content: Content, thresholds: Limits) -> dict[str, np.ndarray]:
     """The graph's inputs by name.
 
     Args:
         images: (1, 3, H, W) float32, RGB in [0, 1].
         content: (x0, y0, x1, y1) of the photo in pixels; None leaves the default, the whole frame.
-        threshold: of the router.
+        thresholds: of the router: one becomes the scalar `threshold`, more become `thresholds`.
     """
-    values = {"images": images, "threshold": np.array(threshold, dtype=np.float32)}
+    values = {"images": images}
+    if len(thresholds) == 1:
+        values["threshold"] = np.array(thresholds[0], dtype=np.float32)
+    else:
+        values["thresholds"] = np.array(thresholds, dtype=np.float32)
     if content is not None:
         values["content"] = np.array(content, dtype=np.int64)
     return values

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dualres_plugin.runtime.engines import OrtGraph, feeds, load_engine
+from dualres_plugin.runtime.engines import OrtGraph, load_engine
 
 RUNS = 3
 
@@ -28,7 +28,7 @@ def resident() -> tuple[float, float]:
 
 
 def main(model: str, kind: str, size: str, threads: str) -> None:
-    """Load a model, run both routes a few times, and print what it took as JSON.
+    """Load a model, run it at every size a few times, and print what it took as JSON.
 
     Args:
         model: the file, or folder of a pair.
@@ -48,9 +48,8 @@ def main(model: str, kind: str, size: str, threads: str) -> None:
     elif kind == "dualres":
         engine = load_engine(Path(model), "onnxruntime", int(threads), None)
         for _ in range(RUNS):
-            for threshold in (float("-inf"), float("inf")):
-                run = feeds(images, None, threshold)
-                engine.run(run["images"], None, threshold)
+            for step in range(len(engine.card.sizes)):
+                engine.run(images, None, engine.card.only(step))
     now, peak = resident()
     print(json.dumps({"base": base, "now": now, "peak": peak}))
 

@@ -4,55 +4,24 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dualres_plugin.budget import calibration
+from dualres_plugin.budget import calibration, ladder
 from dualres_plugin.budget.controller import BudgetController, refuse_threshold
+from dualres_plugin.budget.cost import Budget
 from dualres_plugin.common.card import Card
 from dualres_plugin.common.errors import DualResError, check_number
 from dualres_plugin.common.images.sources import iter_source
 from dualres_plugin.runtime.boxes import select
 from dualres_plugin.runtime.engines import Engine, Found, load_engine
 from dualres_plugin.runtime.photo import Frame, make_frame
+from dualres_plugin.runtime.result import SessionResult
 
 logger = logging.getLogger("dualres")
-
-
-@dataclass(frozen=True)
-class SessionResult:
-    """What was found in one photo.
-
-    Attributes:
-        boxes: (N, 4) float32, xyxy in pixels of the photo.
-        scores: (N,) float32 in [0, 1], best first.
-        labels: (N,) int64.
-        route: "high" or "low".
-        score: the router's.
-        names: label -> class name.
-        image: file name of the photo; `image12` for arrays, `video_000012` for frames of a video.
-    """
-
-    boxes: np.ndarray
-    scores: np.ndarray
-    labels: np.ndarray
-    route: str
-    score: float
-    names: dict[int, str]
-    image: str = ""
-
-    def __len__(self) -> int:
-        """Number of objects."""
-        return len(self.scores)
-
-    def to_supervision(self) -> Any:
-        """`supervision.Detections`, with the route of the photo in `data`."""
-        from dualres_plugin.common.supervision import to_supervision
-
-        return to_supervision(self.boxes, self.scores, self.labels, self, self.names)
+Limit = float | Sequence[float]  # a threshold, or those between several sizes, descending
 
 
 class DualResSession:
@@ -65,13 +34,20 @@ class DualResSession:
         path: the `.onnx` file, or the folder or manifest of a pair.
         threshold: score above which a photo goes high; None is the file's own.
         target_high_rate: wanted share at high instead, read off the calibration in the file.
+        shares: of a file with several sizes, the wanted share of photos at each, largest first.
+        thresholds: of several sizes, the scores between them, descending.
         hold_rate: keep the share at high on target when the content drifts, by moving the threshold from photo to
-            photo (`controller.BudgetController`; its state is `session.controller.state`). A threshold beside it, here
-            or in a call, is refused.
+            photo (`controller.BudgetController`; its state is `session.controller.state`); of more than two sizes the
+            mean cost of `shares`, all alike by default. A threshold beside it, here or in a call, is refused.
         threads: of the runtime for one run; None is its default.
         engine: "onnxruntime", or "openvino" for a pair.
         providers: onnxruntime's execution providers.
-        warm_up: run both routes once now, so that the first photo is as fast as the others.
+        warm_up: run every size once now, so that the first photo is as fast as the others.
+
+    Attributes:
+        card: what the file says about itself.
+        thresholds: between the sizes, descending; one, of high and low.
+        controller: what holds the rate, with `hold_rate`.
 
     Raises:
         DualResError: If the file is damaged or not a DualRes model, a package is missing, the rate is impossible, or a
@@ -89,6 +65,8 @@ class DualResSession:
         *,
         threshold: float | None = None,
         target_high_rate: float | None = None,
+        shares: Sequence[float] | None = None,
+        thresholds: Sequence[float] | None = None,
         hold_rate: bool = False,
         threads: int | None = None,
         engine: str = "onnxruntime",
@@ -96,56 +74,87 @@ class DualResSession:
         warm_up: bool = True,
     ):
         if hold_rate:
-            refuse_threshold(threshold)
+            refuse_threshold(threshold if thresholds is None else thresholds)
         check_number("threads", threads, 1)
-        if threshold is not None:
-            calibration.check_threshold(threshold)
+        point = _asked(target_high_rate, threshold, shares, thresholds)
         self.engine: Engine = load_engine(Path(path), engine, threads, providers)
         self.card: Card = self.engine.card
-        self.threshold = self._threshold(threshold, target_high_rate)
-        self.controller = self._controller(target_high_rate) if hold_rate else None
+        self.thresholds = self._thresholds(point)
+        self.controller = self._controller(point) if hold_rate else None
         if warm_up:
             blank = make_frame(np.zeros((self.card.high, self.card.high, 3), dtype=np.uint8), self.card)
-            for limit in (float("-inf"), float("inf")):
-                self.engine.run(blank.images, blank.content, limit)
+            for step in range(len(self.sizes)):
+                self.engine.run(blank.images, blank.content, self.card.only(step))
 
-    def _threshold(self, threshold: float | None, rate: float | None) -> float:
-        if threshold is not None and rate is not None:
-            raise DualResError("give either threshold or target_high_rate.")
-        if threshold is not None:
-            return calibration.check_threshold(threshold)
-        return self.card.threshold if rate is None else self.threshold_for(rate)
+    def _thresholds(self, point: Budget) -> tuple[float, ...]:
+        count = len(self.sizes)
+        fixed = self.card.thresholds if point == Budget() else point.fixed_thresholds(count)
+        return ladder.thresholds_for(point.wanted_shares(count), self.card.quantiles) if fixed is None else fixed
 
-    def _controller(self, rate: float | None) -> BudgetController:
-        if rate is None:
+    def _controller(self, point: Budget) -> BudgetController:
+        count = len(self.sizes)
+        if count == 2 and point == Budget():
             raise DualResError("hold_rate keeps a rate: give target_high_rate.")
-        return BudgetController(rate, self.card.quantiles)
+        return BudgetController(point.wanted_shares(count), self.card.quantiles, costs=self.card.costs)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """What photos run at, in pixels and in the host's own meaning of size, largest first."""
+        return self.card.sizes
+
+    @property
+    def threshold(self) -> float:
+        """The score above which a photo goes to the largest size, see `thresholds`."""
+        return self.thresholds[0]
+
+    @threshold.setter
+    def threshold(self, value: float) -> None:
+        self.thresholds = ladder.check_thresholds(value, len(self.sizes))
+
+    @property
+    def expected_shares(self) -> tuple[float, ...] | None:
+        """The share at each size on photos like those of the calibration; None where the file has none."""
+        if self.controller is not None:
+            return self.controller.shares
+        return ladder.shares_of(self.thresholds, self.card.quantiles) if self.card.quantiles else None
 
     @property
     def expected_rate(self) -> float | None:
-        """The share at high on photos like those of the calibration; None where the file has none."""
-        if self.controller is not None:
-            return self.controller.target
-        return calibration.rate_of(self.threshold, self.card.quantiles) if self.card.quantiles else None
+        """Of these the share at the largest size."""
+        return None if self.expected_shares is None else self.expected_shares[0]
 
     def __repr__(self) -> str:
         card = self.card
-        rate = "" if self.expected_rate is None else f", {self.expected_rate:.0%} at high expected"
-        return (
-            f"DualResSession(form {card.form}, high {card.high} px, low {card.high * card.scale:.0f} px, "
-            f"{len(card.names)} classes)\n  threshold {self.next_threshold:+.4f}{rate}"
-        )
+        sizes = ", ".join(f"{name} {size} px" for name, size in zip(("high", "low"), self.sizes))
+        if len(self.sizes) > 2:
+            sizes = f"{', '.join(card.routes)} px"
+        return f"DualResSession(form {card.form}, {sizes}, {len(card.names)} classes)\n  {self._point()}"
+
+    def _point(self) -> str:
+        """The operating point in words."""
+        found = ", ".join(f"{t:+.4f}" for t in self.next_thresholds)
+        shares = self.expected_shares
+        if shares is None:
+            return f"threshold {found}"
+        if len(shares) == 2:
+            return f"threshold {found}, {shares[0]:.0%} at high expected"
+        return f"thresholds {found}, {' / '.join(f'{share:.0%}' for share in shares)} at the sizes expected"
 
     @property
     def next_threshold(self) -> float:
-        """The threshold that the next photo of a stream meets."""
-        return self._limit(None)
+        """The first of `next_thresholds`: the score above which the next photo goes to the largest size."""
+        return self.next_thresholds[0]
 
-    def _limit(self, threshold: float | None) -> float:
+    @property
+    def next_thresholds(self) -> tuple[float, ...]:
+        """The thresholds that the next photo of a stream meets."""
+        return self._limits(None)
+
+    def _limits(self, threshold: Limit | None) -> tuple[float, ...]:
         if self.controller is not None:
             refuse_threshold(threshold)
-            return self.controller.threshold
-        return self.threshold if threshold is None else calibration.check_threshold(threshold)
+            return self.controller.thresholds
+        return self.thresholds if threshold is None else ladder.check_thresholds(threshold, len(self.sizes))
 
     def threshold_for(self, target_high_rate: float) -> float:
         """The threshold that sends a share of the calibration images high.
@@ -166,7 +175,7 @@ class DualResSession:
         *,
         conf: float | None = None,
         iou: float | None = None,
-        threshold: float | None = None,
+        threshold: Limit | None = None,
     ) -> list[SessionResult]:
         """Detect in photos.
 
@@ -174,7 +183,7 @@ class DualResSession:
             source: path, folder, glob, video, RGB uint8 array (H, W, 3), tensor (3, H, W) in [0, 1], or a list or
                 iterator of these.
             conf, iou: score and overlap thresholds; None is the host's default, as stored in the file.
-            threshold: of the router, for this call.
+            threshold: of the router, for this call; of more than two sizes all of them, descending.
 
         Returns:
             One result per photo, in order.
@@ -192,7 +201,7 @@ class DualResSession:
         *,
         conf: float | None = None,
         iou: float | None = None,
-        threshold: float | None = None,
+        threshold: Limit | None = None,
     ) -> Iterator[SessionResult]:
         """As `predict`, one photo after another with flat memory: for videos, large folders and cameras.
 
@@ -202,10 +211,10 @@ class DualResSession:
         Yields:
             One result per photo, in order.
         """
-        _check_call(conf, iou, threshold)
+        self._check_call(conf, iou, threshold)
         for image in iter_source(source):
             frame = make_frame(image.pixels, self.card)
-            run = self.run(frame.images, frame.content, threshold)
+            run = self._run(frame.images, frame.content, threshold)
             yield self._result(image.name, frame, run, conf, iou)
 
     def predict_batch(
@@ -214,9 +223,9 @@ class DualResSession:
         *,
         conf: float | None = None,
         iou: float | None = None,
-        threshold: float | None = None,
+        threshold: Limit | None = None,
     ) -> list[SessionResult]:
-        """As `predict`, split by route: every photo is scored, then all that go high run, then all that go low.
+        """As `predict`, split by route: every photo is scored, then those of each size run, the largest size first.
 
         An engine that compiles per shape changes its graph once a batch instead of once a photo. Forms with the
         router inside run photo by photo, and so does a session with `hold_rate`.
@@ -229,48 +238,64 @@ class DualResSession:
         """
         if self.controller is not None:
             return self.predict(source, conf=conf, iou=iou, threshold=threshold)
-        _check_call(conf, iou, threshold)
-        limit = self._limit(threshold)
+        self._check_call(conf, iou, threshold)
+        limits = self._limits(threshold)
         images = list(iter_source(source))
         frames = [make_frame(image.pixels, self.card) for image in images]
-        found = self.engine.run_batch([(f.images, f.content) for f in frames], limit)
+        found = self.engine.run_batch([(f.images, f.content) for f in frames], limits)
         return [self._result(i.name, frame, one, conf, iou) for i, frame, one in zip(images, frames, found)]
 
     def run(
-        self, images: np.ndarray, content: Sequence[int] | None = None, threshold: float | None = None
-    ) -> tuple[np.ndarray, bool, float]:
+        self, images: np.ndarray, content: Sequence[int] | None = None, threshold: Limit | None = None
+    ) -> tuple[np.ndarray, int, float]:
         """The graph itself. With `hold_rate` the image counts as one of the stream.
 
         Args:
             images: (1, 3, H, W) float32, RGB in [0, 1].
             content: (x0, y0, x1, y1) of the photo inside it in pixels; None is all of it.
-            threshold: of the router, for this call.
+            threshold: of the router, for this call; of more than two sizes all of them, descending.
 
         Returns:
-            The raw detections, in the layout that `card.postprocess` tells; whether it went high; the router's score.
+            The raw detections, in the layout that `card.postprocess` tells; where the image went, as the graph says it:
+            True at high, False at low, or of more than two sizes the number of the size, 0 being the largest; the
+            router's score.
 
         Raises:
             DualResError: If the input has a shape or type that the graph does not take, or a threshold is given where
                 a rate is held.
         """
-        found, high, score = self.engine.run(images, content, self._limit(threshold))
+        found, step, score = self._run(images, content, threshold)
+        return found, (step == 0 if len(self.sizes) == 2 else step), score
+
+    def _run(self, images: np.ndarray, content: Sequence[int] | None, threshold: Limit | None) -> Found:
+        found = self.engine.run(images, content, self._limits(threshold))
         if self.controller is not None:
-            self.controller.route(score)  # learns from the score; its route is the one taken
-        return found, high, score
+            self.controller.step(found[2])  # learns from the score; its route is the one taken
+        return found
+
+    def _check_call(self, conf: float | None, iou: float | None, threshold: Limit | None) -> None:
+        check_number("conf", conf, 0, 1)
+        check_number("iou", iou, 0, 1)
+        if threshold is not None:
+            ladder.check_thresholds(threshold, len(self.sizes))
 
     def _result(self, name: str, frame: Frame, run: Found, conf: float | None, iou: float | None) -> SessionResult:
-        found, high, score = run
-        how = self.card.postprocess
+        found, step, score = run
+        how, card = self.card.postprocess, self.card
         edges = {"content": frame.edges, "frame": (0.0, 0.0, *map(float, frame.images.shape[:1:-1]))}.get(how.clip)
         boxes, scores, labels = select(
             found, how, how.conf if conf is None else conf, how.iou if iou is None else iou, edges
         )
         original = frame.to_original(boxes, how.clip == "photo")
-        return SessionResult(original, scores, labels, "high" if high else "low", score, self.card.names, name)
+        route, size = card.routes[step], card.sizes[step]
+        return SessionResult(original, scores, labels, route, score, card.names, name, step, size)
 
 
-def _check_call(conf: float | None, iou: float | None, threshold: float | None) -> None:
-    check_number("conf", conf, 0, 1)
-    check_number("iou", iou, 0, 1)
-    if threshold is not None:
-        calibration.check_threshold(threshold)
+def _asked(
+    rate: float | None, threshold: float | None, shares: Sequence[float] | None, thresholds: Sequence[float] | None
+) -> Budget:
+    """The operating point that a user gives; an empty one is the file's own."""
+    if sum(value is not None for value in (rate, threshold, shares, thresholds)) > 1:
+        raise DualResError("give either threshold or target_high_rate; of several sizes, shares or thresholds.")
+    several = [None if values is None else tuple(values) for values in (shares, thresholds)]
+    return Budget(rate, threshold, shares=several[0], thresholds=several[1])

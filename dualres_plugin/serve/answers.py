@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, FiniteFloat
 
-from dualres_plugin.common.card import Card
-from dualres_plugin.runtime.session import SessionResult
+from dualres_plugin.runtime.result import SessionResult
 
 
 class Problem(BaseModel):
@@ -37,17 +36,16 @@ class Found(BaseModel):
     labels: list[int]
     names: list[str]
     route: str
-    size: int
+    size: int | None
     score: FiniteFloat
     ms: float
 
 
-def found(result: SessionResult, card: Card, milliseconds: float) -> Found:
+def found(result: SessionResult, milliseconds: float) -> Found:
     """The answer for a result.
 
     Args:
         result: of one photo.
-        card: of the model.
         milliseconds: that the session took.
     """
     labels = result.labels.tolist()
@@ -57,19 +55,7 @@ def found(result: SessionResult, card: Card, milliseconds: float) -> Found:
         labels=labels,
         names=[result.names.get(label, str(label)) for label in labels],
         route=result.route,
-        size=size_of(result.route, card),
+        size=result.size,
         score=result.score,
         ms=round(milliseconds, 3),
     )
-
-
-def size_of(route: str, card: Card) -> int:
-    """The size that a photo ran at, in pixels.
-
-    Args:
-        route: "high" or "low"; of more than two sizes the size itself.
-        card: of the model.
-    """
-    if route.isdecimal():
-        return int(route)
-    return card.high if route == "high" else round(card.high * card.scale)

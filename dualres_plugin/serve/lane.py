@@ -49,7 +49,8 @@ class Lane:
         Raises:
             Refused: 503 if the queue is full or the time is over, 499 if the client has left; what `work` raises.
         """
-        answer = asyncio.wrap_future(self._submit(work))
+        future = self._submit(work)
+        answer = asyncio.wrap_future(future)
         gone = asyncio.ensure_future(_left(receive))
         either: set[asyncio.Future[Any]] = {answer, gone}
         try:
@@ -60,6 +61,7 @@ class Lane:
                 raise Refused(GONE, "the client has left.")
             raise Refused(503, "the photo was not reached in time: try again later.")
         finally:
+            future.cancel()  # at once: asyncio's own is handed on a step later, when the answer is already out
             answer.cancel()
             gone.cancel()
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
-from dualres_plugin.runtime.session import SessionResult
+from dualres_plugin.runtime.result import SessionResult
 from dualres_plugin.serve.photos import check_pixels, decode_photo
 from dualres_plugin.serve.settings import Refused
 

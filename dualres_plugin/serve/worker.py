@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from dualres_plugin.runtime.session import DualResSession, SessionResult
+from dualres_plugin.runtime.result import SessionResult
+from dualres_plugin.runtime.session import DualResSession
 from dualres_plugin.serve import protocol
-from dualres_plugin.serve.answers import found, size_of
+from dualres_plugin.serve.answers import found
 from dualres_plugin.serve.metrics import Metrics
 from dualres_plugin.serve.photos import decode_photo, photo_bytes
 from dualres_plugin.serve.settings import ServeSettings
@@ -45,7 +46,7 @@ class Worker:
         """
         pixels = decode_photo(photo_bytes(bytes(body), content_type), self.settings.max_mpx)
         result, seconds = self._detect(pixels)
-        return found(result, self.session.card, 1000 * seconds).model_dump_json().encode()
+        return found(result, 1000 * seconds).model_dump_json().encode()
 
     def infer(self, body: bytearray, content_type: str) -> bytes:
         """The answer of the protocol's `infer`, as JSON.
@@ -67,6 +68,5 @@ class Worker:
             (result,) = self.session.predict(pixels, conf=self.settings.conf)
             seconds = time.perf_counter() - started
             state = None if self.session.controller is None else self.session.controller.state
-            high = size_of(result.route, self.session.card) == self.session.card.high
-            self.metrics.photo(result.route, high, seconds, state)
+            self.metrics.photo(result.route, result.step == 0, seconds, state)
         return result, seconds

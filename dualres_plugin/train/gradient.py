@@ -15,6 +15,7 @@ from dualres_plugin.router.network import ResolutionRouter
 from dualres_plugin.train.config import TrainConfig
 from dualres_plugin.train.objectives import Objective, Step
 from dualres_plugin.train.ranks import spearman
+from dualres_plugin.train.thumbnails import score_rows
 from dualres_plugin.train.training_set import TrainingSet
 
 Log = Callable[[dict[str, float]], None]
@@ -118,7 +119,7 @@ class GradientTraining:
         Returns:
             (n,) scores.
         """
-        return self.router.score_thumbnails(self.data.thumbs[torch.from_numpy(rows)])
+        return score_rows(self.router, self.data.thumbs, rows)
 
     def _check(self, held: np.ndarray) -> dict[str, float]:
         held = held[self.data.gain_known[held]]

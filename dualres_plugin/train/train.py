@@ -21,9 +21,10 @@ from dualres_plugin.profile.table import Profile
 from dualres_plugin.router.network import ResolutionRouter
 from dualres_plugin.train.config import TrainConfig
 from dualres_plugin.train.gradient import GradientTraining, Log
-from dualres_plugin.train.head import fit_head
+from dualres_plugin.train.linear.head import fit_head
 from dualres_plugin.train.objectives import Objective, make_objective
 from dualres_plugin.train.start import new_router
+from dualres_plugin.train.thumbnails import score_rows
 from dualres_plugin.train.training_set import TrainingSet, resolve_gain, training_set
 
 logger = logging.getLogger("dualres")
@@ -148,7 +149,7 @@ def _calibrate(router: ResolutionRouter, data: TrainingSet, rows: np.ndarray) ->
     """Score quantiles on held-out original images (augmented views are not what a user will send)."""
     originals = rows[data.original[rows]]
     chosen = originals if len(originals) >= 20 else rows
-    router.calibrate(router.score_thumbnails(data.thumbs[torch.from_numpy(chosen)]))
+    router.calibrate(score_rows(router, data.thumbs, chosen))
 
 
 def _origin(profile: Profile) -> dict[str, Any]:

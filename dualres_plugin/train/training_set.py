@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.resize import resize_images
 from dualres_plugin.profile.gains import compute_gain
 from dualres_plugin.profile.table import Profile
 from dualres_plugin.train.ranks import ranked
+from dualres_plugin.train.thumbnails import Thumbnails
 
 
 @dataclass
@@ -21,7 +21,7 @@ class TrainingSet:
     """Thumbnails with what they should teach.
 
     Attributes:
-        thumbs: (n, 3, S, S) uint8.
+        thumbs: n of (3, S, S) uint8.
         gain: (n,) float32, ranked to a standard normal; NaN where unknown.
         loss_low: (n,) float32, the detector's loss at low; NaN without labels.
         loss_high: (n,) float32, the same at high.
@@ -29,7 +29,7 @@ class TrainingSet:
         original: (n,) bool, True for the images themselves.
     """
 
-    thumbs: Tensor
+    thumbs: Thumbnails
     gain: Tensor
     loss_low: Tensor
     loss_high: Tensor
@@ -75,24 +75,15 @@ def training_set(profiles: Sequence[Profile], gain: str, size: int) -> TrainingS
     Raises:
         DualResError: If the profiles share no rows, or lack what the gain needs.
     """
-    keys = [_keys(p) for p in profiles]
-    common = sorted(set(keys[0]).intersection(*keys[1:]))
-    if not common:
-        raise DualResError(
-            "these profiles have no image and view in common: "
-            "profile the same data set with the same --seed and --views."
-        )
-    rows = [np.array([k[key] for key in common]) for k in keys]
-    thumbs = profiles[0].thumbnails(rows[0])
-    if thumbs.shape[-1] != size:
-        thumbs = torch.cat([_shrink(part, size) for part in thumbs.split(512)])
+    rows = _common_rows(profiles)
+    image, view = (profiles[0].column(name)[rows[0]] for name in ("image_id", "view"))
     return TrainingSet(
-        thumbs,
+        Thumbnails(profiles[0], rows[0], size),
         gain=_mean_gain(profiles, rows, resolve_gain(gain, profiles)),
         loss_low=_mean_loss(profiles, rows, "loss_low"),
         loss_high=_mean_loss(profiles, rows, "loss_high"),
-        group=np.array([key[0] for key in common]),
-        original=np.array([key[1] == 0 for key in common]),
+        group=image,
+        original=view == 0,
     )
 
 
@@ -109,12 +100,21 @@ def _mean_loss(profiles: Sequence[Profile], rows: Sequence[np.ndarray], column: 
     return torch.from_numpy(np.asarray(mean, dtype=np.float32))
 
 
+def _common_rows(profiles: Sequence[Profile]) -> list[np.ndarray]:
+    """Row numbers in each profile of the image and views that all have, in order of these."""
+    if len(profiles) == 1:
+        return [np.lexsort((profiles[0].views, profiles[0].column("image_id")))]
+    keys = [_keys(p) for p in profiles]
+    common = sorted(set(keys[0]).intersection(*keys[1:]))
+    if not common:
+        raise DualResError(
+            "these profiles have no image and view in common: "
+            "profile the same data set with the same --seed and --views."
+        )
+    return [np.array([k[key] for key in common]) for k in keys]
+
+
 def _keys(profile: Profile) -> dict[tuple[int, int], int]:
     """Row number by image id and view."""
     pairs = zip(profile.column("image_id").tolist(), profile.views.tolist())
     return {pair: row for row, pair in enumerate(pairs)}
-
-
-def _shrink(thumbs: Tensor, size: int) -> Tensor:
-    x = resize_images(thumbs.float(), (size, size))
-    return x.round().clamp(0, 255).byte()

@@ -138,7 +138,8 @@ def test_wrong_options_are_one_message(models: dict[str, Path], tmp_path: Path) 
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert "in use" in dualres("serve", file, "--port", port).message
-    assert "--target-high-rate, not --threshold" in dualres("serve", file, "--hold", "--threshold", 0.1).message
+    assert "--target-high-rate or --shares, not" in dualres("serve", file, "--hold", "--threshold", 0.1).message
+    assert "--shares 'a'" in dualres("serve", file, "--port", 0, "--shares", "a").message
     assert "calibrat" in dualres("serve", file, "--port", 0, "--target-high-rate", 0.3).message
     assert "does not exist" in dualres("serve", tmp_path / "nothing.onnx", "--port", 0).message
     assert "cannot listen" in dualres("serve", file, "--host", "no.such.host.invalid").message

@@ -38,12 +38,13 @@ def test_the_interval_holds_most_resamples_and_narrows_with_more_images(
 
 def test_sizes_in_between_make_a_curve(profile: Profile) -> None:
     """The same planted images, profiled as if at sizes in between."""
-    between = Profile(dict(profile.meta), profile.table, profile.path)
+    table = profile.table
     for name, value in (("gmacs_low", 0.4), ("gmacs_high", 0.7)):
-        at = between.table.schema.get_field_index(name)
+        at = table.schema.get_field_index(name)
         low, high = profile.gmacs
         column = np.full(len(profile), low + value * (high - low), np.float32)
-        between.table = between.table.set_column(at, between.table.schema.field(at), [column])
+        table = table.set_column(at, table.schema.field(at), [column])
+    between = Profile(dict(profile.meta), table, profile.path)
     result = quick(profile, brightness(profile))
     curve = fixed_size_curve(profile, [between])
     said = evaluate(profile, bright_router(), bootstrap=0, permutations=1, other_sizes=[between])

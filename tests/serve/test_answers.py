@@ -11,25 +11,18 @@ import pytest
 
 pytest.importorskip("fastapi", reason="needs the extra `serve`")
 
-from dualres_plugin.common.card import Card, Postprocess, Preprocess
-from dualres_plugin.runtime.session import SessionResult
+from dualres_plugin.runtime.result import SessionResult
 from dualres_plugin.serve import protocol
-from dualres_plugin.serve.answers import found, size_of
+from dualres_plugin.serve.answers import found
 from dualres_plugin.serve.settings import OUTCOMES, Refused
 
-CARD = Card("cond", "test", 640, 0.5, 32, 0.0, "0", Preprocess(), Postprocess())
 EMPTY = SessionResult(
-    np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64), "low", 0.1, {0: "a"}
+    np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64), "low", 0.1, {0: "a"}, "", 1, 320
 )
 
 
-@pytest.mark.parametrize(("route", "size"), [("high", 640), ("low", 320), ("512", 512)])
-def test_a_route_has_its_size(route: str, size: int) -> None:
-    assert size_of(route, CARD) == size
-
-
 def test_a_photo_without_objects_is_an_answer() -> None:
-    answer = found(EMPTY, CARD, 1.0)
+    answer = found(EMPTY, 1.0)
     assert (answer.boxes, answer.scores, answer.labels, answer.names, answer.size) == ([], [], [], [], 320)
     shapes = {o.name: o.shape for o in protocol.answer(EMPTY, "m", request()).outputs}
     assert shapes == {"boxes": [0, 4], "scores": [0], "labels": [0], "route": [1], "score": [1]}
@@ -39,7 +32,7 @@ def test_numbers_read_back_to_the_same_bits_and_unknown_labels_have_a_name() -> 
     rng = np.random.default_rng(0)
     boxes, scores = rng.random((50, 4), np.float32) * 1000, rng.random(50, np.float32)
     result = replace(EMPTY, boxes=boxes, scores=scores, labels=np.array([0, 7] * 25))
-    read = json.loads(found(result, CARD, 1.0).model_dump_json())
+    read = json.loads(found(result, 1.0).model_dump_json())
     assert np.array_equal(np.array(read["boxes"], np.float32), boxes)
     assert np.array_equal(np.array(read["scores"], np.float32), scores)
     assert read["names"][:2] == ["a", "7"]
@@ -47,7 +40,7 @@ def test_numbers_read_back_to_the_same_bits_and_unknown_labels_have_a_name() -> 
 
 def test_what_is_no_number_is_no_answer() -> None:
     with pytest.raises(ValueError, match="finite"):
-        found(replace(EMPTY, score=float("nan")), CARD, 1.0)
+        found(replace(EMPTY, score=float("nan")), 1.0)
 
 
 def request(**more: object) -> protocol.InferRequest:

@@ -74,6 +74,20 @@ def test_an_answer_says_what_and_where(session: DualResSession) -> None:
             assert found["ms"] > 0 and len(found["boxes"]) == len(found["scores"]) == len(found["labels"]) > 0
 
 
+def test_a_file_of_three_sizes_is_served(ladder_models: dict[str, Path]) -> None:
+    photos = pictures(12)
+    session = DualResSession(ladder_models["cond"], threads=1)
+    scores = [r.score for r in session.predict(photos)]
+    session.thresholds = tuple(float(t) for t in np.quantile(scores, (0.7, 0.3)))
+    serial = session.predict(photos)
+    assert {r.route for r in serial} == {"160", "128", "64"}
+    with serving(session) as client:
+        answers = together([partial(client.predict, encoded(photo)) for photo in photos], 4)
+        assert all(same(answer, result) for answer, result in zip(answers, serial))
+        assert [answer.json["size"] for answer in answers] == [int(r.route) for r in serial]
+        assert client.metric("dualres_share_high") == pytest.approx(np.mean([r.step == 0 for r in serial]))
+
+
 def test_a_score_limit_holds(session: DualResSession) -> None:
     photo = pictures(1)[0]
     limit = float(np.median(session.predict(photo)[0].scores))

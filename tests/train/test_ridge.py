@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dualres_plugin.train.ridge import fit_ridge
+from dualres_plugin.train.linear.ridge import fit_ridge
 
 
 def _planted(n: int, d: int, noise: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

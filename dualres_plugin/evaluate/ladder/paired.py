@@ -1,8 +1,8 @@
 """The AP of many routings on the same resamples of the images: what a paired interval is made of.
 
-A bootstrap draws the images with replacement. Both sides of a comparison get the same draw, repeats included: an image
-that was drawn twice counts twice. Evaluating COCO's AP anew for every draw would take hours for a frontier of a hundred
-routings, so detections are counted in cells of category and score, once, and a draw is a weighted sum of cells.
+Both sides of a comparison get the same draw; where a draw repeats an image, it counts twice. Evaluating COCO's AP anew
+for every draw would take hours for a frontier of a hundred routings, so detections are counted in cells of category and
+score, once, and a draw is a weighted sum of cells.
 
 Cells end at the scores of hits, where precision peaks. Up to `bins` different ones a category, nothing is lost (small
 sets); beyond, neighbours share a cell, which moves an AP by some hundredths of a point, alike for all routings. What is
@@ -83,7 +83,7 @@ class PairedAP:
         Returns:
             (P, B) AP@[.5:.95] in [0, 1]; NaN where a draw shows no object.
         """
-        if not self.cells.active:  # not one hit
+        if not self.cells.active or not len(weights):  # not one hit, or nothing drawn
             return np.zeros((len(routes), len(weights)))
         draws = torch.from_numpy(np.ascontiguousarray(weights.T)).float()
         parts = [self._chunk(np.asarray(routes), part) for part in draws.split(CHUNK, dim=1)]
@@ -228,3 +228,26 @@ def draw(n: int, resamples: int, rng: np.random.Generator, groups: np.ndarray | 
         return rng.multinomial(n, np.full(n, 1 / n), size=resamples).astype(np.float32)
     names, of = np.unique(groups, return_inverse=True)
     return rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples).astype(np.float32)[:, of]
+
+
+def halves(n: int, resamples: int, rng: np.random.Generator, groups: np.ndarray | None = None) -> np.ndarray:
+    """Random halves of the images, each image once: what the intervals of differences are made of.
+
+    A half misses the whole by as much as the whole misses the world, so the spread of halves is that of the whole. A
+    bootstrap's is too small here: an image that is drawn twice agrees with itself, and most of COCO's categories are
+    seen on a few photos of a small set (`scripts/interval_coverage.py` measures both).
+
+    Args:
+        n: images.
+        resamples: how many halves.
+        rng: source of the draws.
+        groups: (n,) number of the group of each image, such as its video: whole groups are drawn.
+
+    Returns:
+        (resamples, n) 1 for the images of each half, 0 for the others.
+    """
+    names, of = np.unique(np.arange(n) if groups is None else groups, return_inverse=True)
+    drawn = np.zeros((resamples, len(names)), dtype=np.float32)
+    for row in drawn:
+        row[rng.permutation(len(names))[: max(1, (len(names) + rng.integers(2)) // 2)]] = 1
+    return drawn[:, of]

@@ -26,10 +26,10 @@ def draw_frontiers(path: Path, advice: Advice, title: str) -> None:
         cost, ap = zip(*points)
         axes.plot(cost, [100 * value for value in ap], STYLES.get(name, ".-"), label=name, linewidth=1.4, markersize=5)
     axes.plot(
-        advice.gmacs, 100 * advice.ap, "*", markersize=18, color="black", zorder=5,
-        label="advice: " + " / ".join(map(str, advice.sizes)) + " px",
+        advice.choice.cost, 100 * advice.choice.ap, "*", markersize=18, color="black", zorder=5,
+        label="advice: " + " / ".join(map(str, advice.choice.sizes)) + " px",
     )  # fmt: skip
-    axes.set(xlabel="GMACs per image, router included", ylabel="AP@[.5:.95]")
+    axes.set(xlabel=f"{advice.unit} per image, router included", ylabel="AP@[.5:.95]")
     axes.set_title(title.replace("$", r"\$"))
     axes.grid(alpha=0.3)
     axes.legend()

@@ -3,8 +3,8 @@
 The router's score says how much an image gains from more pixels; a ladder needs to know how much of that each size
 brings. On calibration images the gain of a size over the smallest is fitted as a line over the rank of the score, two
 numbers a size: with some hundred images more would be noise. At a price λ per GMAC an image runs at the size with the
-largest `gain - λ · cost`. Lines make an envelope, so the sizes lie along the score in order, with K-1 thresholds
-between them; with two sizes that is the threshold of one router.
+largest `gain - λ · cost`. Lines make an envelope, so each size has one stretch of the score; where a larger size gains
+less along it, the two are not chosen together. So there are K-1 thresholds, the larger size above each.
 """
 
 from __future__ import annotations
@@ -91,18 +91,25 @@ class LadderPolicy:
         ]
 
     def best_sizes(self, price: float, count: int) -> tuple[int, ...]:
-        """The so many sizes that are worth most together on the calibration images.
+        """The sizes, so many or fewer, that are worth most together on the calibration images.
+
+        Only those that thresholds can choose: what gains more along the score must be the larger size.
 
         Args:
             price: λ, gain per GMAC.
-            count: of sizes.
+            count: of sizes at most.
 
         Returns:
-            Their numbers, by trying every choice.
+            Their numbers, by trying every choice; the fewest of those that are worth the same.
         """
         values = self.values(self.scores, price)
-        every = combinations(range(len(self.cost)), min(count, len(self.cost)))
+        numbers = range(len(self.cost))
+        every = [c for k in range(1, count + 1) for c in combinations(numbers, k) if self._in_order(c)]
         return max(every, key=lambda chosen: float(values[:, chosen].max(axis=1).mean()))
+
+    def _in_order(self, chosen: Sequence[int]) -> bool:
+        """Whether the sizes, largest first, are those of falling scores."""
+        return bool((np.diff(self.slope[list(chosen)]) <= 0).all())
 
 
 def _rank(scores: np.ndarray, ordered: np.ndarray) -> np.ndarray:

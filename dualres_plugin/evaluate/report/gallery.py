@@ -132,10 +132,10 @@ def _entry(profile: Profile, ranked: Ranked, rank: int) -> tuple[dict[str, Any],
     targets = profile.targets(row)
     boxes, seen = {}, {}
     for which in ("low", "high"):
-        found = _sure(profile.detections(which, row))
+        found = sure(profile.detections(which, row))
         verdicts, seen[which] = judge(found, targets)
         columns = (found.labels, (100 * found.scores).round(), verdicts)
-        boxes[which] = _flat(found.boxes * grid, columns)
+        boxes[which] = flat(found.boxes * grid, columns)
     entry = {
         "r": rank,
         "n": profile.image_path(row).name,
@@ -150,7 +150,12 @@ def _entry(profile: Profile, ranked: Ranked, rank: int) -> tuple[dict[str, Any],
     return entry, real
 
 
-def _sure(found: Detections) -> Detections:
+def sure(found: Detections) -> Detections:
+    """The detections that pictures show.
+
+    Args:
+        found: highest score first.
+    """
     keep = np.flatnonzero(found.scores >= SURE)[:MAX_BOXES]
     return Detections(found.boxes[keep], found.scores[keep], found.labels[keep])
 
@@ -158,13 +163,19 @@ def _sure(found: Detections) -> Detections:
 def _objects(targets: Targets, seen: dict[str, np.ndarray], grid: float) -> list[int]:
     keep = ~targets.ignore
     columns = (targets.labels[keep], seen["low"][keep], seen["high"][keep])
-    return _flat(targets.boxes[keep] * grid, columns)
+    return flat(targets.boxes[keep] * grid, columns)
 
 
-def _flat(boxes: np.ndarray, columns: tuple[np.ndarray, ...]) -> list[int]:
+def flat(boxes: np.ndarray, columns: tuple[np.ndarray, ...] = ()) -> list[int]:
+    """Boxes and what belongs to each as one list of whole numbers.
+
+    Args:
+        boxes: (N, 4) on the grid.
+        columns: of N numbers each.
+    """
     table = np.column_stack([boxes.round(), *columns])
-    flat: list[int] = table.astype(int).ravel().tolist()
-    return flat
+    numbers: list[int] = table.astype(int).ravel().tolist()
+    return numbers
 
 
 def _short(value: float) -> float | None:

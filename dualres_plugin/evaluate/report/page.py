@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from dualres_plugin.evaluate.evaluation import LEAST_STEP
+from dualres_plugin.evaluate.report.paired import paired_section
 
 SCRIPTS = ("dom.js", "curve.js", "panels.js", "gallery.js", "main.js")
 EQUAL = 1.05  # sizes come in steps of the stride: compute that is at most so much more counts as the same
@@ -31,17 +32,18 @@ def render(data: dict[str, Any], metrics: dict[str, Any], facts: dict[str, str],
     Returns:
         HTML.
     """
-    script = "\n".join(_part(name) for name in SCRIPTS)
-    return Template(_part("report.html")).substitute(
+    script = "\n".join(asset(name) for name in SCRIPTS)
+    return Template(asset("report.html")).substitute(
         title=escape(facts["title"]),
         subtitle=escape(facts["subtitle"]),
         warnings=_warnings(metrics.get("warnings", [])),
         lead=_lead(metrics, facts["verdict"]),
         tiles=_tiles(metrics, facts["verdict"]),
         points=_points(metrics),
+        paired=paired_section(metrics),
         notes=_notes([*metrics["notes"], *remarks]),
         run=_run(metrics["run"]),
-        css=_part("report.css"),
+        css=asset("report.css"),
         data=embed(data),
         script=f'(() => {{\n"use strict";\n{script}\n}})();',
     )
@@ -71,7 +73,12 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _part(name: str) -> str:
+def asset(name: str) -> str:
+    """A file of the page.
+
+    Args:
+        name: in the folder `assets`.
+    """
     return (files("dualres_plugin.evaluate.report") / "assets" / name).read_text(encoding="utf-8")
 
 
@@ -138,10 +145,12 @@ def proven(metrics: dict[str, Any]) -> bool:
         metrics: what metrics.json holds.
 
     Returns:
-        True if high is clearly better than low and the whole interval of AUC-Policy lies above random.
+        True if high is clearly better than low and AUC-Policy lies above random: the whole interval of their paired
+        difference where it was measured, else that of AUC-Policy alone.
     """
-    lower = metrics["auc_policy_ci95"][0]
-    return bool(not math.isnan(gain_kept(metrics)) and lower > metrics["random"]["auc_policy"])
+    above = metrics.get("auc_policy_above_random")
+    gap = above["ci95"][0] if above else metrics["auc_policy_ci95"][0] - metrics["random"]["auc_policy"]
+    return bool(not math.isnan(gain_kept(metrics)) and gap > 0)
 
 
 def saved(metrics: dict[str, Any]) -> float:

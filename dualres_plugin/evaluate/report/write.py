@@ -96,23 +96,30 @@ def describe(profile: Profile) -> str:
 
 
 def verdict(evaluation: Evaluation) -> str:
-    """Whether the interval of AUC-Policy lies above random, in one sentence.
+    """Whether AUC-Policy lies above random, in one sentence.
 
     Args:
-        evaluation: with its interval.
+        evaluation: with its interval; where there are paired differences, the one to random orders decides.
 
     Returns:
         A sentence.
     """
-    lower, upper = evaluation.ci95
     random = f"random ({evaluation.random_auc:.3f})"
+    if evaluation.proof:
+        gap, lower, upper = evaluation.proof.above_random
+        said = f"AUC-Policy minus that of {random} is {gap:+.3f}, 95 % interval {lower:+.3f} to {upper:+.3f}"
+        above = below = between = said
+    else:
+        lower, upper = (end - evaluation.random_auc for end in evaluation.ci95)
+        above, below = (f"The whole interval lies {side} {random}" for side in ("above", "below"))
+        between = f"The interval includes {random}"
     if not np.isfinite([lower, upper]).all():
         return f"Without an interval nobody can tell whether this differs from {random}."
-    if lower > evaluation.random_auc:
-        return f"The whole interval lies above {random}: the order is better than chance."
-    if upper < evaluation.random_auc:
-        return f"The whole interval lies below {random}: the order is worse than chance."
-    return f"The interval includes {random}: these images do not show that the router beats chance."
+    if lower > 0:
+        return f"{above}: the order is better than chance."
+    if upper < 0:
+        return f"{below}: the order is worse than chance."
+    return f"{between}: these images do not show that the router beats chance."
 
 
 def _check_timings(timings: dict[str, float] | None) -> dict[str, float] | None:

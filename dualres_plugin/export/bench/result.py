@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,30 +13,53 @@ from dualres_plugin.common.files.atomic import atomic_write, write_json, write_t
 from dualres_plugin.common.files.csv import Writer
 from dualres_plugin.export.parity import Parity
 
-PAPER_SPEEDUPS = {100: 1.11, 50: 1.20, 0: 1.30}  # ONNX over eager, Table 5 of the paper
-PERCENT = (100, 50, 0)
-CASES = (
-    "plain_high", "plain_low", "lean_high", "lean_low", "router", "router_network",
-    "eager_plain_high", "eager_plain_low", "eager_router",
-)  # fmt: skip
+TWO = ("high", "low")  # what two sizes are called; several are called by their pixels
+PAPER_SPEEDUPS = {"100": 1.11, "50": 1.20, "0": 1.30}  # ONNX over eager, Table 5 of the paper
+
+
+@dataclass(frozen=True)
+class Point:
+    """Where the photos go: a column of the table.
+
+    Attributes:
+        name: ends the names of its cases: `cond_100`, `cond_mix`.
+        title: of the column.
+        step: the number of the size that all photos run at; None: each at the size of its score.
+    """
+
+    name: str
+    title: str
+    step: int | None
+
+
+def points_of(names: Sequence[str]) -> tuple[Point, ...]:
+    """What is measured: everything at each size, and a mix.
+
+    Args:
+        names: of the sizes, largest first.
+    """
+    if tuple(names) == TWO:
+        return Point("100", "100 % high", 0), Point("50", "50 % high", None), Point("0", "0 % high", 1)
+    each = (Point(name, f"all at {name} px", step) for step, name in enumerate(names))
+    return *each, Point("mix", "mixed", None)
 
 
 @dataclass
 class Timing:
-    """Milliseconds of one case on every photo, and which photos the router sends high."""
+    """Milliseconds of one case on every photo, and which size the router gives each where they are mixed."""
 
     milliseconds: list[float] = field(default_factory=list)
-    high: list[bool] = field(default_factory=list)
+    steps: list[int] = field(default_factory=list)
 
-    def add(self, milliseconds: float, high: bool) -> None:
+    def add(self, milliseconds: float, step: int) -> None:
         """Note one photo.
 
         Args:
             milliseconds: that it took.
-            high: does the router send it high?
+            step: the number of the size that the router gives it, 0 for the largest.
         """
         self.milliseconds.append(milliseconds)
-        self.high.append(high)
+        self.steps.append(step)
 
     def median(self) -> float:
         """Milliseconds of the middle photo."""
@@ -47,13 +71,13 @@ class Timing:
         return float(low), float(high)
 
     def mixed(self) -> float:
-        """Mean cost of a photo when the two routes cost differently: each route's median, by its share.
+        """Mean cost of a photo when the routes cost differently: each route's median, by its share.
 
         A plain median would be that of the commoner route, and a mean would be at the mercy of other processes.
         """
-        values, high = np.array(self.milliseconds), np.array(self.high)
-        parts = [(float(np.median(values[m])), int(m.sum())) for m in (high, ~high) if m.any()]
-        return sum(value * count for value, count in parts) / len(values)
+        values, steps = np.array(self.milliseconds), np.array(self.steps)
+        parts = [values[steps == step] for step in np.unique(steps)]
+        return sum(float(np.median(part)) * len(part) for part in parts) / len(values)
 
 
 @dataclass
@@ -63,115 +87,144 @@ class BenchResult:
     Attributes:
         timings: case -> times; `plain_high`, `plain_low` (the host's own export), `lean_high`, `lean_low` (the same
             with the decoding that the forms have, if that differs), `router`, `router_network` (without its
-            thumbnail), `FORM_100`, `FORM_50`, `FORM_0`, and plain, router and points with `eager` for a form.
-        share: photos that the router sends high at the point called 50 %.
+            thumbnail), `FORM_100`, `FORM_50`, `FORM_0`, and plain, router and points with `eager` for a form. Of
+            several sizes `plain_640`, …, `FORM_640`, …, `FORM_mix`.
+        shares: of the photos at each size where they are mixed, largest first; of two sizes the point called 50 %.
         sizes: MB on disk.
         memory: resident MB: `base` before the model was loaded, `now`, `peak`.
+        scales: each size but the largest, as a ratio of it.
+        names: of the sizes, largest first.
         layouts: text, which convolutions got onnxruntime's fast layout.
         parity: form -> what its check against PyTorch found.
     """
 
     timings: dict[str, Timing]
-    share: float
+    shares: tuple[float, ...]
     sizes: dict[str, float]
     memory: dict[str, dict[str, float]]
     forms: list[str]
     images: int
     threads: int
     high: int
-    scale: float
+    scales: tuple[float, ...]
+    names: tuple[str, ...] = TWO
     layouts: str = ""
     parity: dict[str, dict[str, float]] = field(default_factory=dict)
 
-    def cost(self, name: str, percent: int) -> float:
-        """Milliseconds a photo at a share of photos at high.
+    @property
+    def points(self) -> tuple[Point, ...]:
+        """The columns."""
+        return points_of(self.names)
+
+    @property
+    def pixels(self) -> str:
+        """The sizes in words."""
+        return " / ".join([str(self.high), *(f"{self.high * scale:g}" for scale in self.scales)]) + " px"
+
+    def cost(self, name: str, point: Point) -> float:
+        """Milliseconds a photo.
 
         Args:
             name: a form, or "eager".
-            percent: 100, 50 or 0.
+            point: where the photos go.
         """
-        timing = self.timings[f"{name}_{percent}"]
-        return timing.mixed() if percent == 50 else timing.median()
+        timing = self.timings[f"{name}_{point.name}"]
+        return timing.mixed() if point.step is None else timing.median()
 
-    def ideal(self, percent: int, detector: str = "plain") -> float:
-        """`p * t_high + (1 - p) * t_low` of the detector alone in ONNX, without any router.
+    def ideal(self, point: Point, detector: str = "plain") -> float:
+        """`p * t_high + (1 - p) * t_low` of the detector alone in ONNX, without any router; the same of several sizes.
 
         Args:
-            percent: 100, 50 or 0 at high; 50 stands for the share that really went high.
+            point: where the photos go; mixed, the shares are those that the sizes really got.
             detector: "plain", as the host exports it, or "lean", with the decoding that the forms have.
 
         Returns:
             Milliseconds a photo.
         """
-        p = self.share if percent == 50 else percent / 100
-        return p * self.timings[f"{detector}_high"].median() + (1 - p) * self.timings[f"{detector}_low"].median()
+        medians = [self.timings[f"{detector}_{name}"].median() for name in self.names]
+        if point.step is not None:
+            return medians[point.step]
+        return sum(share * ms for share, ms in zip(self.shares, medians))
 
     @property
     def has_lean(self) -> bool:
         """Is the detector in the forms another graph than the host exports?"""
-        return "lean_high" in self.timings
+        return f"lean_{self.names[0]}" in self.timings
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row per form and share."""
+        """One row per form and point."""
+        return [self._row(form, point) for form in self.forms for point in self.points]
+
+    def _row(self, form: str, point: Point) -> dict[str, Any]:
         router = self.timings["router"].median()
-        rows = []
-        for form in self.forms:
-            for percent in PERCENT:
-                cost, ideal = self.cost(form, percent), self.ideal(percent)
-                lean = self.ideal(percent, "lean") if self.has_lean else ideal
-                rows.append(
-                    {
-                        "form": form,
-                        "high_percent": percent,
-                        "ms": cost,
-                        "eager_ms": self.cost("eager", percent),
-                        "speedup": self.cost("eager", percent) / cost,
-                        "paper_speedup": PAPER_SPEEDUPS[percent],
-                        "ideal_ms": ideal,
-                        "ratio": cost / ideal,
-                        "ratio_without_router": (cost - router) / ideal,
-                        "lean_ideal_ms": lean,
-                        "lean_ratio": cost / lean,
-                        "lean_ratio_without_router": (cost - router) / lean,
-                    }
-                )
-        return rows
+        cost, eager, ideal = self.cost(form, point), self.cost("eager", point), self.ideal(point)
+        lean = self.ideal(point, "lean") if self.has_lean else ideal
+        two = self.names == TWO
+        return {
+            "form": form,
+            **({"high_percent": int(point.name)} if two else {"point": point.name}),
+            "ms": cost,
+            "eager_ms": eager,
+            "speedup": eager / cost,
+            **({"paper_speedup": PAPER_SPEEDUPS[point.name]} if two else {}),
+            "ideal_ms": ideal,
+            "ratio": cost / ideal,
+            "ratio_without_router": (cost - router) / ideal,
+            "lean_ideal_ms": lean,
+            "lean_ratio": cost / lean,
+            "lean_ratio_without_router": (cost - router) / lean,
+        }
 
     # -- output ------------------------------------------------------------------------------------------------
 
     def table(self) -> str:
-        """The paper's Table 5: eager against ONNX at 100, 50 and 0 % high, with the ideal mix beside it."""
-        t = self.timings
-        head = f"{'ms per photo':24s}" + "".join(f"{f'{p} % high':>26s}" for p in PERCENT)
+        """The paper's Table 5: eager against ONNX at 100, 50 and 0 % high, with the ideal mix beside it.
+
+        Of several sizes: everything at each of them, and a mix.
+        """
+        points, two = self.points, self.names == TWO
+        mix = f"'50 %' is {self.shares[0]:.0%}" if two else f"mixed are {' / '.join(f'{s:.0%}' for s in self.shares)}"
         lines = [
-            f"{self.images} photos, {self.high} / {self.high * self.scale:g} px, {self.threads} threads, medians of an "
-            f"interleaved run; '50 %' is {self.share:.0%} of these photos",
+            f"{self.images} photos, {self.pixels}, {self.threads} threads, medians of an interleaved run; {mix} of "
+            "these photos",
             "",
-            head,
-            f"{'DualRes, eager PyTorch':24s}" + "".join(f"{self.cost('eager', p):26.2f}" for p in PERCENT),
+            f"{'ms per photo':24s}" + "".join(f"{p.title:>26s}" for p in points),
+            f"{'DualRes, eager PyTorch':24s}" + "".join(f"{self.cost('eager', p):26.2f}" for p in points),
         ]
         for form in self.forms:
             cells = [
-                f"{self.cost(form, p):9.2f} ({self.cost('eager', p) / self.cost(form, p):.2f}x eager)" for p in PERCENT
+                f"{self.cost(form, p):9.2f} ({self.cost('eager', p) / self.cost(form, p):.2f}x eager)" for p in points
             ]
             lines.append(f"{'DualRes, ONNX ' + form:24s}" + "".join(f"{cell:>26s}" for cell in cells))
-        lines.append(f"{'paper, ONNX over eager':24s}" + "".join(f"{PAPER_SPEEDUPS[p]:25.2f}x" for p in PERCENT))
+        if two:
+            said = "".join(f"{PAPER_SPEEDUPS[p.name]:25.2f}x" for p in points)
+            lines.append(f"{'paper, ONNX over eager':24s}{said}")
         lines += self._against_ideal("plain", "plain ONNX", "")
         if self.has_lean:
             lines += self._against_ideal("lean", "fast decoding", "lean_")
-        lines += ["", f"{'case':24s}{'median':>9s}{'quartiles':>20s}"]
-        for name in (name for name in CASES if name in t):
-            low, high = t[name].quartiles()
-            lines.append(f"{name:24s}{t[name].median():9.2f}{f'{low:.2f} - {high:.2f}':>20s}")
-        whole, network = (t[name].median() / t["plain_low"].median() for name in ("router", "router_network"))
-        lines.append(f"router / low pass: {whole:.1%} with its thumbnail, {network:.1%} the network alone")
+        lines += self._parts()
         for form, found in self.parity.items():
             lines.append(f"{f'  {form} against PyTorch':24s} {Parity.from_dict(found)}")
         return "\n".join([*lines, "", *self._space(), *(["", self.layouts] if self.layouts else [])])
 
+    def _parts(self) -> list[str]:
+        """What the forms are made of, alone."""
+        t = self.timings
+        plain = [f"{kind}_{name}" for kind in ("plain", "lean", "eager_plain") for name in self.names]
+        at = plain.index(f"eager_plain_{self.names[0]}")
+        lines = ["", f"{'case':24s}{'median':>9s}{'quartiles':>20s}"]
+        for name in (*plain[:at], "router", "router_network", *plain[at:], "eager_router"):
+            if name in t:
+                low, high = t[name].quartiles()
+                lines.append(f"{name:24s}{t[name].median():9.2f}{f'{low:.2f} - {high:.2f}':>20s}")
+        smallest = t[f"plain_{self.names[-1]}"].median()
+        whole, network = (t[name].median() / smallest for name in ("router", "router_network"))
+        size = "low" if self.names == TWO else f"{self.names[-1]} px"
+        return [*lines, f"router / {size} pass: {whole:.1%} with its thumbnail, {network:.1%} the network alone"]
+
     def _against_ideal(self, detector: str, title: str, prefix: str) -> list[str]:
         """The ideal mix of one kind of detector, and what every form costs in its terms."""
-        lines = [f"{'ideal mix, ' + title:24s}" + "".join(f"{self.ideal(p, detector):26.2f}" for p in PERCENT)]
+        lines = [f"{'ideal mix, ' + title:24s}" + "".join(f"{self.ideal(p, detector):26.2f}" for p in self.points)]
         for form in self.forms:
             ratios = [r for r in self.rows() if r["form"] == form]
             cells = [f"{r[f'{prefix}ratio']:.3f} ({r[f'{prefix}ratio_without_router']:.3f} w/o router)" for r in ratios]
@@ -179,8 +232,9 @@ class BenchResult:
         return lines
 
     def _space(self) -> list[str]:
-        lines = [f"{'':16s}{'file MB':>10s}{'resident MB':>14s}{'peak MB':>10s}{'/ plain high':>14s}"]
-        plain = self.memory.get("plain_high")
+        largest = f"plain_{self.names[0]}"
+        lines = [f"{'':16s}{'file MB':>10s}{'resident MB':>14s}{'peak MB':>10s}{'/ ' + largest.replace('_', ' '):>14s}"]
+        plain = self.memory.get(largest)
         for name in dict.fromkeys([*self.sizes, *self.memory]):
             size = f"{self.sizes[name]:10.2f}" if name in self.sizes else " " * 10
             line = f"{name:16s}{size}"
@@ -203,10 +257,11 @@ class BenchResult:
             summary.writerows([list(rows[0]), *(row.values() for row in rows)])
         with atomic_write(folder / "times.csv") as path, path.open("w", newline="") as file:
             times = Writer(file)
-            times.writerow(["case", "photo", "routed_high_at_50", "ms"])
+            two = self.names == TWO
+            times.writerow(["case", "photo", "routed_high_at_50" if two else "step_where_mixed", "ms"])
             for name, timing in self.timings.items():
-                for i, (ms, high) in enumerate(zip(timing.milliseconds, timing.high)):
-                    times.writerow([name, i, int(high), f"{ms:.4f}"])
+                for i, (ms, step) in enumerate(zip(timing.milliseconds, timing.steps)):
+                    times.writerow([name, i, int(step == 0) if two else step, f"{ms:.4f}"])
         write_json(
             folder / "bench.json", {"rows": rows, "sizes": self.sizes, "memory": self.memory, "parity": self.parity}
         )
@@ -217,20 +272,20 @@ class BenchResult:
 
         figure = Figure(figsize=(7, 4))
         axes = figure.subplots()
-        names = ["eager", *self.forms]
+        names, points = ["eager", *self.forms], self.points
         width = 0.8 / len(names)
         for i, name in enumerate(names):
-            at = np.arange(len(PERCENT)) + (i - (len(names) - 1) / 2) * width
-            axes.bar(at, [self.cost(name, p) for p in PERCENT], width, label=name)
+            at = np.arange(len(points)) + (i - (len(names) - 1) / 2) * width
+            axes.bar(at, [self.cost(name, p) for p in points], width, label=name)
         ideals = [("plain", "plain ONNX", (0.0, (4.0, 2.0))), ("lean", "fast decoding", (0.0, (1.0, 2.0)))]
         for detector, title, style in ideals if self.has_lean else ideals[:1]:
-            for i, percent in enumerate(PERCENT):
+            for i, point in enumerate(points):
                 label = "" if i else f"ideal mix, {title}"
-                y = self.ideal(percent, detector)
+                y = self.ideal(point, detector)
                 axes.hlines(y, i - 0.45, i + 0.45, colors="black", linestyles=style, label=label)
-        axes.set_xticks(range(len(PERCENT)), [f"{p} % high" for p in PERCENT])
+        axes.set_xticks(range(len(points)), [p.title for p in points])
         axes.set_ylabel("ms per photo (median)")
-        axes.set_title(f"{self.high} / {self.high * self.scale:g} px, {self.threads} threads, router included")
+        axes.set_title(f"{self.pixels}, {self.threads} threads, router included")
         axes.legend(fontsize=8)
         figure.tight_layout()
         with atomic_write(path) as temporary:

@@ -16,29 +16,30 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from dualres_plugin.common.card import FORMS
+from dualres_plugin.budget.ladder import step_of
+from dualres_plugin.common.card import FORMS, Card
 from dualres_plugin.common.errors import DualResError, check_number
 from dualres_plugin.common.files.atomic import make_dir
 from dualres_plugin.common.flops import milliseconds
-from dualres_plugin.common.resize import check_scale, make_thumbnails, resize_images
+from dualres_plugin.common.resize import make_thumbnails, resize_images
 from dualres_plugin.common.types import RouterImages
 from dualres_plugin.export.bench.layout import layout_table
-from dualres_plugin.export.bench.result import BenchResult, Timing
+from dualres_plugin.export.bench.result import BenchResult, Timing, points_of
 from dualres_plugin.export.build import export_model, export_network, export_plain
 from dualres_plugin.export.graph import require_onnx
 from dualres_plugin.export.parity import sample_photos
 from dualres_plugin.hosts.contract import HostAdapter
+from dualres_plugin.hosts.ladder import Ladder
 from dualres_plugin.hosts.routing import run_routed
 from dualres_plugin.router.gate import Gate
 from dualres_plugin.router.network import ResolutionRouter
-from dualres_plugin.runtime.engines import OrtGraph
+from dualres_plugin.runtime.engines import OrtGraph, choice
 from dualres_plugin.runtime.photo import Frame, make_frame
 from dualres_plugin.runtime.session import DualResSession
 
 logger = logging.getLogger("dualres")
 Case = Callable[[], object]
 WARM_UP = 3
-POINTS = {100: float("-inf"), 50: None, 0: float("inf")}  # share at high in % -> threshold; 50 is calibrated
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class BenchSettings:
 
     Attributes:
         high: high size in pixels.
-        scale: low / high ratio.
+        scale: low / high ratio, or several sizes.
         forms: exported forms.
         images: folder or glob of photos; None takes one that comes with matplotlib.
         count: photos.
@@ -61,7 +62,7 @@ class BenchSettings:
     """
 
     high: int
-    scale: float
+    scale: float | Ladder
     forms: tuple[str, ...] = FORMS
     images: str | None = None
     count: int = 128
@@ -71,10 +72,15 @@ class BenchSettings:
     check: int = 2
 
     def __post_init__(self) -> None:
-        check_scale(self.scale)
+        Ladder.of(self.scale)
         for name in ("high", "count", "threads", "rounds"):
             check_number(name, getattr(self, name), 1)
         check_number("check", self.check, 0)
+
+    @property
+    def ladder(self) -> Ladder:
+        """The sizes."""
+        return Ladder.of(self.scale)
 
 
 @dataclass(frozen=True)
@@ -82,13 +88,16 @@ class Models:
     """The exported files of one bench.
 
     Attributes:
-        plain: `plain_high`, `plain_low`, and `lean_high`, `lean_low` where the detector decodes distributions.
+        plain: `plain_high`, `plain_low`, and `lean_high`, `lean_low` where the detector decodes distributions; or
+            `plain_640`, … of several sizes.
         forms: form -> file, or folder of a pair.
+        card: of these.
         router: makes its thumbnail itself; `network` is the router without that.
     """
 
     plain: dict[str, Path]
     forms: dict[str, Path]
+    card: Card
     router: Path
     network: Path
 
@@ -120,7 +129,7 @@ def run_bench(adapter: HostAdapter[Any], router: ResolutionRouter, out: Path, se
     try:
         models = _export(adapter, router, out / "models", settings)
         photos = sample_photos(settings.images, settings.count)
-        timings, share = _measure(adapter, router, models, photos, settings)
+        timings, shares = _measure(adapter, router, models, photos, settings)
     finally:
         torch.set_num_threads(threads)
     sizes = {name: _size(path) for name, path in {**models.plain, **models.forms}.items()}
@@ -129,8 +138,8 @@ def run_bench(adapter: HostAdapter[Any], router: ResolutionRouter, out: Path, se
     memory = _memory(models, settings) if settings.memory else {}
     parity = {form: DualResSession(path, warm_up=False).card.parity for form, path in models.forms.items()}
     result = BenchResult(
-        timings, share, sizes, memory, forms=list(models.forms), images=len(photos), threads=settings.threads,
-        high=settings.high, scale=settings.scale, layouts=layouts,
+        timings, shares, sizes, memory, forms=list(models.forms), images=len(photos), threads=settings.threads,
+        high=settings.high, scales=models.card.scales, names=models.card.routes, layouts=layouts,
         parity=parity if settings.check else {},
     )  # fmt: skip
     result.write(out)
@@ -139,18 +148,20 @@ def run_bench(adapter: HostAdapter[Any], router: ResolutionRouter, out: Path, se
 
 def _export(adapter: HostAdapter[Any], router: ResolutionRouter, folder: Path, settings: BenchSettings) -> Models:
     make_dir(folder)
-    plain = export_plain(adapter, folder, settings.high, settings.scale)
+    plain = export_plain(adapter, folder, settings.high, settings.ladder)
+    threshold = (0.0,) * len(settings.ladder.lower)
     forms = {}
     for form in dict.fromkeys(("pair", *settings.forms)):  # a pair holds the router alone
         path = folder / (form if form == "pair" else f"{form}.onnx")
         logger.info("exporting %s", path)
         forms[form] = export_model(
-            adapter, router, path, form=form, high=settings.high, scale=settings.scale, images=settings.images,
-            photos=settings.check,
+            adapter, router, path, form=form, high=settings.high, scale=settings.ladder, threshold=threshold,
+            images=settings.images, photos=settings.check,
         )  # fmt: skip
     wanted = {form: forms[form] for form in settings.forms}
     network = export_network(router, folder / "router_network.onnx")
-    return Models(plain, wanted, forms["pair"] / "router.onnx", network)
+    card = DualResSession(forms["pair"], warm_up=False).card
+    return Models(plain, wanted, card, forms["pair"] / "router.onnx", network)
 
 
 # -- time ------------------------------------------------------------------------------------------------------
@@ -162,23 +173,25 @@ def _measure(
     models: Models,
     photos: list[np.ndarray],
     settings: BenchSettings,
-) -> tuple[dict[str, Timing], float]:
-    """Times of every case, and the share of the photos that the router sends high at its median score."""
+) -> tuple[dict[str, Timing], tuple[float, ...]]:
+    """Times of every case, and the share of the photos at each size where they are mixed: the same at each."""
     exported = Exported(models, router.config.input_size, settings.threads)
-    eager = Eager(adapter, router, settings)
+    eager = Eager(adapter, router, models.card, settings)
     scores = [exported.score(photo) for photo in photos]
-    middle = float(np.median(scores))
+    count = len(models.card.sizes)
+    middle = tuple(float(np.quantile(scores, 1 - number / count)) for number in range(1, count))
+    steps = [step_of(score, middle) for score in scores]
     timings: dict[str, Timing] = {}
     order = np.random.default_rng(0)
     for turn in range(settings.rounds):
         for number in tqdm(range(-WARM_UP if not turn else 0, len(photos)), desc="bench", unit="img"):
-            photo, is_high = photos[max(number, 0)], scores[max(number, 0)] > middle
+            photo, step = photos[max(number, 0)], steps[max(number, 0)]
             cases = {**exported.cases(photo, middle), **eager.cases(photo, middle)}
             for name in order.permutation(list(cases)):
                 spent = milliseconds(cases[name])
                 if number >= 0:
-                    timings.setdefault(name, Timing()).add(spent, is_high)
-    return timings, float(np.mean([s > middle for s in scores]))
+                    timings.setdefault(name, Timing()).add(spent, step)
+    return timings, tuple(float(np.mean([s == step for s in steps])) for step in range(count))
 
 
 class Exported:
@@ -188,36 +201,35 @@ class Exported:
         self.sessions = {f: DualResSession(path, threads=threads, warm_up=False) for f, path in models.forms.items()}
         self.plain = {name: OrtGraph(path, threads) for name, path in models.plain.items()}
         self.router, self.network = OrtGraph(models.router, threads), OrtGraph(models.network, threads)
-        self.card = DualResSession(models.router.parent, warm_up=False).card
+        self.card = models.card
         self.side = side
 
     def score(self, photo: np.ndarray) -> float:
         """The router's, of an RGB uint8 photo (H, W, 3)."""
         return float(self.router(_feeds(make_frame(photo, self.card)), ["score"])[0][0])
 
-    def cases(self, photo: np.ndarray, middle: float) -> dict[str, Case]:
+    def cases(self, photo: np.ndarray, middle: tuple[float, ...]) -> dict[str, Case]:
         """What is timed on one photo.
 
         Args:
             photo: (H, W, 3) RGB uint8.
-            middle: the threshold of the point called 50 %.
+            middle: the thresholds where sizes are mixed.
         """
-        assert self.card.low is not None
         frame = make_frame(photo, self.card)
         images = torch.from_numpy(frame.images)
-        small = resize_images(images, self.card.low, antialias=False).numpy()
         thumbnail = make_thumbnails(RouterImages(images, [frame.content]), self.side).numpy()
         cases: dict[str, Case] = {
-            "router": partial(self.router, _feeds(frame), ["route", "score"]),
+            "router": partial(self.router, _feeds(frame), [choice(self.card), "score"]),
             "router_network": partial(self.network, {"images": thumbnail}, ["found"]),
         }
         for name, graph in self.plain.items():
-            inputs = {"images": small if name.endswith("_low") else frame.images}
-            cases[name] = partial(graph, inputs, ["detections"])
+            shape = tuple(graph.session.get_inputs()[0].shape[2:])
+            sized = resize_images(images, shape, antialias=False).numpy()
+            cases[name] = partial(graph, {"images": sized}, ["detections"])
         for form, session in self.sessions.items():
-            for percent, threshold in POINTS.items():
-                limit = middle if threshold is None else threshold
-                cases[f"{form}_{percent}"] = partial(session.run, frame.images, frame.content, limit)
+            for point in points_of(self.card.routes):
+                limits = middle if point.step is None else self.card.only(point.step)
+                cases[f"{form}_{point.name}"] = partial(session.run, frame.images, frame.content, limits)
         return cases
 
 
@@ -229,29 +241,29 @@ def _feeds(frame: Frame) -> dict[str, np.ndarray]:
 class Eager:
     """The same in PyTorch, as the host itself runs it (batch norms folded)."""
 
-    def __init__(self, adapter: HostAdapter[Any], router: ResolutionRouter, settings: BenchSettings):
+    def __init__(self, adapter: HostAdapter[Any], router: ResolutionRouter, card: Card, settings: BenchSettings):
         self.adapter = adapter.for_inference()
         self.collate = adapter.export_batch
         self.router = router
-        self.size, self.scale = settings.high, settings.scale
+        self.card = card
+        self.size, self.ladder = settings.high, settings.ladder
 
-    def cases(self, photo: np.ndarray, middle: float) -> dict[str, Case]:
+    def cases(self, photo: np.ndarray, middle: tuple[float, ...]) -> dict[str, Case]:
         """As of `Exported`."""
         batch = self.collate(photo, self.size, True)
         whole = torch.arange(1)
-        low = self.adapter.resize(batch, whole, self.scale)
-        images = self.adapter.router_images(batch)
+        sized = [batch, *(self.adapter.resize(batch, whole, scale) for scale in self.card.scales)]
         cases: dict[str, Case] = {
-            "eager_plain_high": partial(self.adapter.predict, batch),
-            "eager_plain_low": partial(self.adapter.predict, low),
-            "eager_router": partial(self.router.score, images),
+            f"eager_plain_{name}": partial(self.adapter.predict, one) for name, one in zip(self.card.routes, sized)
         }
-        for percent, threshold in POINTS.items():
-            cases[f"eager_{percent}"] = self._routed(batch, middle if threshold is None else threshold)
+        cases["eager_router"] = partial(self.router.score, self.adapter.router_images(batch))
+        for point in points_of(self.card.routes):
+            limits = middle if point.step is None else self.card.only(point.step)
+            cases[f"eager_{point.name}"] = self._routed(batch, limits)
         return cases
 
-    def _routed(self, batch: Any, threshold: float) -> Case:
-        return partial(run_routed, self.adapter, batch, Gate(self.router, threshold), self.scale)
+    def _routed(self, batch: Any, thresholds: tuple[float, ...]) -> Case:
+        return partial(run_routed, self.adapter, batch, Gate(self.router, thresholds), self.ladder)
 
 
 # -- size and memory -------------------------------------------------------------------------------------------
@@ -272,7 +284,8 @@ def _with_weights(path: Path) -> float:
 
 def _memory(models: Models, settings: BenchSettings) -> dict[str, dict[str, float]]:
     size = f"{settings.high}x{settings.high}"
-    jobs = {"nothing": ("-", "none"), "plain_high": (str(models.plain["plain_high"]), "plain")}
+    largest = f"plain_{models.card.routes[0]}"
+    jobs = {"nothing": ("-", "none"), largest: (str(models.plain[largest]), "plain")}
     jobs.update({form: (str(path), "dualres") for form, path in models.forms.items()})
     return {name: _in_own_process(*job, size, settings.threads) for name, job in jobs.items()}
 

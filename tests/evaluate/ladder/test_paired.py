@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from dualres_plugin.common.types import Detections
-from dualres_plugin.evaluate.ladder.paired import PairedAP, draw
+from dualres_plugin.evaluate.ladder.paired import PairedAP, draw, halves
 from dualres_plugin.profile.coco_ap import MixedAP
 from tests.fakes import planted_ladder
 from tests.profile.random_images import profile_of, random_images
@@ -63,6 +63,26 @@ def test_groups_are_drawn_whole() -> None:
     assert draws.std() > 0 and draw(9, 20, np.random.default_rng(0)).sum(axis=1).tolist() == [9.0] * 20
 
 
+@pytest.mark.parametrize("groups", [None, np.repeat([5, 3, 9, 1], [2, 3, 1, 4])])
+def test_halves_are_half_of_the_images_or_of_the_groups(groups: np.ndarray | None) -> None:
+    drawn = halves(10, 400, np.random.default_rng(0), groups)
+    assert set(np.unique(drawn)) == {0.0, 1.0}
+    assert drawn.mean(axis=0) == pytest.approx(0.5, abs=0.1)  # every image is in half of them
+    if groups is None:
+        assert (drawn.sum(axis=1) == 5).all()
+    else:
+        assert all((drawn[:, groups == k] == drawn[:, groups == k][:, :1]).all() for k in groups)
+    assert set(halves(5, 40, np.random.default_rng(0)).sum(axis=1)) == {2, 3}
+
+
+def test_a_mean_has_its_standard_error() -> None:
+    """Of a plain mean the spread of halves is the standard error."""
+    values = np.random.default_rng(0).normal(size=200)
+    drawn = halves(200, 4000, np.random.default_rng(1))
+    spread = (drawn @ values / drawn.sum(axis=1)).std()
+    assert spread == pytest.approx(values.std(ddof=1) / np.sqrt(200), rel=0.05)
+
+
 def test_no_hit_at_all_is_an_ap_of_zero(tmp_path: Path) -> None:
     images = random_images(1, 6, ties=False)
     for image in images:
@@ -83,7 +103,7 @@ def test_intervals_hold_what_they_promise(tmp_path: Path) -> None:
         own = np.zeros(population.n, dtype=np.float32)
         own[sample] = 1
         draws = np.zeros((120, population.n), dtype=np.float32)
-        draws[:, sample] = draw(100, 120, rng)
+        draws[:, sample] = halves(100, 120, rng)
         exact, drawn = (paired.resampled(both, weights) for weights in (own[None], draws))
         differences = drawn[0] - drawn[1]
         low, high = (exact[0] - exact[1])[0] + np.percentile(differences - differences.mean(), [2.5, 97.5])

@@ -62,3 +62,21 @@ def test_images_without_objects_say_nothing() -> None:
     holes = np.concatenate([quality, np.full((5, 3), np.nan)])
     policy = LadderPolicy.fit(np.concatenate([scores, np.full(5, 9.0)]), holes, COST)
     assert np.isfinite(policy.level).all() and policy.slope[0] > 0.3
+
+
+def test_three_sizes_are_two_thresholds() -> None:
+    """Where the first pixels are worth most, the size in between has its stretch of the score."""
+    scores = np.linspace(0, 1, 200)
+    gain = np.stack([0.6 * scores, 0.1 + 0.3 * scores, 0 * scores], axis=1)
+    policy = LadderPolicy.fit(scores, gain, COST)
+    assert policy.best_sizes(0.1, 3) == (0, 1, 2)
+    assert [number for number, _ in policy.thresholds(0.1)] == [2, 1, 0]
+
+
+def test_a_larger_size_is_never_that_of_the_lower_scores() -> None:
+    """No thresholds could choose it."""
+    scores = np.linspace(0, 1, 200)
+    gain = np.stack([0.5 - 0.3 * scores, 0.3 + 0 * scores, 0.4 * scores], axis=1)
+    policy = LadderPolicy.fit(scores, gain, COST)
+    for price in (0.0, 0.02, 0.05, 0.1):
+        assert len(policy.best_sizes(price, 3)) == 1

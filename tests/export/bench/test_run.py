@@ -12,15 +12,15 @@ from dualres_plugin.export.bench.result import BenchResult, Timing
 from dualres_plugin.export.parity import Parity
 
 
-def timing(milliseconds: list[float], high: list[bool] | None = None) -> Timing:
+def timing(milliseconds: list[float], steps: list[int] | None = None) -> Timing:
     made = Timing()
     for i, ms in enumerate(milliseconds):
-        made.add(ms, high[i] if high else False)
+        made.add(ms, steps[i] if steps else 0)
     return made
 
 
 def result() -> BenchResult:
-    routes = [True, False, False, False]
+    routes = [0, 1, 1, 1]
     timings = {
         "plain_high": timing([40.0] * 4),
         "plain_low": timing([10.0] * 4),
@@ -37,11 +37,11 @@ def result() -> BenchResult:
     memory = {"plain_high": {"now": 100.0, "peak": 120.0}, "cond": {"now": 105.0, "peak": 130.0}}
     sizes = {"plain_high": 10.0, "plain_low": 10.0, "cond": 11.0, "router": 0.5}
     parity = {"cond": Parity(images=7, box=0.25, detections=30).to_dict()}
-    return BenchResult(timings, 0.25, sizes, memory, ["cond"], images=4, threads=2, high=640, scale=0.5, parity=parity)
+    return BenchResult(timings, (0.25, 0.75), sizes, memory, ["cond"], 4, 2, high=640, scales=(0.5,), parity=parity)
 
 
 def test_a_mix_weighs_each_routes_median_by_its_share() -> None:
-    mixed = timing([40.0, 44.0, 400.0, 10.0, 12.0, 11.0], [True, True, True, False, False, False])
+    mixed = timing([40.0, 44.0, 400.0, 10.0, 12.0, 11.0], [0, 0, 0, 1, 1, 1])
     assert mixed.mixed() == pytest.approx((3 * 44 + 3 * 11) / 6)  # one disturbed photo does not count
     assert timing([5.0, 7.0, 9.0]).mixed() == 7.0
     assert mixed.median() == 26.0
@@ -72,7 +72,7 @@ def test_the_table_and_the_files_hold_the_same_figures(tmp_path: Path) -> None:
     result().write(tmp_path)
     table = (tmp_path / "table.txt").read_text()
     assert "1.114" in table and "1.050" in table  # 50 %, 100 %
-    assert "7 photos, both routes, 30 detections: boxes within 0.25 px" in table
+    assert "7 photos, every route, 30 detections: boxes within 0.25 px" in table
     assert "10.0% with" in table and "4.0% the network" in table
     with (tmp_path / "summary.csv").open() as file:
         summary = list(csv.DictReader(file))
@@ -81,3 +81,33 @@ def test_the_table_and_the_files_hold_the_same_figures(tmp_path: Path) -> None:
         assert sum(row["case"] == "cond_50" for row in csv.DictReader(file)) == 4
     assert json.loads((tmp_path / "bench.json").read_text())["sizes"]["cond"] == 11.0
     assert (tmp_path / "bench.png").stat().st_size > 5000
+
+
+def ladder() -> BenchResult:
+    steps = [0, 1, 1, 2]
+    plain = {"640": 40.0, "512": 25.0, "448": 20.0}
+    timings = {f"plain_{name}": timing([ms] * 4) for name, ms in plain.items()}
+    timings |= {f"cond_{name}": timing([ms + 2] * 4, steps) for name, ms in plain.items()}
+    timings["cond_mix"] = timing([42.0, 27.0, 27.0, 22.0], steps)
+    timings |= {"router": timing([1.0] * 4), "router_network": timing([0.4] * 4)}
+    for name in ("640", "512", "448", "mix"):
+        timings[f"eager_{name}"] = timing([2 * t for t in timings[f"cond_{name}"].milliseconds], steps)
+    shares, names = (0.25, 0.5, 0.25), ("640", "512", "448")
+    memory = {"plain_640": {"now": 100.0, "peak": 120.0}, "cond": {"now": 105.0, "peak": 130.0}}
+    return BenchResult(timings, shares, {"cond": 11.0}, memory, ["cond"], 4, 2, 640, (0.8, 0.7), names)
+
+
+def test_several_sizes_are_compared_with_the_ideal_mix_of_them(tmp_path: Path) -> None:
+    rows = {row["point"]: row for row in ladder().rows()}
+    assert list(rows) == ["640", "512", "448", "mix"] and "paper_speedup" not in rows["mix"]
+    ideal = 0.25 * 40 + 0.5 * 25 + 0.25 * 20
+    assert rows["mix"]["ideal_ms"] == ideal and rows["mix"]["ms"] == pytest.approx(ideal + 2)
+    assert rows["512"]["ratio"] == pytest.approx(27 / 25)
+    assert rows["mix"]["ratio_without_router"] == pytest.approx((ideal + 1) / ideal)
+    ladder().write(tmp_path)
+    table = (tmp_path / "table.txt").read_text()
+    assert "640 / 512 / 448 px" in table and "mixed are 25% / 50% / 25% of these photos" in table
+    assert "router / 448 px pass: 5.0% with" in table and "all at 512 px" in table and "paper" not in table
+    assert "/ plain 640" in table and "105.0     130.0         1.050" in table
+    with (tmp_path / "times.csv").open() as file:
+        assert [row["step_where_mixed"] for row in csv.DictReader(file) if row["case"] == "cond_mix"] == list("0112")

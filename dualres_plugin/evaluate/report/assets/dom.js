@@ -45,3 +45,19 @@ function ticks(from, to, count) {
   for (let i = Math.ceil(from / step - 1e-9); i * step <= to + 1e-9 * step; i++) found.push(+(i * step).toPrecision(12));
   return found;
 }
+
+function setUpTheme() {
+  const button = byId("theme"), system = matchMedia("(prefers-color-scheme: dark)");
+  let chosen = null; // follows the system until somebody chooses
+  const apply = () => {
+    const theme = chosen || (system.matches ? "dark" : "light");
+    document.documentElement.dataset.theme = theme;
+    button.textContent = theme === "dark" ? "Light theme" : "Dark theme";
+  };
+  button.addEventListener("click", () => {
+    chosen = document.documentElement.dataset.theme === "dark" ? "light" : "dark";
+    apply();
+  });
+  system.addEventListener("change", apply);
+  apply();
+}

@@ -53,22 +53,6 @@ function setUpImages() {
   }
 }
 
-function setUpTheme() {
-  const button = byId("theme"), system = matchMedia("(prefers-color-scheme: dark)");
-  let chosen = null; // follows the system until somebody chooses
-  const apply = () => {
-    const theme = chosen || (system.matches ? "dark" : "light");
-    document.documentElement.dataset.theme = theme;
-    button.textContent = theme === "dark" ? "Light theme" : "Dark theme";
-  };
-  button.addEventListener("click", () => {
-    chosen = document.documentElement.dataset.theme === "dark" ? "light" : "dark";
-    apply();
-  });
-  system.addEventListener("change", apply);
-  apply();
-}
-
 setUpTheme();
 drawLegend();
 drawStrips();

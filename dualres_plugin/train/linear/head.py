@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -14,9 +15,12 @@ from dualres_plugin.common.resize import to_unit
 from dualres_plugin.router.network import ResolutionRouter
 from dualres_plugin.train.config import TrainConfig
 from dualres_plugin.train.gradient import Log
+from dualres_plugin.train.linear.features import Features
+from dualres_plugin.train.linear.ridge import Ridge, fit_ridge
 from dualres_plugin.train.objectives import Objective
-from dualres_plugin.train.ridge import Ridge, fit_ridge
 from dualres_plugin.train.training_set import TrainingSet
+
+AT_ONCE = 64  # thumbnails per pass
 
 
 def fit_head(
@@ -51,13 +55,13 @@ def fit_head(
     weights = np.where(data.original, 1.0, config.view_weight)
     if not weights[known].any():
         raise DualResError("view_weight: 0 leaves nothing to learn from: this profile has no labelled originals.")
-    features = _features(router, data, config, progress)
-    plain = features[data.original] if data.original.any() else features
-    mean, deviation = plain.mean(axis=0), plain.std(axis=0) + 1e-4
+    features = Features(_features(router, data, config, progress))
+    mean, spread = features.moments(data.original if data.original.any() else np.ones(len(data), dtype=bool))
+    deviation = spread + 1e-4
     originals = data.original[known]
     enough = originals.sum() >= 20
     fitted = fit_ridge(
-        ((features - mean) / deviation)[known],
+        features.standardised(mean, deviation, known),
         data.gain.double().numpy()[known],
         data.group[known],
         weights=weights[known],
@@ -83,12 +87,11 @@ def _set_head(router: ResolutionRouter, fitted: Ridge, mean: np.ndarray, deviati
 
 
 @torch.no_grad()
-def _features(router: ResolutionRouter, data: TrainingSet, config: TrainConfig, progress: bool) -> np.ndarray:
-    """(n, C) features of all thumbnails; with `flip`, the mean of each and its mirror image."""
+def _features(router: ResolutionRouter, data: TrainingSet, config: TrainConfig, progress: bool) -> Iterator[np.ndarray]:
+    """(k, C) float32 features of all thumbnails, some at a time; with `flip`, the mean of each and its mirror image."""
     router.eval()
-    parts = []
-    for part in tqdm(data.thumbs.split(64), desc="features", disable=not progress, dynamic_ncols=True):
+    count = -(-len(data) // AT_ONCE)
+    for part in tqdm(data.thumbs.parts(AT_ONCE), "features", count, disable=not progress, dynamic_ncols=True):
         x = to_unit(part)
         y = router.features(x)
-        parts.append(((y + router.features(x.flip(3))) / 2 if config.flip else y).double().numpy())
-    return np.concatenate(parts)
+        yield ((y + router.features(x.flip(3))) / 2 if config.flip else y).numpy()

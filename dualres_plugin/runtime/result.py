@@ -1,0 +1,45 @@
+"""What a session found in one photo."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class SessionResult:
+    """What was found in one photo.
+
+    Attributes:
+        boxes: (N, 4) float32, xyxy in pixels of the photo.
+        scores: (N,) float32 in [0, 1], best first.
+        labels: (N,) int64.
+        route: "high" or "low"; of more than two sizes the size in pixels, such as "512".
+        score: the router's.
+        names: label -> class name.
+        image: file name of the photo; `image12` for arrays, `video_000012` for frames of a video.
+        step: 0 for the largest size, 1 for the next smaller one, …
+        size: in pixels, in the host's own meaning of size.
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+    route: str
+    score: float
+    names: dict[int, str]
+    image: str = ""
+    step: int = 0
+    size: int | None = None
+
+    def __len__(self) -> int:
+        """Number of objects."""
+        return len(self.scores)
+
+    def to_supervision(self) -> Any:
+        """`supervision.Detections`, with the route of the photo in `data`."""
+        from dualres_plugin.common.supervision import to_supervision
+
+        return to_supervision(self.boxes, self.scores, self.labels, self, self.names)

@@ -1,0 +1,1 @@
+"""A linear head on frozen features, in closed form."""
