@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import cast
 
 import uvicorn
 from fastapi import FastAPI
@@ -22,9 +22,9 @@ class Connection(H11Protocol):
     uvicorn waits without end for the head of a request, and for the rest of a body that was refused.
     """
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """As of `asyncio.Protocol`."""
-        super().connection_made(transport)
+        super().connection_made(cast(asyncio.Transport, transport))
         self._answered: object = None
         self._look = self.loop.call_later(IDLE_SECONDS, self._drop_idle)
 
@@ -75,10 +75,15 @@ def make_server(app: FastAPI, grace: float, ready: Callable[[], object] = lambda
         grace: seconds that requests have to end when it is stopped.
         ready: called once it listens.
     """
-    options: dict[str, Any] = {"log_config": None, "access_log": False, "server_header": False}
-    # A held connection must not outlive one that asks for nothing, and a proxy's pools close theirs before a minute.
     config = uvicorn.Config(
-        app, http=Connection, ws="none", lifespan="on", timeout_graceful_shutdown=max(1, round(grace)), **options
+        app,
+        http=Connection,
+        ws="none",
+        lifespan="on",
+        timeout_graceful_shutdown=max(1, round(grace)),
+        log_config=None,  # the command line has set up logging
+        access_log=False,
+        server_header=False,
     )
     return Server(config, ready)
 
