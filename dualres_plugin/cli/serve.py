@@ -70,9 +70,11 @@ def serve(
         from dualres_plugin.serve.server import bind, make_server
     except ModuleNotFoundError as error:
         raise DualResError(
-            f'serving needs {error.name}. Install it with: pip install "dualres-plugin[export,serve]"'
+            f'serving needs {error.name}. Install it with: pip install "dualres-plugin[serve]"'
         ) from None
 
+    if name and "/" in name:
+        raise DualResError(f"--name '{name}' must not hold a slash: it is a part of a path.")
     settings = ServeSettings(name or _name(model), conf, workers, queue, timeout, max_mb, max_mpx)
     address = bind(host, port)  # before the model is loaded: a port in use is told at once
     point = Budget(

@@ -139,6 +139,7 @@ def test_wrong_options_are_one_message(models: dict[str, Path], tmp_path: Path) 
         port = taken.getsockname()[1]
         assert "in use" in dualres("serve", file, "--port", port).message
     assert "--target-high-rate or --shares, not" in dualres("serve", file, "--hold", "--threshold", 0.1).message
+    assert "--name 'a/b'" in dualres("serve", file, "--port", 0, "--name", "a/b").message
     assert "--shares 'a'" in dualres("serve", file, "--port", 0, "--shares", "a").message
     assert "calibrat" in dualres("serve", file, "--port", 0, "--target-high-rate", 0.3).message
     assert "does not exist" in dualres("serve", tmp_path / "nothing.onnx", "--port", 0).message
@@ -156,7 +157,7 @@ def test_a_missing_extra_is_named(models: dict[str, Path], tmp_path: Path) -> No
         command("serve", models["cond"], "--port", 0), capture_output=True, text=True, env=environment, timeout=120
     )
     assert (
-        done.returncode == 2 and 'uvicorn. Install it with: pip install "dualres-plugin[export,serve]"' in done.stderr
+        done.returncode == 2 and 'uvicorn. Install it with: pip install "dualres-plugin[serve]"' in done.stderr
     )
 
 
