@@ -156,9 +156,7 @@ def test_a_missing_extra_is_named(models: dict[str, Path], tmp_path: Path) -> No
     done = subprocess.run(
         command("serve", models["cond"], "--port", 0), capture_output=True, text=True, env=environment, timeout=120
     )
-    assert (
-        done.returncode == 2 and 'uvicorn. Install it with: pip install "dualres-plugin[serve]"' in done.stderr
-    )
+    assert done.returncode == 2 and 'uvicorn. Install it with: pip install "dualres-plugin[serve]"' in done.stderr
 
 
 def test_it_does_not_listen_before_the_model_is_loaded(models: dict[str, Path]) -> None:
