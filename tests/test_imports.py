@@ -6,6 +6,7 @@ import os
 import pkgutil
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
 
@@ -26,9 +27,11 @@ def loaded_by(code: str) -> set[str]:
 
 
 def core_modules() -> list[str]:
-    """Every module but the adapters, which are there to import hosts."""
+    """Every module but the adapters, which are there to import hosts, and what lacks the packages of its extra."""
     found = pkgutil.walk_packages(dualres_plugin.__path__, "dualres_plugin.")
-    return sorted(m.name for m in found if not m.name.startswith("dualres_plugin.adapters"))
+    missing = [] if find_spec("fastapi") and find_spec("prometheus_client") else ["dualres_plugin.serve."]
+    left_out = ("dualres_plugin.adapters", *missing)
+    return sorted(m.name for m in found if not m.name.startswith(left_out))
 
 
 def test_the_package_alone_loads_not_even_torch() -> None:
@@ -36,8 +39,8 @@ def test_the_package_alone_loads_not_even_torch() -> None:
 
 
 def test_the_runtime_and_the_budget_load_no_torch() -> None:
-    """An exported file runs on machines that have neither torch nor the detector's host."""
-    light = ("dualres_plugin.runtime", "dualres_plugin.budget")
+    """An exported file runs on machines that have neither torch nor the detector's host; so does its server."""
+    light = ("dualres_plugin.runtime", "dualres_plugin.budget", "dualres_plugin.serve")
     modules = [m for m in core_modules() if m.startswith(light)]
     assert {"dualres_plugin.runtime.session", "dualres_plugin.budget.calibration"} < set(modules)
     loaded = loaded_by(f"import {', '.join(modules)}\nfrom dualres_plugin.runtime import DualResSession")

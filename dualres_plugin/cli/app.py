@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import typer
 
-from dualres_plugin.cli import advise, deploy, detect, learn, published, scale
+from dualres_plugin.cli import advise, deploy, detect, learn, published, scale, serve
 from dualres_plugin.cli.ending import one_ending
 
 app = typer.Typer(
@@ -37,6 +37,7 @@ scale.register(app)
 advise.register(app)
 detect.register(app)
 deploy.register(app)
+serve.register(app)
 published.register(app)
 
 
