@@ -18,8 +18,8 @@ from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.images.photo import router_images_of
 from dualres_plugin.export.build import export_model
 from dualres_plugin.hosts.contract import HostAdapter
-from dualres_plugin.hosts.ladder import size_costs
 from dualres_plugin.hosts.registry import adapt
+from dualres_plugin.hosts.sizes import size_costs
 from dualres_plugin.router.network import ResolutionRouter
 from dualres_plugin.runtime.session import DualResSession
 from tests.adapters.ultralytics.helpers import val_photos

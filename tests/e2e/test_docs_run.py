@@ -108,11 +108,35 @@ def points_of(page: str) -> str:
 
 def prepared(page: str) -> None:
     """What a page takes for granted: a router and profiles, made by an earlier page."""
-    if page in ("docs/deployment.md", "docs/streams.md", "docs/swapping.md", "docs/sizes-and-budgets.md"):
+    if page == "docs/auc-policy.md":
+        frames_of_two_videos()
+        for name, data in (("val", "val.json --images val/"), ("frames", "frames.json --images frames/")):
+            words = f"profile yolo11n.pt --data {data} --high 192 --low 96 --out runs/{name}"
+            assert dualres(*words.split()).status == 0
+    pages = (
+        "docs/deployment.md",
+        "docs/streams.md",
+        "docs/swapping.md",
+        "docs/sizes-and-budgets.md",
+        "docs/auc-policy.md",
+    )
+    if page in pages:
         profile = "profile yolo11n.pt --data train.json --images train/ --high 192 --low 96 --out runs/train"
         for words in (profile, "train runs/train --out runs/router"):
             assert dualres(*words.split()).status == 0
         shutil.copytree("runs/router", "runs/other")
+
+
+def frames_of_two_videos() -> None:
+    """The photos of val in two folders, as frames of two videos lie."""
+    data = json.loads(Path("val.json").read_text())
+    for i, image in enumerate(data["images"]):
+        name = f"{'ab'[i % 2]}/{image['file_name']}"
+        target = Path("frames", name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(Path("val", image["file_name"]), target)
+        image["file_name"] = name
+    Path("frames.json").write_text(json.dumps(data))
 
 
 def run_command(words: list[str]) -> None:
