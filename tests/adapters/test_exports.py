@@ -108,7 +108,7 @@ def test_the_file_agrees_with_pytorch(
 
 LADDERS = {
     "torchvision-fcos": ("cond", (128, 96, 64)),
-    "torchvision-fasterrcnn": ("resize", (128, 96, 48)),
+    "torchvision-fasterrcnn": ("resize", (128, 96, 64)),
     "torchvision-ssdlite": ("branches", (320, 256, 128)),
     "effdet-lite0": ("pair", (384, 256, 128)),
 }
