@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import typer
 
-from dualres_plugin.cli import advise, deploy, detect, learn, published, scale, serve
+from dualres_plugin.cli import advise, deploy, detect, learn, profile, published, scale, serve
 from dualres_plugin.cli.ending import one_ending
 
 app = typer.Typer(
@@ -32,6 +32,7 @@ def options(
     logging.getLogger("dualres").setLevel(level)
 
 
+profile.register(app)
 learn.register(app)
 scale.register(app)
 advise.register(app)

@@ -110,27 +110,6 @@ def alone(command: Callable[..., None]) -> Callable[..., None]:
     return held
 
 
-def both_sizes(adapter: HostAdapter[Any], low: int | None, high: int | None) -> tuple[int, float]:
-    """The sizes that `--low` and `--high` ask for.
-
-    Args:
-        adapter: has sizes of its own where one is not given.
-        low, high: in pixels, or None.
-
-    Returns:
-        The high size in pixels, and the low / high ratio.
-
-    Raises:
-        DualResError: If the low size is not smaller.
-    """
-    from dualres_plugin.common.resize import check_scale, pixel_ratio
-
-    size = high or adapter.default_size
-    if low:
-        return size, pixel_ratio(low, adapter.host_size(size))
-    return size, check_scale(adapter.default_scale)
-
-
 def numbers(option: str, text: str | None) -> tuple[float, ...] | None:
     """A list of numbers as an option takes it.
 

@@ -13,7 +13,8 @@ from dualres_plugin.common.errors import DualResError, one_line
 from dualres_plugin.common.modes import modes_kept
 from dualres_plugin.common.types import Decision, Detections, RouterImages
 from dualres_plugin.hosts.contract import HostAdapter
-from dualres_plugin.hosts.routing import run_routed
+from dualres_plugin.hosts.ladder import Ladder
+from dualres_plugin.hosts.routing import Sizes, run_routed
 
 SHAPE = (97, 161)  # height and width of the photo: odd, and the shape of no network's input
 OTHER_SCALES = (0.6, 0.7, 0.8, 0.9)  # tried where a low size fails, for the advice
@@ -46,13 +47,13 @@ def both_routes(adapter: HostAdapter[Any], photo: np.ndarray, size: int, scale: 
     return high, low
 
 
-def check_sizes(adapter: HostAdapter[Any], size: int, scale: float, again: bool = False) -> None:
-    """Run a generated photo at both sizes. Sizes that have worked once are not tried again.
+def check_sizes(adapter: HostAdapter[Any], size: int, sizes: Sizes, again: bool = False) -> None:
+    """Run a generated photo at every size. Sizes that have worked once are not tried again.
 
     Args:
         adapter: of the detector; one that cannot preprocess photos is not asked.
         size: high size in pixels.
-        scale: low / high ratio.
+        sizes: low / high ratio, or several sizes.
         again: try even so: something went wrong, and it may be the detector.
 
     Raises:
@@ -61,16 +62,17 @@ def check_sizes(adapter: HostAdapter[Any], size: int, scale: float, again: bool 
     kind = type(adapter)
     if kind.collate is HostAdapter.collate or kind.detections is HostAdapter.detections:
         return
-    if (size, scale) in adapter.working_sizes and not again:
-        return
-    for high in (True, False):
-        try:
-            _at_route(adapter, probe_photo(), size, scale, high)
-        except DualResError:
-            raise
-        except Exception as error:
-            raise _refusal(adapter, size, scale, high, error) from error
-    adapter.working_sizes.add((size, scale))
+    for ratio in Ladder.of(sizes).ratios():
+        if (size, ratio) in adapter.working_sizes and not again:
+            continue
+        for high in (True, False):
+            try:
+                _at_route(adapter, probe_photo(), size, ratio, high)
+            except DualResError:
+                raise
+            except Exception as error:
+                raise _refusal(adapter, size, ratio, high, error) from error
+        adapter.working_sizes.add((size, ratio))
 
 
 def _at_route(adapter: HostAdapter[Any], photo: np.ndarray, size: int, scale: float, high: bool) -> Detections:

@@ -41,18 +41,21 @@ def ask_sizes(
     return size, Ladder.of(lower, adapter.host_size(size))
 
 
-def size_costs(adapter: HostAdapter[Any], high: int, ladder: Ladder) -> list[float]:
-    """GMACs of one square image at each size, largest first.
+def size_costs(
+    adapter: HostAdapter[Any], high: int, ladder: Ladder, image_size: tuple[int, int] | None = None
+) -> list[float]:
+    """GMACs of one image at each size, largest first.
 
     Args:
         adapter: of the detector.
         high: the largest size in pixels.
         ladder: the sizes.
+        image_size: (height, width) of the image; None is a square one.
 
     Raises:
         DualResError: If the host cannot count compute.
     """
-    shape = adapter.input_shape((high, high), high)
+    shape = adapter.input_shape(image_size or (high, high), high)
     lower = [adapter.macs(adapter.low_shape(shape, ratio), low=True) for ratio in ladder.ratios()]
     return [adapter.macs(shape), *lower]
 

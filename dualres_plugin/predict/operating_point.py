@@ -107,9 +107,8 @@ def choose_shares(
     """
     ladder = Ladder.of(sizes)
     if budget.gmacs is not None:
-        shape = adapter.input_shape(_first_images(source, 1)[0].shape[:2], size)
-        lower = [adapter.macs(adapter.low_shape(shape, ratio), low=True) for ratio in ladder.ratios()]
-        return shares_for_budget(budget.gmacs, router.gmacs(), [adapter.macs(shape), *lower])
+        height, width = _first_images(source, 1)[0].shape[:2]
+        return shares_for_budget(budget.gmacs, router.gmacs(), size_costs(adapter, size, ladder, (height, width)))
     if budget.ms is not None:
         spent, *passes = measure(
             adapter.for_inference(), router, _first_images(source, TIMED_IMAGES), size, sizes

@@ -50,7 +50,6 @@ class Predictor:
         self.gate = gate
         self.size = size
         self.ladder = Ladder.of(sizes)
-        self.count = len(self.ladder)
         self.batch = batch
         check_number("batch", batch, 1)
 
@@ -91,7 +90,7 @@ class Predictor:
         Raises:
             DualResError: If the detector does not run at these sizes, whatever the image.
         """
-        self._check()
+        check_sizes(self.adapter, self.size, self.ladder)
         pending: list[SourceImage] = []
         for image in images:
             if pending and (len(pending) == self.batch or not self._same_shape(pending[0], image)):
@@ -100,10 +99,6 @@ class Predictor:
             pending.append(image)
         if pending:
             yield from self._run(pending, on_skip)
-
-    def _check(self, again: bool = False) -> None:
-        for ratio in self.ladder.ratios():
-            check_sizes(self.adapter, self.size, ratio, again)
 
     def _same_shape(self, a: SourceImage, b: SourceImage) -> bool:
         shapes = (self.adapter.input_shape(i.pixels.shape[:2], self.size) for i in (a, b))
@@ -120,7 +115,7 @@ class Predictor:
                 raise
             if len(images) > 1:  # a single odd image costs only itself
                 return [p for image in images for p in self._run([image], on_skip)]
-            self._check(again=True)  # is it the image, or a GPU that is lost?
+            check_sizes(self.adapter, self.size, self.ladder, again=True)  # is it the image, or a GPU that is lost?
             on_skip(f"'{images[0].name}': the {self.adapter.name} host rejects it ({error})")
             return []
 

@@ -187,8 +187,7 @@ class DualResWrapper:
     def host(self) -> Any:
         """The host's own object with the routing inside; the detector that was given is untouched."""
         if self._wrapped is None:
-            for ratio in self.ladder.ratios():
-                check_sizes(self.adapter, self.high, ratio)
+            check_sizes(self.adapter, self.high, self.ladder)
             self._wrapped = self.adapter.wrap_at(self.high, self.gate, self.ladder, self.log)
         return self._wrapped
 

@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 
-from dualres_plugin.cli.options import both_sizes, stamp
+from dualres_plugin.cli.options import stamp
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.export.bench.run import BenchSettings
 from dualres_plugin.profile.build import ProfileSettings
 from dualres_plugin.router.gate import Gate
 from tests.e2e.cli import dualres
-from tests.fakes import FakeAdapter
 from tests.predicting_case import make_router, predictor
 
 NAN = float("nan")
@@ -88,15 +87,3 @@ def test_a_stamp_changes_with_the_files(tmp_path: Path) -> None:
             path.write_text(path.read_text() + "1")
         assert stamp(text) != before
     assert stamp(None) is None and stamp("default") == "default"
-
-
-def test_sizes_are_the_detectors_own_and_low_is_set_against_what_the_host_runs() -> None:
-    class Rounding(FakeAdapter):
-        def host_size(self, size: int) -> int:
-            return -(-size // 32) * 32
-
-    assert both_sizes(FakeAdapter(), None, None) == (64, 0.5)
-    assert both_sizes(FakeAdapter(), 16, None) == (64, 0.25)
-    assert both_sizes(Rounding(), 32, 100) == (100, 0.25), "100 runs at 128"
-    with pytest.raises(DualResError, match=r"low=128: .* 128 pixels here"):
-        both_sizes(Rounding(), 128, 100)

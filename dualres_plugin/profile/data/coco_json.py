@@ -11,7 +11,7 @@ from typing import Any
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.files.atomic import read_json
 from dualres_plugin.common.files.paths import leads_out
-from dualres_plugin.profile.data.json_stream import entries, is_large
+from dualres_plugin.profile.data.large_json import entries, is_large
 from dualres_plugin.profile.data.records import Dataset, LabelledBox, shown
 
 logger = logging.getLogger("dualres")
@@ -49,7 +49,7 @@ def read_coco(annotations: Path, folder: Path, allow_outside: bool = False) -> D
     if not allow_outside:
         _refuse_outside(annotations, folder, listed)
     by_image: dict[int, list[LabelledBox]] = {i: [] for i in listed}
-    objects = (e for name, e in entries(annotations) if name == "annotations") if large else coco["annotations"]
+    objects = entries(annotations, "annotations") if large else coco["annotations"]
     for number, entry in enumerate(objects, 1):
         found = _object(dataset, entry, f"annotation {number} of the file", by_image)
         if found is not None:
@@ -92,16 +92,10 @@ def _lists(annotations: Path, names: Sequence[str]) -> Any:
 
 def _short_lists(annotations: Path, names: Sequence[str]) -> dict[str, list[Any]]:
     """The same of a large file, without its annotations: they are most of it, and are read one by one."""
-    coco: dict[str, list[Any]] = {}
-    for name, entry in entries(annotations):
-        kept = coco.setdefault(name, [])
-        if name in names and name != "annotations":
-            kept.append(entry)
-    missing = [name for name in names if name not in coco]
-    if missing:
-        raise DualResError(
-            f"'{annotations}' is not a COCO annotation file: its list '{missing[0]}' is missing or empty."
-        )
+    coco = {name: list(entries(annotations, name)) for name in names if name != "annotations"}
+    for name, found in coco.items():
+        if not found:
+            raise DualResError(f"'{annotations}' is not a COCO annotation file: its list '{name}' is missing or empty.")
     return coco
 
 
