@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import re
 from pathlib import Path
+from statistics import median
 
 from dualres_plugin.common.errors import DualResError, check_number
 from dualres_plugin.evaluate.ladder.advise import ROUTER
 
 _BUDGET = re.compile(r"\s*([0-9]*\.?[0-9]+(?:e[+-]?[0-9]+)?)\s*(gmacs?|ms)?\s*", re.IGNORECASE)
-COLUMNS = ("size", "ms")
+_BENCHED = re.compile(rf"plain_[0-9]+|{ROUTER}")  # cases of bench
 
 
 def read_budget(text: str) -> tuple[float, str]:
@@ -36,7 +37,8 @@ def read_times(path: Path) -> dict[int | str, float]:
     """Milliseconds per image.
 
     Args:
-        path: a CSV file with the columns `size` and `ms`: a row for each size in pixels, and one for `router`.
+        path: `times.csv` of `dualres bench --sizes`, whose medians are taken; or a CSV file with the columns `size` and
+            `ms`: a row for each size in pixels, and one for `router`.
 
     Returns:
         By size, and by "router".
@@ -49,15 +51,17 @@ def read_times(path: Path) -> dict[int | str, float]:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DualResError(f"--times {path}: cannot be read ({error}).") from None
-    times: dict[int | str, float] = {}
+    spent: dict[int | str, list[float]] = {}
     for number, row in enumerate(rows, 2):
-        name, spent = ((row.get(column) or "").strip() for column in COLUMNS)
+        if "case" in row and not _BENCHED.fullmatch(row["case"] or ""):
+            continue  # what bench measured besides
+        name = (row.get("case") or row.get("size") or "").strip().removeprefix("plain_")
         try:
             key = ROUTER if name.lower() == ROUTER else int(name)
-            times[key] = float(spent)
+            spent.setdefault(key, []).append(float((row.get("ms") or "").strip()))
         except ValueError:
             raise DualResError(
                 f"--times {path}, line {number}: each line needs a size in pixels, or router, and ms."
             ) from None
-        check_number(f"--times {path}, line {number}: ms", times[key], 0)
-    return times
+        check_number(f"--times {path}, line {number}: ms", spent[key][-1], 0)
+    return {key: median(values) for key, values in spent.items()}

@@ -17,7 +17,7 @@ from dualres_plugin.evaluate.ladder.plot import draw_frontiers
 from dualres_plugin.evaluate.ladder.steps import Step
 from dualres_plugin.evaluate.report.gallery import GRID, SIDE, flat, sure
 from dualres_plugin.evaluate.report.matching import judge
-from dualres_plugin.evaluate.report.page import asset, embed
+from dualres_plugin.evaluate.report.page import asset, framed
 from dualres_plugin.evaluate.report.pictures import data_uri, picture, small_jpeg
 from dualres_plugin.profile.table import Profile
 
@@ -46,18 +46,15 @@ def write_advice(out: Path, advice: Advice, profile: Profile, scores: np.ndarray
     title = f"{profile.meta['detector']} on {profile.meta['dataset']}"
     sizes = ", ".join(str(p.size) for p in profile.passes)
     images = _images(profile, scores)
-    page = Template(asset("advice.html")).substitute(
-        title=escape(title),
-        subtitle=escape(f"Which sizes to run: {sizes} px, {advice.n} photos"),
+    body = Template(asset("advice.html")).substitute(
         sentence=escape(f"{advice.sentence[:1].upper()}{advice.sentence[1:]}").replace(" %", "&nbsp;%"),
         unit=escape(advice.unit),
         shown=len(images),
         n=advice.n,
         chosen=f"{advice.chosen_on} other photos chose sizes and thresholds." if advice.chosen_on else FOLDS_SAID,
-        css=asset("report.css"),
-        data=embed(_data(advice, profile, images)),
-        script="\n".join(["(() => {", '"use strict";', asset("dom.js"), asset("advice.js"), "})();"]),
     )
+    subtitle = f"Which sizes to run: {sizes} px, {advice.n} photos"
+    page = framed(body, title, subtitle, "advice.json", _data(advice, profile, images), ("dom.js", "advice.js"))
     with atomic_dir(make_dir(out)) as temporary:
         write_json(temporary / "advice.json", advice.to_dict())
         draw_frontiers(temporary / "frontier.png", advice, title)

@@ -32,10 +32,7 @@ def render(data: dict[str, Any], metrics: dict[str, Any], facts: dict[str, str],
     Returns:
         HTML.
     """
-    script = "\n".join(asset(name) for name in SCRIPTS)
-    return Template(asset("report.html")).substitute(
-        title=escape(facts["title"]),
-        subtitle=escape(facts["subtitle"]),
+    body = Template(asset("report.html")).substitute(
         warnings=_warnings(metrics.get("warnings", [])),
         lead=_lead(metrics, facts["verdict"]),
         tiles=_tiles(metrics, facts["verdict"]),
@@ -43,6 +40,29 @@ def render(data: dict[str, Any], metrics: dict[str, Any], facts: dict[str, str],
         paired=paired_section(metrics),
         notes=_notes([*metrics["notes"], *remarks]),
         run=_run(metrics["run"]),
+    )
+    return framed(body, facts["title"], facts["subtitle"], "metrics.json", data, SCRIPTS)
+
+
+def framed(body: str, title: str, subtitle: str, numbers: str, data: dict[str, Any], scripts: Sequence[str]) -> str:
+    """A page around what it shows: head, styles, theme, data and scripts, in one file.
+
+    Args:
+        body: HTML from within `main` to before the scripts.
+        title, subtitle: plain text.
+        numbers: name of the file beside it that holds them, for browsers that run no script.
+        data: what the scripts draw from; plain JSON types.
+        scripts: names of assets, in order.
+
+    Returns:
+        HTML.
+    """
+    script = "\n".join(asset(name) for name in scripts)
+    return Template(asset("frame.html")).substitute(
+        title=escape(title),
+        subtitle=escape(subtitle),
+        numbers=numbers,
+        body=body,
         css=asset("report.css"),
         data=embed(data),
         script=f'(() => {{\n"use strict";\n{script}\n}})();',

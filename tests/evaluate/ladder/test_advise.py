@@ -187,6 +187,9 @@ def test_times_are_read(tmp_path: Path) -> None:
     file = tmp_path / "times.csv"
     file.write_text("size,ms\n640,40.5\n320,12\nrouter,1\n")
     assert read_times(file) == {640: 40.5, 320: 12.0, "router": 1.0}
+    benched = "case,photo,step_where_mixed,ms\nplain_640,0,0,40\nplain_640,1,0,42\nplain_640,2,0,90\nrouter,0,0,1.5\n"
+    file.write_text(benched + "cond_640,0,0,9\nrouter_network,0,0,1\nlean_640,0,0,8\neager_plain_640,0,0,70\n")
+    assert read_times(file) == {640: 42.0, "router": 1.5}, "medians of what bench measured"
     for text, message in (("size,ms\n640,fast\n", "line 2"), ("a,b\n1,2\n", "line 2"), ("size,ms\n640,-1\n", "ms")):
         file.write_text(text)
         with pytest.raises(DualResError, match=message):
