@@ -99,8 +99,9 @@ def _budget(budget: str | None, times: Path | None) -> tuple[float | None, dict[
     spend, unit = read_budget(budget) if budget else (None, "ms" if times else "GMACs")
     if unit == "ms" and times is None:
         raise DualResError(
-            f"--budget {budget}: a profile holds no times. Give --times FILE, the times.csv that `dualres bench --sizes` "
-            "of the same sizes makes, or a CSV with the columns size and ms, a row for each size and one for router."
+            f"--budget {budget}: a profile holds no times. Give --times FILE, the times.csv that `dualres bench "
+            "--sizes` of the same sizes makes, or a CSV with the columns size and ms, a row for each size and one for "
+            "router."
         )
     if unit == "GMACs" and times is not None:
         raise DualResError(f"--budget {budget} is in GMACs, --times in ms: write {spend:g}ms, or leave one out.")
