@@ -168,6 +168,7 @@ def evaluate(
         result.proof = prove(
             as_ladder(profile, other_sizes), scores, _goes_high(scores, result.routed), result.router_gmacs,
             (result.router.auc_policy, result.random_auc), margin=margin, resamples=bootstrap, seed=seed, groups=groups,
+            progress=progress,
         )  # fmt: skip
     return result
 

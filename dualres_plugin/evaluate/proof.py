@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from tqdm.auto import tqdm
 
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.evaluate.auc_policy import auc_policy
@@ -120,6 +121,7 @@ def prove(
     resamples: int = 1000,
     seed: int = 0,
     groups: np.ndarray | None = None,
+    progress: bool = False,
 ) -> Proof:
     """Compare an operating point with its alternatives.
 
@@ -133,6 +135,7 @@ def prove(
         resamples: B, draws.
         seed: of the draws and of the random mixes.
         groups: (n,) number of the group of each image, for resampling by group.
+        progress: show a bar.
     """
     rows, rng = profile.originals, np.random.default_rng(seed)
     draws = halves(len(rows), resamples, rng, groups)
@@ -148,7 +151,7 @@ def prove(
     ]
     routes = np.concatenate([high[None].astype(int), *(way.routes for way in ways)])
     differences: list[dict[str, Difference]] = [{} for _ in ways]
-    for area in AREAS:
+    for area in tqdm(AREAS, desc="paired comparisons", unit="size", disable=not progress, leave=False):
         ap = _aps(profile, passes, area, routes, draws)
         if ap is None:
             continue
