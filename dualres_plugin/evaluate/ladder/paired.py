@@ -130,7 +130,7 @@ class PairedAP:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Operations here are many and small: on a busy machine threads that wait for each other made them 40 times slower."""
+    """Operations here are many and small: on a busy machine two threads waited for each other, 40 times slower."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
