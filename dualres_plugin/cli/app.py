@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import typer
 
-from dualres_plugin.cli import advise, deploy, detect, learn, profile, published, scale, serve
+from dualres_plugin.cli import advise, deploy, detect, learn, profile, published, replay, scale, serve
 from dualres_plugin.cli.ending import one_ending
 
 app = typer.Typer(
@@ -39,6 +39,7 @@ advise.register(app)
 detect.register(app)
 deploy.register(app)
 serve.register(app)
+replay.register(app)
 published.register(app)
 
 

@@ -50,6 +50,14 @@ def serve(
     max_mpx: Annotated[
         float, typer.Option(help="Million pixels of a photo.", callback=within(above=0, most=178))
     ] = 50.0,
+    p95_ms: Annotated[
+        float | None,
+        typer.Option(
+            "--p95-ms",
+            help="Answer 95 of 100 photos within this: they run smaller than the router wants where that is needed.",
+            callback=within(above=0),
+        ),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Of the model, in /v2/models/NAME; the file's by default.")] = None,
 ) -> None:
     """Serve an exported model: POST a photo to /predict, or the Open Inference Protocol (KServe v2) below /v2.
@@ -75,7 +83,9 @@ def serve(
 
     if name and "/" in name:
         raise DualResError(f"--name '{name}' must not hold a slash: it is a part of a path.")
-    settings = ServeSettings(name or _name(model), conf, workers, queue, timeout, max_mb, max_mpx)
+    if hold and p95_ms is not None:
+        raise DualResError("--hold keeps a rate and --p95-ms lowers it where photos wait: give one of them.")
+    settings = ServeSettings(name or _name(model), conf, workers, queue, timeout, max_mb, max_mpx, p95_ms)
     address = bind(host, port)  # before the model is loaded: a port in use is told at once
     point = Budget(
         target_high_rate, threshold, None, None, numbers("--shares", shares), numbers("--thresholds", thresholds)

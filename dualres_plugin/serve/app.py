@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from dualres_plugin.budget.deadline import Deadline
 from dualres_plugin.runtime.session import DualResSession
 from dualres_plugin.serve import protocol
 from dualres_plugin.serve.answers import Found, Problem
@@ -24,12 +25,12 @@ from dualres_plugin.serve.intake import Intake
 from dualres_plugin.serve.lane import Lane
 from dualres_plugin.serve.metrics import CONTENT_TYPE, Metrics
 from dualres_plugin.serve.settings import Refused, ServeSettings
-from dualres_plugin.serve.worker import Worker
+from dualres_plugin.serve.worker import Worker, make_deadline
 
 logger = logging.getLogger("dualres")
 PACKAGE = "dualres-plugin"
 RETRY_SECONDS = 1
-Work = Callable[[bytearray, str], bytes]
+Work = Callable[[bytearray, str, int | None], bytes]
 
 
 def make_app(session: DualResSession, settings: ServeSettings) -> FastAPI:
@@ -40,9 +41,12 @@ def make_app(session: DualResSession, settings: ServeSettings) -> FastAPI:
         settings: limits and name.
     """
     lane = Lane(settings.workers, settings.queue)
-    metrics = Metrics(lambda: lane.waiting, session.expected_rate, session.controller is not None)
-    desk = Desk(settings, lane, metrics)
-    worker = Worker(session, settings, metrics)
+    metrics = Metrics(
+        lambda: lane.waiting, session.expected_rate, session.controller is not None, settings.p95_ms is not None
+    )
+    deadline = None if settings.p95_ms is None else make_deadline(session, settings.p95_ms, settings.workers)
+    desk = Desk(settings, lane, metrics, deadline)
+    worker = Worker(session, settings, metrics, deadline)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -125,10 +129,12 @@ class Desk:
         settings: limits.
         lane: where the work is done.
         metrics: counts the requests.
+        deadline: learns when photos arrive; None is no promise.
     """
 
-    def __init__(self, settings: ServeSettings, lane: Lane, metrics: Metrics):
+    def __init__(self, settings: ServeSettings, lane: Lane, metrics: Metrics, deadline: Deadline | None = None):
         self._settings = settings
+        self._deadline = deadline
         self._lane = lane
         self._metrics = metrics
         self._intake = Intake(settings.max_mb)
@@ -158,7 +164,13 @@ class Desk:
         until = loop.time() + self._settings.timeout
         content_type = request.headers.get("content-type", "")
         async with self._intake.body(request, self._settings.timeout) as body:
-            return await self._lane.run(partial(work, body, content_type), request.receive, until - loop.time())
+            ticket = self._deadline.arrive() if self._deadline else None  # a slow client's own time does not count
+            try:
+                job = partial(work, body, content_type, ticket)
+                return await self._lane.run(job, request.receive, until - loop.time())
+            finally:
+                if self._deadline and ticket is not None:
+                    self._deadline.leave(ticket)
 
 
 def _refusal(status: int, message: str) -> Response:

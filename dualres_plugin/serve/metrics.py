@@ -24,9 +24,10 @@ class Metrics:
         waiting: gives the length of the queue.
         target: share at high that is expected; None where it is not known.
         held: whether a controller holds it.
+        promised: whether a latency is promised.
     """
 
-    def __init__(self, waiting: Callable[[], int], target: float | None, held: bool):
+    def __init__(self, waiting: Callable[[], int], target: float | None, held: bool, promised: bool = False):
         self._registry = registry = CollectorRegistry()
         self._requests = Counter("dualres_requests", "Requests by outcome.", ["endpoint", "outcome"], registry=registry)
         for endpoint in ENDPOINTS:
@@ -48,6 +49,9 @@ class Metrics:
         if held:
             self._drift = Gauge("dualres_drift", "1 while the content drifts (--hold).", registry=registry)
             self._threshold = Gauge("dualres_threshold", "Threshold for the next photo (--hold).", registry=registry)
+        if promised:
+            self._capped = Counter("dualres_capped", "Photos run smaller to be in time (--p95-ms).", registry=registry)
+            self._late = Counter("dualres_late", "Answers later than promised (--p95-ms).", registry=registry)
         self._lock = threading.Lock()
         self._recent: deque[bool] = deque(maxlen=RECENT)
 
@@ -80,6 +84,16 @@ class Metrics:
             if state is not None:
                 self._drift.set(state.drifting)
                 self._threshold.set(state.threshold)
+
+    def promise(self, capped: bool, late: bool) -> None:
+        """Count a photo under a promise.
+
+        Args:
+            capped: it ran smaller than its score asks for.
+            late: its answer came later than promised.
+        """
+        self._capped.inc(capped)
+        self._late.inc(late)
 
     def text(self) -> bytes:
         """All of them, as Prometheus reads them."""

@@ -144,6 +144,8 @@ def test_wrong_options_are_one_message(models: dict[str, Path], tmp_path: Path) 
     assert "calibrat" in dualres("serve", file, "--port", 0, "--target-high-rate", 0.3).message
     assert "does not exist" in dualres("serve", tmp_path / "nothing.onnx", "--port", 0).message
     assert "cannot listen" in dualres("serve", file, "--host", "no.such.host.invalid").message
+    assert "give one of them" in dualres("serve", file, "--port", 0, "--hold", "--p95-ms", 40).message
+    assert "cannot be kept" in dualres("serve", file, "--port", 0, "--p95-ms", 0.001).message
     for option, value in (("--max-mb", 0), ("--workers", 0), ("--timeout", "nan"), ("--port", 70_000), ("--conf", 2)):
         assert option in dualres("serve", file, option, value).message
     (tmp_path / "text.onnx").write_text("hello")

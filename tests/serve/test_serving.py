@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +15,11 @@ from PIL import Image
 pytest.importorskip("fastapi", reason="needs the extra `serve`")
 pytest.importorskip("prometheus_client", reason="needs the extra `serve`")
 
+from dualres_plugin.budget.deadline import Deadline
 from dualres_plugin.runtime.session import DualResSession
+from dualres_plugin.serve.metrics import Metrics
+from dualres_plugin.serve.settings import ServeSettings
+from dualres_plugin.serve.worker import Worker
 from tests.serve.client import Client, base64_of, encoded, same, serving, together
 from tests.small_models import pictures
 
@@ -186,3 +192,34 @@ def test_what_needs_no_controller_shows_none(session: DualResSession) -> None:
     with serving(session) as client:
         assert isinstance(client, Client)
         assert b"dualres_drift" not in client.ask("/metrics").body
+
+
+def promised(session: DualResSession, high_ms: float, **limits: Any) -> Worker:
+    """A worker whose promise is one second, and whose high size takes what the test says."""
+    settings = ServeSettings("model", p95_ms=1000.0, **limits)
+    return Worker(session, settings, Metrics(lambda: 0, None, False, True), Deadline(1000.0, (high_ms, 1.0)))
+
+
+@pytest.mark.parametrize(("high_ms", "capped"), [(1.0, 0), (1e6, 5)])
+def test_a_promise_runs_photos_smaller_only_where_it_must(session: DualResSession, high_ms: float, capped: int) -> None:
+    worker = promised(session, high_ms)
+    assert worker.deadline is not None
+    photos = pictures(10)
+    plain = session.predict(photos)
+    small = session.predict(photos, threshold=float("inf"))
+    for photo, own, low in zip(photos, plain, small):
+        body = bytearray(encoded(photo))
+        answer = json.loads(worker.predict(body, "image/png", worker.deadline.arrive()))
+        expected = low if capped else own
+        assert (answer["route"], answer["boxes"]) == (expected.route, expected.boxes.tolist())
+    assert f"dualres_capped_total {float(capped)}" in worker.metrics.text().decode()
+    assert "dualres_late_total 0.0" in worker.metrics.text().decode()
+
+
+def test_a_promise_over_http(session: DualResSession) -> None:
+    files = [encoded(photo) for photo in pictures(10)]
+    with serving(session, p95_ms=60_000.0) as client:
+        answers = together([partial(client.predict, files[i % 10]) for i in range(40)], 8)
+        for number, answer in enumerate(answers):
+            assert same(answer, session.predict(pictures(10)[number % 10])[0])
+        assert client.metric("dualres_capped_total") == client.metric("dualres_late_total") == 0
