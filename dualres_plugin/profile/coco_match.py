@@ -68,7 +68,8 @@ def _match_part(profile: Profile, rows: np.ndarray, which: str, area: tuple[floa
     objects = np.bincount(np.searchsorted(records, keys[1]), ~ignored, minlength=len(records))
     category, image = np.divmod(records, max(1, len(rows)))
     numbers = (image + first, category, objects, found.image + first, found.category)
-    return Matched(*(n.astype(np.int32) for n in numbers), scores, hit.astype(np.uint16), miss.astype(np.uint16))
+    bits = hit.astype(np.uint16), miss.astype(np.uint16)
+    return Matched._make([*(n.astype(np.int32) for n in numbers), scores, *bits])
 
 
 def _found(profile: Profile, rows: np.ndarray, which: str) -> tuple[Boxes, np.ndarray]:
