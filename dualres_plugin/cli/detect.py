@@ -40,7 +40,9 @@ def register(app: typer.Typer) -> None:
 
 def predict(
     detector: Detector,
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Image, folder, glob, list file (.txt) or video.")],
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="Image, folder, glob, list file (.txt), .tar shards, URL or video.")
+    ],
     out: Annotated[Path, typer.Option(help="Where drawn images, detections.json and routes.csv go.")],
     router: Annotated[str | None, typer.Option(help="Folder of a router; the default router if none.")] = None,
     target_high_rate: Rate = None,

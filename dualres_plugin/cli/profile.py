@@ -30,7 +30,13 @@ def profile(
     data: Annotated[
         str | None, typer.Option(help="COCO annotations (.json) or an Ultralytics data.yaml; none: no labels.")
     ] = None,
-    images: Annotated[Path | None, typer.Option(help="Image folder (not needed with a data.yaml).")] = None,
+    images: Annotated[
+        str | None,
+        typer.Option(
+            help="Image folder, .tar shards (photos-{000..099}.tar) or URL of a folder (s3://…); without --data also a "
+            "list file (.txt). Not needed with a data.yaml.",
+        ),
+    ] = None,
     high: High = None,
     low: Low = None,
     sizes: Annotated[

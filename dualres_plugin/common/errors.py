@@ -42,11 +42,11 @@ def one_message(program: str | None = None) -> Iterator[None]:
 
 
 @contextmanager
-def at_hand(file: Path | str) -> Iterator[None]:
+def at_hand(file: object) -> Iterator[None]:
     """Note the file that is worked on in whatever exception leaves the block.
 
     Args:
-        file: path or name; `file_at_hand` gives it back, that of the innermost block.
+        file: path or name, or what else says its name; `file_at_hand` gives it back, that of the innermost block.
     """
     try:
         yield

@@ -180,9 +180,9 @@ def bootstrap_auc(
     """
     order = descending(scores)
     values = []
-    draws = draw(mixed.n, resamples, rng, groups).astype(float)
+    draws = draw(mixed.n, resamples, rng, groups)
     for weights in tqdm(draws, desc="bootstrap", disable=not progress, leave=False):
-        beta, ap = sweep(mixed, order, COARSE, weights)
+        beta, ap = sweep(mixed, order, COARSE, weights.astype(float))
         try:
             values.append(auc_policy(beta, ap))
         except DualResError:  # a resample in which high and low have the same AP

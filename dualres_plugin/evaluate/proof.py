@@ -26,6 +26,7 @@ from dualres_plugin.profile.table import Profile
 
 MIXES = 20  # random mixes that share the images out evenly between high and low
 SHARES = np.linspace(0, 1, 21)  # of the curves whose areas are compared
+AT_ONCE = 256  # draws as floats in memory
 AREA_DRAWS = 200  # a curve is 21 APs: fewer draws
 
 
@@ -139,7 +140,7 @@ def prove(
     """
     rows, rng = profile.originals, np.random.default_rng(seed)
     draws = halves(len(rows), resamples, rng, groups)
-    every = np.concatenate([np.ones((1, len(rows)), dtype=np.float32), draws])
+    every = np.concatenate([np.ones((1, len(rows)), dtype=bool), draws])
     low_cost, high_cost = (profile.column(f"gmacs_{name}")[rows].astype(np.float64) for name in (LOW, HIGH))
     spent = _mean(np.where(high, high_cost, low_cost) + router_gmacs, every)
     fixed, passes = _fixed(profile, spent, every)
@@ -166,7 +167,9 @@ def prove(
 
 def _mean(cost: np.ndarray, every: np.ndarray) -> np.ndarray:
     """(n,) per image -> (1 + B,) mean of all images and of each draw."""
-    return np.asarray(every @ cost / every.sum(axis=1))
+    # One part in memory at a time; by columns: the sum of float32 costs has other last bits in another order.
+    parts = (every[i : i + AT_ONCE].astype(np.float32, order="F") for i in range(0, len(every), AT_ONCE))
+    return np.concatenate([part @ cost / part.sum(axis=1) for part in parts])
 
 
 def _aps(
@@ -254,12 +257,12 @@ def _above_random(
     """AUC-Policy of the router minus that of chance, with the interval of the paired difference."""
     paired, n, chance = PairedAP(MixedAP(profile)), len(scores), rng.permutation(len(scores))
     orders = [descending(scores), *(np.roll(chance, turn * n // 4) for turn in range(4))]
-    values = []
+    values, weights = [], draws.astype(np.float32)
     for order in orders:
         place = np.empty(n, dtype=int)
         place[order] = np.arange(n)
         at_high = place < np.round(SHARES * n)[:, None]
-        share, ap = draws @ at_high.T / draws.sum(axis=1, keepdims=True), paired.resampled(at_high, draws)
+        share, ap = weights @ at_high.T / weights.sum(axis=1, keepdims=True), paired.resampled(at_high, draws)
         values.append([_area(s, a) for s, a in zip(share, ap.T)])
     area = np.array(values).reshape(len(orders), -1)
     gap = interval(areas[0] - areas[1], area[0] - area[1:].mean(axis=0))

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
+from dualres_plugin.common.images.blobs import ImageFile
 from dualres_plugin.common.types import Detections
 from dualres_plugin.profile.data.coco_json import read_ids
 from dualres_plugin.profile.data.dataset import match_categories
@@ -83,7 +84,7 @@ class IdsOf(Ids):
             logger.warning(text, " and ".join(left_out), self.path)
 
 
-def choose_ids(paths: list[Path], adapter: Classes, annotations: Path | None) -> Ids:
+def choose_ids(paths: list[ImageFile], adapter: Classes, annotations: Path | None) -> Ids:
     """Those of the annotations; else the numbers in the file names, if each file has its own; else 1, 2, 3 …
 
     Args:
@@ -96,7 +97,8 @@ def choose_ids(paths: list[Path], adapter: Classes, annotations: Path | None) ->
     """
     if annotations is not None:
         return IdsOf(annotations, adapter)
-    numbered = len({int(p.stem) for p in paths if _is_id(p.stem)}) == len(paths)
+    stems = (Path(p.name).stem for p in paths)
+    numbered = len({int(stem) for stem in stems if _is_id(stem)}) == len(paths)
     return NumberedIds() if numbered else Ids()
 
 

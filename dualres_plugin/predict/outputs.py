@@ -13,6 +13,7 @@ import numpy as np
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.files.atomic import atomic_write
 from dualres_plugin.common.files.csv import Writer, plain
+from dualres_plugin.common.images.blobs import ImageFile
 from dualres_plugin.predict.coco_results import Ids, coco_rows
 from dualres_plugin.predict.journal import Record
 from dualres_plugin.predict.predictor import Prediction
@@ -42,7 +43,7 @@ def written_before(out: Path) -> set[str]:
     return names | {ROUTES, DETECTIONS, SHEET}
 
 
-def refuse_own_source(paths: Iterable[Path], out: Path) -> None:
+def refuse_own_source(paths: Iterable[ImageFile], out: Path) -> None:
     """Stop where drawings would lie among the photos; a link counts both where it lies and where it leads to.
 
     Args:
@@ -53,7 +54,8 @@ def refuse_own_source(paths: Iterable[Path], out: Path) -> None:
         DualResError: If one of them lies in it.
     """
     home = os.path.realpath(out)  # Path.resolve raises where a link leads to itself
-    if any(home in (str(Path(os.path.realpath(path)).parent), os.path.realpath(path.parent)) for path in paths):
+    files = (path for path in paths if isinstance(path, Path))
+    if any(home in (str(Path(os.path.realpath(path)).parent), os.path.realpath(path.parent)) for path in files):
         raise DualResError(f"the source lies in '{out}', so drawings would replace photos: choose another --out.")
 
 

@@ -21,9 +21,10 @@ from dualres_plugin.common.errors import DualResError, check_number, one_line
 from dualres_plugin.common.files.atomic import atomic_write
 from dualres_plugin.common.files.lock import locked
 from dualres_plugin.common.files.shard import Shard
+from dualres_plugin.common.images.blobs import ImageFile
 from dualres_plugin.common.images.decode import UnreadableImageError, read_image
 from dualres_plugin.common.images.photo import SourceImage
-from dualres_plugin.common.images.sources import expand_source, iter_source
+from dualres_plugin.common.images.sources import expand_source, iter_source, local_file
 from dualres_plugin.common.images.video import VIDEO_SUFFIXES, video_rate
 from dualres_plugin.predict.coco_results import Ids, choose_ids
 from dualres_plugin.predict.contact_sheet import ContactSheet
@@ -83,7 +84,7 @@ def save_predictions(
 
     Args:
         predictor: a detector with its router, or an exported model.
-        source: path, folder, glob, list file (.txt) or video.
+        source: path, folder, glob, list file (.txt), .tar shards, URL or video.
         out: folder of the results.
         outputs: what is written besides `detections.json` and `routes.csv`; None is the drawings.
         settings: what else the predictions depend on; an unfinished run goes on with equal ones alone. None asks the
@@ -125,7 +126,7 @@ def _plain(wanted: Outputs) -> dict[str, Any]:
     return {**asdict(wanted), "ids": None if wanted.ids is None else str(wanted.ids)}
 
 
-def _share(paths: list[Path], shard: Shard | None, video: Path | None) -> list[Path]:
+def _share(paths: list[ImageFile], shard: Shard | None, video: Path | None) -> list[ImageFile]:
     if shard is None:
         return paths
     if video is not None:
@@ -135,11 +136,11 @@ def _share(paths: list[Path], shard: Shard | None, video: Path | None) -> list[P
     return [paths[i] for i in shard.of(len(paths))]
 
 
-def _video_of(paths: list[Path]) -> Path | None:
+def _video_of(paths: list[ImageFile]) -> Path | None:
     videos = [p for p in paths if p.suffix.lower() in VIDEO_SUFFIXES]
     if videos and len(paths) > 1:
         raise DualResError(f"'{videos[0]}' is one of {len(paths)} files: a video has to be the only source.")
-    return videos[0] if videos else None
+    return local_file(videos[0]) if videos else None
 
 
 class _Run:
@@ -148,7 +149,7 @@ class _Run:
     def __init__(
         self,
         predictor: Predictor | ExportedPredictor,
-        paths: list[Path],
+        paths: list[ImageFile],
         out: Path,
         wanted: Outputs,
         ids: Ids,
@@ -157,6 +158,7 @@ class _Run:
         self.predictor = predictor
         self.names = predictor.adapter.class_names
         self.paths = paths
+        self.sources: dict[str, ImageFile] = {str(path): path for path in paths} if wanted.routes else {}
         self.out = out
         self.wanted = wanted
         self.ids = ids
@@ -211,7 +213,7 @@ class _Run:
 
     def _show_again(self, sheet: ContactSheet, r: Record) -> None:
         try:
-            sheet.add(r.name, read_image(r.source), r.found, r.route)
+            sheet.add(r.name, read_image(self.sources.get(r.source, r.source)), r.found, r.route)
         except UnreadableImageError as error:
             logger.warning("not on the contact sheet: %s", error)
 
@@ -235,7 +237,7 @@ class _Run:
                     bar.write(f"{one_line(p.image.name)}: {p.route}, {objects} objects")
                 self._write(p)
 
-    def _left(self) -> Iterator[Path]:
+    def _left(self) -> Iterator[ImageFile]:
         for path in self.paths:
             if self.done[str(path)]:
                 self.done[str(path)] -= 1

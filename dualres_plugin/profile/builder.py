@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from dualres_plugin.common.errors import DualResError, check_number
+from dualres_plugin.common.images.blobs import ImageFile
 from dualres_plugin.common.images.decode import UnreadableImageError
 from dualres_plugin.common.images.photo import router_images_of
 from dualres_plugin.common.resize import check_scale, make_thumbnails
@@ -176,7 +178,7 @@ class Builder:
             row_of(
                 self.records[job.record].id,
                 job.view,
-                str(self.records[job.record].path.resolve()),
+                _full_name(self.records[job.record].path),
                 (view.pixels.shape[0], view.pixels.shape[1]),
                 view,
                 (self._to_categories(low[i]), self._to_categories(high[i])),
@@ -226,6 +228,10 @@ class Builder:
             self.not_finite += int((~finite).sum())
         keep = np.flatnonzero((categories >= 0) & finite)[:MAX_DETECTIONS]
         return Detections(found.boxes[keep], found.scores[keep], categories[keep])
+
+
+def _full_name(file: ImageFile) -> str:
+    return str(file.resolve() if isinstance(file, Path) else file)
 
 
 def _item(losses: torch.Tensor | None, i: int) -> float | None:

@@ -139,25 +139,23 @@ def _mixed_ap(m: Matches, route: np.ndarray, weights: np.ndarray) -> float:
     present = objects > 0  # COCO leaves categories without objects out of the mean
     if not present.any():
         return float("nan")
-    used = np.flatnonzero(route[m.image] == m.source)
+    used = np.flatnonzero((route[m.image] == m.source) & (weights[m.image] > 0))
     category, weight = m.category[used], weights[m.image[used]]
-    hits = m.hit[:, used] & (weight > 0)
     start = np.searchsorted(category, np.arange(len(objects)))  # where each category begins
-    t, d = np.nonzero(hits)
-    if not len(t):
+    places = [np.flatnonzero(hit[used]) for hit in m.hit]
+    last = max((t * len(objects) + int(category[at[-1]]) for t, at in enumerate(places) if len(at)), default=-1)
+    if last < 0:
         return 0.0
-    last = t[-1] * len(objects) + int(category[d[-1]])
     gained = []
-    for threshold, hit in enumerate(hits):  # one after the other: running sums of all at once are ten times as large
-        if hit.any():
-            tp, fp = np.cumsum(hit * weight), np.cumsum(m.miss[threshold, used] * weight)
-            tp -= _before(tp, start)[category]
-            fp -= _before(fp, start)[category]
-            at = np.flatnonzero(hit)
-            group = threshold * len(objects) + category[at].astype(np.int64)
-            recall, precision = tp[at] / objects[category[at]], tp[at] / (tp[at] + fp[at])
-            gained.append(_gained(group, recall, precision, 2.0 * (last - group)))
-    return float(np.concatenate(gained).sum() / (len(RECALLS) * len(hits) * present.sum()))
+    for threshold, at in enumerate(places):  # one after the other: running sums of all at once are ten times as large
+        if len(at):
+            of = category[at]
+            tp, fp = np.cumsum(weight[at]), np.cumsum(m.miss[threshold, used] * weight)
+            before = _before(tp, np.searchsorted(at, start))[of], _before(fp, start)[of]
+            tp, fp = tp - before[0], fp[at] - before[1]
+            group = threshold * len(objects) + of.astype(np.int64)
+            gained.append(_gained(group, tp / objects[of], tp / (tp + fp), 2.0 * (last - group)))
+    return float(np.concatenate(gained).sum() / (len(RECALLS) * len(m.hit) * present.sum()))
 
 
 def _gained(group: np.ndarray, recall: np.ndarray, precision: np.ndarray, lift: np.ndarray) -> np.ndarray:

@@ -1,22 +1,19 @@
-"""pycocotools on a profile: its ground truth, its detections, and which of them match."""
+"""COCO's matching on a profile: which detections are hits, misses or neither, at every IoU threshold."""
 
 from __future__ import annotations
 
-import contextlib
-import io
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
+from dualres_plugin.profile.coco_greedy import MOST, Boxes, match_boxes
 from dualres_plugin.profile.table import Profile
 
-AT_ONCE = 1000  # images that pycocotools gets
+AT_ONCE = 1000  # images
 
 
 class Matched(NamedTuple):
-    """What pycocotools matched in one pass, as columns.
+    """What was matched in one pass, as columns.
 
     Attributes:
         shown_image, shown_category, shown: (K,) how many objects an image shows of a category, 0 too.
@@ -36,97 +33,8 @@ class Matched(NamedTuple):
     miss: np.ndarray
 
 
-def coco_of(profile: Profile, rows: np.ndarray) -> COCO:
-    """The ground truth of some rows as a pycocotools object; image ids are 1 to n.
-
-    Args:
-        profile: a labelled profile.
-        rows: (n,) row numbers.
-
-    Returns:
-        The ground truth, indexed.
-    """
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    for number, row in enumerate(rows, 1):
-        targets, areas = profile.targets(int(row)), profile.area(int(row))
-        images.append({"id": number})
-        for box, category, ignore, area in zip(targets.boxes, targets.labels, targets.ignore, areas):
-            x0, y0, x1, y1 = map(float, box)
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": number,
-                    "category_id": int(category),
-                    "bbox": [x0, y0, x1 - x0, y1 - y0],
-                    "area": float(area),
-                    "iscrowd": int(ignore),
-                }
-            )
-    coco = COCO()
-    coco.dataset = {
-        "images": images,
-        "annotations": annotations,
-        "categories": [{"id": i, "name": n} for i, n in profile.categories.items()],
-    }
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco.createIndex()
-    return coco
-
-
-def coco_results(profile: Profile, rows: np.ndarray, which: str) -> list[dict[str, Any]]:
-    """The detections of some rows in COCO's result format; image ids are 1 to n.
-
-    Args:
-        profile: the detector's results.
-        rows: (n,) row numbers.
-        which: "low" or "high".
-
-    Returns:
-        One entry per detection; boxes are x, y, width, height in pixels.
-    """
-    results = []
-    for number, row in enumerate(rows, 1):
-        found = profile.detections(which, int(row))
-        for box, score, category in zip(found.boxes.astype(float), found.scores, found.labels):
-            x0, y0, x1, y1 = box
-            results.append(
-                {
-                    "image_id": number,
-                    "category_id": int(category),
-                    "bbox": [x0, y0, x1 - x0, y1 - y0],
-                    "score": float(score),
-                }
-            )
-    return results
-
-
-def evaluate_coco(profile: Profile, rows: np.ndarray, which: str, area: tuple[float, float] | None = None) -> COCOeval:
-    """pycocotools' own evaluation of one resolution, matched but not accumulated.
-
-    Args:
-        profile: a labelled profile.
-        rows: (n,) row numbers.
-        which: "low" or "high".
-        area: least and most area of the objects that count, in square pixels; COCO's four ranges by default.
-
-    Returns:
-        The evaluation; its `evalImgs` are per image, category and area.
-    """
-    truth = coco_of(profile, rows)
-    results = coco_results(profile, rows, which)
-    with contextlib.redirect_stdout(io.StringIO()):
-        found = truth.loadRes(results) if results else COCO()
-        evaluator = COCOeval(truth, found, "bbox")
-        evaluator.params.maxDets = [1, 10, 100]  # COCO's own
-        if area is not None:
-            evaluator.params.areaRng, evaluator.params.areaRngLbl = [list(area)], ["this"]
-        evaluator.evaluate()
-    return evaluator
-
-
 def match(profile: Profile, rows: np.ndarray, which: str, area: tuple[float, float]) -> Matched:
-    """What pycocotools matched. The profile keeps the answers, because matching takes longest.
+    """What matches what, as in pycocotools. The profile keeps the answers, because matching takes longest.
 
     Args:
         profile: a labelled profile; `profile.matched` grows.
@@ -148,25 +56,53 @@ def match(profile: Profile, rows: np.ndarray, which: str, area: tuple[float, flo
 
 
 def _match_part(profile: Profile, rows: np.ndarray, which: str, area: tuple[float, float], first: int) -> Matched:
-    shown, found = [np.zeros((3, 0), np.int32)], [np.zeros((4, 0), np.int32)]
-    scores = [np.zeros(0, np.float32)]
-    for record in evaluate_coco(profile, rows, which, area).evalImgs:
-        if record is None:
-            continue
-        image, category = record["image_id"] - 1 + first, record["category_id"]
-        objects = int(np.sum(np.asarray(record["gtIgnore"]) == 0))
-        shown.append(np.array([[image], [category], [objects]], dtype=np.int32))
-        n = len(record["dtScores"])
-        if n:
-            matched = np.asarray(record["dtMatches"]).reshape(-1, n) > 0
-            counted = ~np.asarray(record["dtIgnore"], dtype=bool).reshape(-1, n)
-            owner = np.repeat([[image], [category]], n, axis=1)
-            found.append(np.stack([*owner, _to_bits(matched & counted), _to_bits(~matched & counted)]).astype(np.int32))
-            scores.append(np.asarray(record["dtScores"], dtype=np.float32))
-    shown_image, shown_category, count = np.concatenate(shown, axis=1)
-    image, category, hit, miss = np.concatenate(found, axis=1)
+    found, scores = _found(profile, rows, which)
+    shown, sizes, crowd = _shown(profile, rows)
+    ignored = crowd | (sizes < area[0]) | (sizes > area[1])
+    matched, to_ignored = match_boxes(found, shown, crowd, ignored)
+    found_sizes = found.xywh[:, 2] * found.xywh[:, 3]
+    outside = (found_sizes < area[0]) | (found_sizes > area[1])
+    hit, miss = _to_bits(matched & ~to_ignored), _to_bits(~matched & ~outside)
+    keys = [boxes.category * len(rows) + boxes.image for boxes in (found, shown)]
+    records = np.unique(np.concatenate(keys))  # by category, then image, as pycocotools has them
+    objects = np.bincount(np.searchsorted(records, keys[1]), ~ignored, minlength=len(records))
+    category, image = np.divmod(records, max(1, len(rows)))
+    numbers = (image + first, category, objects, found.image + first, found.category)
     bits = hit.astype(np.uint16), miss.astype(np.uint16)
-    return Matched(shown_image, shown_category, count, image, category, np.concatenate(scores), *bits)
+    return Matched._make([*(n.astype(np.int32) for n in numbers), scores, *bits])
+
+
+def _found(profile: Profile, rows: np.ndarray, which: str) -> tuple[Boxes, np.ndarray]:
+    """The detections that COCO looks at, highest score first within image and category; and their (D,) scores."""
+    each = [profile.detections(which, int(row)) for row in rows]
+    scores = np.concatenate([np.zeros(0, np.float32), *(found.scores for found in each)])
+    boxes, order = _sorted(profile, [e.boxes for e in each], [e.labels for e in each], -scores)
+    key = boxes.category * len(rows) + boxes.image
+    rank = np.arange(len(key)) - np.searchsorted(key, key)
+    best = np.flatnonzero(rank < MOST)
+    return Boxes(*(column[best] for column in boxes)), scores[order][best]
+
+
+def _shown(profile: Profile, rows: np.ndarray) -> tuple[Boxes, np.ndarray, np.ndarray]:
+    """The objects; their (N,) areas in square pixels, and (N,) bool which are crowds."""
+    each = [profile.targets(int(row)) for row in rows]
+    sizes = np.concatenate([np.zeros(0, np.float32), *(profile.area(int(row)) for row in rows)])
+    crowd = np.concatenate([np.zeros(0, dtype=bool), *(targets.ignore for targets in each)])
+    boxes, order = _sorted(profile, [t.boxes for t in each], [t.labels for t in each], np.zeros(len(sizes)))
+    return boxes, sizes[order].astype(np.float64), crowd[order]
+
+
+def _sorted(
+    profile: Profile, boxes: list[np.ndarray], labels: list[np.ndarray], then: np.ndarray
+) -> tuple[Boxes, np.ndarray]:
+    """Boxes of each image -> those of known categories by category, image and `then`; and their order."""
+    image = np.repeat(np.arange(len(labels)), [len(of) for of in labels])
+    category = np.concatenate([np.zeros(0, np.int64), *labels])
+    order = np.lexsort((then, image, category))
+    order = order[np.isin(category[order], list(profile.categories))]
+    xyxy = np.concatenate([np.zeros((0, 4)), *boxes])[order]  # float64: as pycocotools takes differences
+    xywh = np.concatenate([xyxy[:, :2], xyxy[:, 2:] - xyxy[:, :2]], axis=1)
+    return Boxes(image[order], category[order], xywh), order
 
 
 def _to_bits(flags: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gc
 import json
+import tarfile
 import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
@@ -253,3 +254,27 @@ def test_memory_does_not_grow_with_the_stream(router: ResolutionRouter, tmp_path
     assert len(json.loads((tmp_path / "out" / "detections.json").read_text())) == 2 * frames
     # Keeping the rows of 8,000 frames would take 10 MB.
     assert held[-1] - held[0] < 300_000, held
+
+
+def test_a_run_over_shards_goes_on_and_says_what_the_folder_says(router: ResolutionRouter, tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "in", 6)
+    with tarfile.open(tmp_path / "in.tar", "w") as tar:
+        for file in photos:
+            tar.add(file, f"a/{file.name}")
+    run(router, tmp_path / "in", tmp_path / "folder")
+
+    class Dies(FakeAdapter):
+        def predict(self, batch: FakeBatch) -> Any:
+            if self.images_seen > 3:
+                raise KeyboardInterrupt
+            return super().predict(batch)
+
+    shown = Outputs(conf=0.0, routes=True)
+    with pytest.raises(KeyboardInterrupt):
+        run(router, tmp_path / "in.tar", tmp_path / "shard", Dies(), shown)
+    assert 0 < len(routes(tmp_path / "shard")) < 6
+    assert run(router, tmp_path / "in.tar", tmp_path / "shard", outputs=shown).images == 6
+    assert routes(tmp_path / "shard") == routes(tmp_path / "folder")
+    assert (tmp_path / "shard" / "contact_sheet.jpg").is_file()
+    found = [json.loads((tmp_path / name / "detections.json").read_text()) for name in ("shard", "folder")]
+    assert found[0] == found[1]

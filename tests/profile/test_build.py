@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import tarfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,10 +16,12 @@ from PIL import Image
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.images.decode import read_image
 from dualres_plugin.common.images.photo import router_images_of
+from dualres_plugin.common.images.sources import list_images
 from dualres_plugin.common.resize import make_thumbnails
 from dualres_plugin.common.types import Detections
 from dualres_plugin.profile.build import ProfileSettings
 from dualres_plugin.profile.data.dataset import load_dataset
+from dualres_plugin.profile.table import Profile
 from tests.fakes import FakeAdapter, FakeBatch, photo
 from tests.profile.helpers import SETTINGS, adapter, build
 
@@ -218,3 +221,43 @@ def test_classes_matched_by_order_are_said_and_written_down(
     assert "matched by their order (cat = square, dog = disc)" in caplog.text
     assert len(profile.meta["notes"]) == 1 and "matched by their order" in profile.meta["notes"][0]
     assert build(data, tmp_path / "named").meta["notes"] == []
+
+
+# -- where images come from -------------------------------------------------------------------------------
+
+
+def same_rows(one: Profile, other: Profile) -> bool:
+    """All but where the photos lie."""
+    return bool(one.table.drop_columns(["path"]).equals(other.table.drop_columns(["path"])))
+
+
+def test_shards_stores_and_lists_give_the_profile_of_the_folder(data: tuple[Path, Path], tmp_path: Path) -> None:
+    fsspec = pytest.importorskip("fsspec")
+    annotations, folder = data
+    memory = fsspec.filesystem("memory")
+    files = sorted(folder.iterdir())
+    for part, some in enumerate((files[:4], files[4:])):
+        with tarfile.open(tmp_path / f"p-{part}.tar", "w") as tar:
+            for file in some:
+                tar.add(file, file.name)
+                memory.pipe(f"/photos/{file.name}", file.read_bytes())
+    wanted = build(data, tmp_path / "folder")
+    for number, images in enumerate((str(tmp_path / "p-{0..1}.tar"), "memory://photos")):
+        made = build((annotations, images), tmp_path / f"labelled{number}")
+        assert same_rows(made, wanted) and made.meta["dataset_fingerprint"] == wanted.meta["dataset_fingerprint"]
+        assert str(made.image_path(0)).startswith(("memory:", str(tmp_path / "p-0.tar")))
+    plain = build((None, folder), tmp_path / "plain")
+    (tmp_path / "photos.txt").write_text("\n".join(map(str, list_images(folder))))
+    for number, images in enumerate(("memory://photos", str(tmp_path / "photos.txt"), str(tmp_path / "p-*.tar"))):
+        assert same_rows(build((None, images), tmp_path / f"plain{number}"), plain)
+
+
+def test_a_missing_photo_of_a_list_or_shard_is_counted(data: tuple[Path, Path], tmp_path: Path) -> None:
+    annotations, folder = data
+    files = list_images(folder)
+    (tmp_path / "photos.txt").write_text("\n".join([*map(str, files[:3]), "gone.png"]))
+    assert load_dataset(None, tmp_path / "photos.txt").dropped == {"images that are not in the folder": 1}
+    with tarfile.open(tmp_path / "p.tar", "w") as tar:
+        tar.add(files[0], files[0].name)
+    listed = len(load_dataset(*data).records)
+    assert load_dataset(annotations, tmp_path / "p.tar").dropped["images that are not in the folder"] == listed - 1

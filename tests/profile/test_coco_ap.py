@@ -18,9 +18,9 @@ from pycocotools.cocoeval import COCOeval
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.types import Detections
 from dualres_plugin.profile.coco_ap import AREAS, MixedAP, per_image_ap
-from dualres_plugin.profile.coco_match import evaluate_coco
 from dualres_plugin.profile.table import Profile
 from tests.fakes import make_profile, truth
+from tests.profile.coco_reference import evaluate_coco
 from tests.profile.random_images import CATEGORIES, Image, Object, profile_of, random_images
 
 

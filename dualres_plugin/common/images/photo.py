@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dualres_plugin.common.errors import DualResError
+from dualres_plugin.common.images.blobs import ImageFile
 
 if TYPE_CHECKING:  # the exported runtime reads photos without torch
     from torch import Tensor
@@ -26,12 +26,12 @@ class SourceImage:
     Attributes:
         name: file name, or `image12` / `video_000012` for arrays and frames.
         pixels: (H, W, 3) RGB uint8.
-        path: of its file; None for arrays and frames.
+        path: what it was read from; None for arrays and frames.
     """
 
     name: str
     pixels: np.ndarray
-    path: Path | None = None
+    path: ImageFile | None = None
 
     def tensor(self) -> Tensor:
         """(3, H, W) RGB in [0, 1]."""

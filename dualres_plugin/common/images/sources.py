@@ -1,8 +1,9 @@
-"""What people pass as a source: files, folders, globs, list files, videos, arrays, tensors, or many of them."""
+"""What people pass as a source: files, folders, globs, lists, shards, URLs, videos, arrays, tensors, or many."""
 
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -12,8 +13,11 @@ import numpy as np
 from PIL import Image
 
 from dualres_plugin.common.errors import DualResError
+from dualres_plugin.common.images.blobs import ImageFile, RemoteFile, TarMember, is_url
 from dualres_plugin.common.images.decode import UnreadableImageError, read_image, to_rgb
 from dualres_plugin.common.images.photo import SourceImage, check_photo, check_tensor
+from dualres_plugin.common.images.remote import list_remote
+from dualres_plugin.common.images.tars import is_tar, list_tar, shards_of
 from dualres_plugin.common.images.video import VIDEO_SUFFIXES, frames
 
 Item = TypeVar("Item")
@@ -28,19 +32,48 @@ def list_images(folder: Path | str) -> list[Path]:
         folder: is searched to the bottom.
 
     Raises:
-        DualResError: If the folder is missing or holds none.
+        DualResError: If the folder is missing, cannot be read, or holds none.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise DualResError(f"image folder '{folder}' does not exist.")
-    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    found = list(walk_images(folder))
     if not found:
         raise DualResError(f"no images in '{folder}' ({', '.join(sorted(IMAGE_SUFFIXES))}).")
     return found
 
 
+def walk_images(folder: Path) -> Iterator[Path]:
+    """Image files below a folder as they are found, in the order of sorted paths; one folder is in memory at a time.
+
+    Args:
+        folder: is searched to the bottom, but for links to folders.
+
+    Raises:
+        DualResError: If a folder in it cannot be read: half of the images would be missing without a word.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            inside = sorted((e.name, _is_folder(e), e.is_symlink()) for e in entries)
+    except OSError as error:
+        raise DualResError(f"image folder '{folder}' cannot be read: {error.strerror}.") from None
+    for name, is_folder, is_link in inside:
+        if is_folder and not is_link:
+            yield from walk_images(folder / name)
+        elif not is_folder and Path(name).suffix.lower() in IMAGE_SUFFIXES:
+            yield folder / name
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
+
+
 def iter_source(source: Any, on_skip: OnSkip | None = None) -> Iterator[SourceImage]:
-    """Images of what people pass as a source: path, folder, glob, list file (.txt), video, array, tensor, or many.
+    """Images of what people pass as a source: a path, folder, glob, list file (.txt), .tar shards, URL, video, array or
+    tensor, or many.
 
     A list or tuple holds paths, arrays, tensors or PIL images; an iterator, such as a camera's frames, is read no
     further than its images are used.
@@ -66,9 +99,20 @@ def iter_source(source: Any, on_skip: OnSkip | None = None) -> Iterator[SourceIm
     paths = expand_source(source)
     for path in paths:
         if path.suffix.lower() in VIDEO_SUFFIXES:
-            yield from frames(path)
+            yield from frames(local_file(path))
         else:
             yield from _one(path, path.name, on_skip if len(paths) > 1 else None)
+
+
+def local_file(path: ImageFile) -> Path:
+    """The path of a video, which OpenCV opens itself.
+
+    Raises:
+        DualResError: If it is in an archive or a store.
+    """
+    if not isinstance(path, Path):
+        raise DualResError(f"video '{path}' has to be a file of this machine.")
+    return path
 
 
 def _one(item: Any, name: str, on_skip: OnSkip | None) -> Iterator[SourceImage]:
@@ -82,39 +126,81 @@ def _one(item: Any, name: str, on_skip: OnSkip | None) -> Iterator[SourceImage]:
     elif isinstance(item, Image.Image):
         yield SourceImage(name, to_rgb(item))
     else:
+        file = item if isinstance(item, (RemoteFile, TarMember)) else Path(item)
         try:
-            yield SourceImage(Path(item).name, read_image(item), Path(item))
+            yield SourceImage(file.name, read_image(file), file)
         except UnreadableImageError as error:
             if on_skip is None:
                 raise
             on_skip(str(error))
 
 
-def expand_source(source: str | Path) -> list[Path]:
-    """The files that a path, folder, glob or list file stands for.
+def expand_source(source: str | Path) -> list[ImageFile]:
+    """The files that a path, folder, glob, list file, .tar shard or URL stands for.
 
     Args:
-        source: a list file (.txt) has a path per line, relative to itself.
+        source: a list file (.txt) has a path per line, relative to itself, or a URL; "photos-{000..099}.tar" are
+            shards; a URL of a folder is searched to the bottom.
 
     Raises:
-        DualResError: If there are none.
+        DualResError: If there are none, or a shard or folder cannot be read to its end.
     """
-    path = Path(source)
+    text, path = str(source), Path(source)
+    if is_url(text):
+        return _members(text) if is_tar(text) else list(list_remote(text, IMAGE_SUFFIXES))
     try:
         is_dir, is_file = path.is_dir(), path.is_file()
     except OSError as error:  # a name longer than the file system takes
-        raise DualResError(f"source '{str(source)[:200]}' cannot be read: {error.strerror}.") from None
+        raise DualResError(f"source '{text[:200]}' cannot be read: {error.strerror}.") from None
     if is_dir:
-        return list_images(path)
+        return list(list_images(path))
     if path.suffix.lower() == ".txt" and is_file:
-        lines = [line.strip() for line in _list_text(path).splitlines() if line.strip()]
-        return [Path(line) if Path(line).is_absolute() else path.parent / line for line in lines]
+        lines = (line.strip() for line in _list_text(path).splitlines())
+        return [RemoteFile(line) if is_url(line) else path.parent / line for line in lines if line]
+    return _members(text) if is_tar(text) else list(_matching(source, is_file))
+
+
+def _matching(source: str | Path, is_file: bool) -> list[Path]:
+    """The file itself, or what a glob finds."""
     if is_file:
-        return [path]
+        return [Path(source)]
     found = [Path(p) for p in sorted(glob.glob(str(source), recursive=True))]  # noqa: PTH207 - absolute patterns too
     if not found:
         raise DualResError(f"source '{source}' does not exist (no file, folder or glob match).")
     return found
+
+
+def _members(pattern: str) -> list[ImageFile]:
+    """The photos of .tar shards that a name, range or glob stands for."""
+    shards = shards_of(pattern)
+    if len(shards) == 1 and not is_url(pattern):
+        shards = [str(p) for p in _matching(pattern, Path(pattern).is_file())]
+    found: list[ImageFile] = [member for shard in shards for member in list_tar(shard, IMAGE_SUFFIXES)]
+    if not found:
+        raise DualResError(f"no images in '{pattern}' ({', '.join(sorted(IMAGE_SUFFIXES))}).")
+    return found
+
+
+def lookup(images: str) -> Callable[[str], ImageFile | None]:
+    """Finds photos by the names that annotations have for them, in .tar shards or below a URL.
+
+    Args:
+        images: shards or a URL, as of `expand_source`.
+
+    Returns:
+        A function of a name; None where there is no such photo. Over HTTP, which lists nothing, every name is taken.
+
+    Raises:
+        DualResError: As `expand_source` does.
+    """
+    if is_tar(images):
+        members = {m.key.removeprefix("./"): m for m in _members(images) if isinstance(m, TarMember)}
+        return members.get
+    root = images.rstrip("/") + "/"
+    if images.startswith(("http://", "https://")):
+        return lambda name: RemoteFile(root + name)
+    known = {file.url for file in list_remote(images, IMAGE_SUFFIXES)}
+    return lambda name: RemoteFile(root + name) if root + name in known else None
 
 
 def _list_text(path: Path) -> str:

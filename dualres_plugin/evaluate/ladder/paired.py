@@ -86,9 +86,11 @@ class PairedAP:
         """
         if not self.cells.active or not len(weights):  # not one hit, or nothing drawn
             return np.zeros((len(routes), len(weights)))
-        draws = torch.from_numpy(np.ascontiguousarray(weights.T)).float()
         with _one_thread():
-            parts = [self._chunk(np.asarray(routes), part) for part in draws.split(CHUNK, dim=1)]
+            parts = [
+                self._chunk(np.asarray(routes), torch.from_numpy(np.ascontiguousarray(part.T)).float())
+                for part in np.array_split(weights, range(CHUNK, len(weights), CHUNK))
+            ]
         return np.concatenate(parts, axis=1)
 
     def _chunk(self, routes: np.ndarray, draws: Tensor) -> np.ndarray:
@@ -235,12 +237,14 @@ def draw(n: int, resamples: int, rng: np.random.Generator, groups: np.ndarray | 
         groups: (n,) number of the group of each image, such as its video: whole groups are drawn.
 
     Returns:
-        (resamples, n) how often each image was drawn.
+        (resamples, n) float32, how often each image was drawn.
     """
-    if groups is None:
-        return rng.multinomial(n, np.full(n, 1 / n), size=resamples).astype(np.float32)
-    names, of = np.unique(groups, return_inverse=True)
-    return rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples).astype(np.float32)[:, of]
+    names, of = np.unique(np.arange(n) if groups is None else groups, return_inverse=True)
+    share = np.full(len(names), 1 / len(names))
+    drawn = np.empty((resamples, n), dtype=np.float32)
+    for row in drawn:
+        row[:] = rng.multinomial(len(names), share)[of]
+    return drawn
 
 
 def halves(n: int, resamples: int, rng: np.random.Generator, groups: np.ndarray | None = None) -> np.ndarray:
@@ -257,10 +261,12 @@ def halves(n: int, resamples: int, rng: np.random.Generator, groups: np.ndarray 
         groups: (n,) number of the group of each image, such as its video: whole groups are drawn.
 
     Returns:
-        (resamples, n) 1 for the images of each half, 0 for the others.
+        (resamples, n) bool, the images of each half.
     """
     names, of = np.unique(np.arange(n) if groups is None else groups, return_inverse=True)
-    drawn = np.zeros((resamples, len(names)), dtype=np.float32)
+    drawn = np.empty((resamples, n), dtype=bool)
     for row in drawn:
-        row[rng.permutation(len(names))[: max(1, (len(names) + rng.integers(2)) // 2)]] = 1
-    return drawn[:, of]
+        half = np.zeros(len(names), dtype=bool)
+        half[rng.permutation(len(names))[: max(1, (len(names) + rng.integers(2)) // 2)]] = True
+        row[:] = half[of]
+    return drawn

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.files.atomic import read_json
 from dualres_plugin.common.files.paths import leads_out
+from dualres_plugin.common.images.blobs import ImageFile, is_url
+from dualres_plugin.common.images.sources import lookup
+from dualres_plugin.common.images.tars import is_tar
 from dualres_plugin.profile.data.large_json import entries, is_large
 from dualres_plugin.profile.data.records import Dataset, LabelledBox, shown
 
@@ -23,12 +26,12 @@ MOST_PIXELS = 178_956_970  # Pillow's limit: a larger picture is refused as a de
 LARGEST_PIXEL = 1e7  # a coordinate beyond this is a mistake, and float32 would lose it
 
 
-def read_coco(annotations: Path, folder: Path, allow_outside: bool = False) -> Dataset:
+def read_coco(annotations: Path, images: Path | str, allow_outside: bool = False) -> Dataset:
     """Read a COCO annotation file.
 
     Args:
         annotations: the JSON file.
-        folder: what its file names are relative to.
+        images: what its file names are relative to: a folder, .tar shards, or a URL.
         allow_outside: names may lead out of the folder, by an absolute path or by "..".
 
     Returns:
@@ -39,15 +42,14 @@ def read_coco(annotations: Path, folder: Path, allow_outside: bool = False) -> D
     """
     large = is_large(annotations)
     coco = _short_lists(annotations, LISTS) if large else _lists(annotations, LISTS)
-    if not folder.is_dir():
-        raise DualResError(f"image folder '{folder}' does not exist.")
+    find = _finder(images)
     dataset = Dataset(shown(annotations.stem), [])
     dataset.categories = _categories(dataset, coco["categories"])
     if not dataset.categories:
         raise DualResError(f"'{annotations}' has no category with a number and a name: boxes mean nothing without.")
     listed = _images(dataset, coco["images"])
     if not allow_outside:
-        _refuse_outside(annotations, folder, listed)
+        _refuse_outside(annotations, images, listed)
     by_image: dict[int, list[LabelledBox]] = {i: [] for i in listed}
     objects = entries(annotations, "annotations") if large else coco["annotations"]
     for number, entry in enumerate(objects, 1):
@@ -55,8 +57,22 @@ def read_coco(annotations: Path, folder: Path, allow_outside: bool = False) -> D
         if found is not None:
             by_image[found[0]].append(found[1])
     for i, (name, size) in sorted(listed.items()):
-        dataset.add(i, folder / name, size, by_image.pop(i))
+        file = find(name)
+        if file is None:
+            dataset.drop("images that are not in the folder", name)
+        else:
+            dataset.add(i, file, size, by_image.pop(i))
     return dataset
+
+
+def _finder(images: Path | str) -> Callable[[str], ImageFile | None]:
+    """Finds a photo by its name in the annotations."""
+    text, folder = str(images), Path(images)
+    if is_url(text) or (is_tar(text) and not folder.is_dir()):
+        return lookup(text)
+    if not folder.is_dir():
+        raise DualResError(f"image folder '{folder}' does not exist.")
+    return lambda name: folder / name
 
 
 def read_ids(annotations: Path) -> tuple[dict[str, int], dict[int, str]]:
@@ -156,7 +172,7 @@ def _images(dataset: Dataset, entries: list[Any]) -> dict[int, tuple[str, tuple[
     return found
 
 
-def _refuse_outside(annotations: Path, folder: Path, entries: dict[int, tuple[str, Any]]) -> None:
+def _refuse_outside(annotations: Path, folder: Path | str, entries: dict[int, tuple[str, Any]]) -> None:
     outside = [name for name, _ in entries.values() if leads_out(name)]
     if outside:
         raise DualResError(

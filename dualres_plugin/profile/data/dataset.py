@@ -6,7 +6,9 @@ import logging
 from pathlib import Path
 
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.images.sources import list_images
+from dualres_plugin.common.images.blobs import is_url
+from dualres_plugin.common.images.sources import expand_source, list_images
+from dualres_plugin.common.images.tars import is_tar
 from dualres_plugin.profile.data.coco_json import read_coco
 from dualres_plugin.profile.data.records import Dataset, shown
 from dualres_plugin.profile.data.yolo_labels import read_yolo
@@ -21,7 +23,8 @@ def load_dataset(
 
     Args:
         data: COCO annotations (.json), an Ultralytics `data.yaml`, or None for unlabelled images.
-        images: the image folder; not used with a `data.yaml`.
+        images: the image folder, .tar shards or a URL, without annotations also a list file; not used with a
+            `data.yaml`.
         split: which split of a `data.yaml`.
         allow_outside: file names of COCO annotations may lead out of the image folder.
 
@@ -34,21 +37,22 @@ def load_dataset(
     if data is None:
         if images is None:
             raise DualResError("give --data (annotations or data.yaml) or --images (a folder), or both.")
-        dataset = _from_folder(Path(images))
+        dataset = _without_labels(images)
     elif Path(data).suffix.lower() in (".yaml", ".yml"):
         dataset = read_yolo(Path(data), split)
     else:
         if images is None:
             raise DualResError(f"COCO annotations '{data}' need the image folder too: add --images DIR.")
-        dataset = read_coco(Path(data), Path(images), allow_outside)
+        dataset = read_coco(Path(data), images, allow_outside)
     if not dataset.records:
         raise DualResError(f"no usable image in '{data or images}': {'; '.join(dataset.warnings()) or 'it is empty'}.")
     return dataset
 
 
-def _from_folder(folder: Path) -> Dataset:
-    dataset = Dataset(shown(folder.name), [], labelled=False)
-    for i, path in enumerate(list_images(folder)):
+def _without_labels(images: Path | str) -> Dataset:
+    dataset = Dataset(shown(Path(images).name), [], labelled=False)
+    listed = Path(images).suffix.lower() == ".txt" or is_tar(str(images)) or is_url(images)
+    for i, path in enumerate(expand_source(images) if listed else list_images(images)):
         dataset.add(i + 1, path, None, [])
     return dataset
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dualres_plugin.common.errors import DualResError
+from dualres_plugin.common.images.blobs import ImageFile
 from dualres_plugin.common.images.decode import UnreadableImageError, image_size
 
 LONGEST_SHOWN = 120  # characters of a name or a reason in a message
@@ -45,7 +46,7 @@ class ImageRecord:
 
     Attributes:
         id: the dataset's own image id.
-        path: the file.
+        path: the file, or what else its photo is read from.
         size: (height, width) that the boxes refer to.
         boxes: (N, 4) float32 xyxy in pixels.
         categories: (N,) int64, the dataset's category ids.
@@ -54,7 +55,7 @@ class ImageRecord:
     """
 
     id: int
-    path: Path
+    path: ImageFile
     size: tuple[int, int]
     boxes: np.ndarray
     categories: np.ndarray
@@ -100,7 +101,7 @@ class Dataset:
         """
         return [f"{n} {kind} left out (first: {self.examples[kind]})" for kind, n in self.dropped.items()]
 
-    def add(self, image_id: int, path: Path, size: tuple[int, int] | None, objects: Sequence[LabelledBox]) -> None:
+    def add(self, image_id: int, path: ImageFile, size: tuple[int, int] | None, objects: Sequence[LabelledBox]) -> None:
         """Keep an image, or leave it out if its file is not there or cannot be read.
 
         Args:
@@ -109,7 +110,7 @@ class Dataset:
             size: (height, width) that its annotation states; None reads it from the file.
             objects: what it shows.
         """
-        if not is_file(path):
+        if isinstance(path, Path) and not is_file(path):
             self.drop("images that are not in the folder", path.name)
             return
         if not _is_text(str(path)):
