@@ -56,7 +56,8 @@ class OrtGraph:
             return list(self.session.run(outputs, inputs))
         except Exception as error:
             reason = str(error).strip().splitlines()[0][:300]
-            raise DualResError(f"'{self.path}' failed on an input {inputs['images'].shape}: {reason}") from None
+            shapes = ", ".join(f"{name} {inputs[name].shape}" for name in ("images", "thumbnail") if name in inputs)
+            raise DualResError(f"'{self.path}' failed on an input {shapes}: {reason}") from None
 
 
 def _best(ort: Any) -> list[str]:
