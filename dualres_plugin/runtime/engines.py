@@ -15,6 +15,7 @@ from dualres_plugin.common.card import CARD_MB, Card
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.files.schema import read_object
 from dualres_plugin.runtime.graphs import OpenVinoGraph, OrtGraph
+from dualres_plugin.runtime.providers import Provider
 from dualres_plugin.runtime.thumbnail import check_thumbnail
 
 logger = logging.getLogger("dualres")
@@ -58,20 +59,27 @@ class Engine(Protocol):
         """
 
 
-def load_engine(path: Path, engine: str, threads: int | None, providers: Sequence[str] | None) -> Engine:
+def load_engine(
+    path: Path,
+    engine: str,
+    threads: int | None,
+    providers: Sequence[Provider] | None,
+    cache: Path | str | None = None,
+) -> Engine:
     """Load an exported file or pair.
 
     Args:
         path: the `.onnx` file, or the folder or manifest of a pair.
-        engine: "onnxruntime", or "openvino" for a pair.
+        engine: "onnxruntime", or "openvino" for a pair, or a file with its thumbnail outside.
         threads: for one run; None is the runtime's default.
-        providers: onnxruntime's execution providers; None is CUDA where it is there, else CPU.
+        providers: onnxruntime's execution providers, or (name, options); None is CUDA where it is there, else CPU.
+        cache: folder for TensorRT's engines; None keeps none.
 
     Raises:
         DualResError: If it is missing, damaged or foreign, or the engine is unknown or not installed.
     """
     if engine not in ("onnxruntime", "openvino"):
-        raise DualResError(f"unknown engine '{engine}': use onnxruntime, or openvino for a pair.")
+        raise DualResError(f"unknown engine '{engine}': use onnxruntime or openvino.")
     if not path.exists():
         raise DualResError(f"model '{path}' does not exist. Make one with: dualres export")
     if path.is_dir() or path.suffix == ".json":
@@ -80,14 +88,21 @@ def load_engine(path: Path, engine: str, threads: int | None, providers: Sequenc
         # OpenVINO takes the antialiased resize of a thumbnail for a plain one: such a router stays with onnxruntime.
         inside = None if card.thumbnail else ROUTER
         graphs = {
-            name: _graph(manifest.parent / file, "onnxruntime" if name == inside else engine, threads, providers)
+            name: _graph(manifest.parent / file, "onnxruntime" if name == inside else engine, threads, providers, cache)
             for name, file in card.files.items()
             if name in (ROUTER, *card.routes)
         }
         return PairEngine(card, graphs)
-    if engine != "onnxruntime":
-        raise DualResError(f"'{path}' is one file with dynamic shapes: {engine} takes a pair (export --form pair).")
-    graph = OrtGraph(path, threads, providers)
+    if engine == "openvino":
+        compiled = OpenVinoGraph(path, threads)
+        card = compiled.card()
+        if compiled.averages:
+            raise DualResError(
+                f"'{path}' averages photos down in its graph, for its thumbnail or a size, which OpenVINO ignores: it "
+                "takes a pair (export --form pair), or mostly a file with --thumbnail outside."
+            )
+        return FileEngine(card, compiled)
+    graph = OrtGraph(path, threads, providers, cache)
     return FileEngine(graph.card(), graph)
 
 
@@ -120,19 +135,25 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _graph(path: Path, engine: str, threads: int | None, providers: Sequence[str] | None) -> Any:
+def _graph(
+    path: Path,
+    engine: str,
+    threads: int | None,
+    providers: Sequence[Provider] | None,
+    cache: Path | str | None,
+) -> Any:
     if engine == "openvino":
         graph = OpenVinoGraph(path, threads)
         if not graph.averages:
             return graph
         logger.warning("OpenVINO cannot average a photo down, as '%s' does: onnxruntime runs this size.", path.name)
-    return OrtGraph(path, threads, providers)
+    return OrtGraph(path, threads, providers, cache)
 
 
 class FileEngine:
     """`cond`, `resize` and `branches`: router and detector in one graph."""
 
-    def __init__(self, card: Card, graph: OrtGraph):
+    def __init__(self, card: Card, graph: OrtGraph | OpenVinoGraph):
         self.card = card
         self.graph = graph
 

@@ -18,6 +18,7 @@ from dualres_plugin.common.images.sources import iter_source
 from dualres_plugin.runtime.boxes import select
 from dualres_plugin.runtime.engines import Engine, Found, check_input, load_engine
 from dualres_plugin.runtime.photo import Frame, make_frame
+from dualres_plugin.runtime.providers import Provider
 from dualres_plugin.runtime.result import SessionResult
 from dualres_plugin.runtime.thumbnail import content_bytes, make_thumbnail
 
@@ -41,8 +42,10 @@ class DualResSession:
             photo (`controller.BudgetController`; its state is `session.controller.state`); of more than two sizes the
             mean cost of `shares`, all alike by default. A threshold beside it, here or in a call, is refused.
         threads: of the runtime for one run; None is its default.
-        engine: "onnxruntime", or "openvino" for a pair.
-        providers: onnxruntime's execution providers.
+        engine: "onnxruntime", or "openvino" for a pair, or a file with its thumbnail outside.
+        providers: onnxruntime's execution providers, by name or as (name, options); `runtime.providers` has what CUDA
+            and TensorRT are given.
+        engine_cache: folder where TensorRT keeps the engines that it builds.
         warm_up: run every size once now, so that the first photo is as fast as the others.
 
     Attributes:
@@ -71,14 +74,15 @@ class DualResSession:
         hold_rate: bool = False,
         threads: int | None = None,
         engine: str = "onnxruntime",
-        providers: Sequence[str] | None = None,
+        providers: Sequence[Provider] | None = None,
+        engine_cache: Path | str | None = None,
         warm_up: bool = True,
     ):
         if hold_rate:
             refuse_threshold(threshold if thresholds is None else thresholds)
         check_number("threads", threads, 1)
         point = _asked(target_high_rate, threshold, shares, thresholds)
-        self.engine: Engine = load_engine(Path(path), engine, threads, providers)
+        self.engine: Engine = load_engine(Path(path), engine, threads, providers, engine_cache)
         self.card: Card = self.engine.card
         self.thresholds = self._thresholds(point)
         self.controller = self._controller(point) if hold_rate else None
