@@ -102,7 +102,9 @@ def bench(
     high: High = None,
     low: Low = None,
     sizes: Sizes = None,
-    forms: Annotated[str, typer.Option(help="Forms to measure, comma separated.")] = "cond,resize,branches,pair",
+    forms: Annotated[
+        str, typer.Option(help="Forms, comma separated; cond-outside is cond with --thumbnail outside.")
+    ] = "cond,cond-outside,resize,branches,pair",
     threads: Annotated[int, typer.Option(help="Threads of every runtime.", callback=within(1))] = 2,
     rounds: Annotated[int, typer.Option(help="Passes over the photos.", callback=within(1))] = 1,
     memory: Annotated[bool, typer.Option(help="Measure resident memory, each model in its own process.")] = True,
