@@ -18,6 +18,7 @@ from dualres_plugin.common.files.schema import GATE, Int, Number, PlainDict, Qua
 FORMAT_VERSION = 1
 KEY = "dualres"  # of ONNX's metadata_props
 FORMS = ("cond", "resize", "branches", "pair")
+HALF_ABOVE = 1 << 14  # values of a router's tensor that is stored in 16 bits, in exported files and where asked for
 CARD_MB = 4.0  # a data set of thousands of classes has long names
 MOST_SIZES = 32  # of one file: each is a step in its graph, and every further one saves less
 

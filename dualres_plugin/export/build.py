@@ -22,7 +22,7 @@ from dualres_plugin.export.decoding import speed_up_distributions
 from dualres_plugin.export.files import put, save_model, save_pair, write_card
 from dualres_plugin.export.graph import make_model, require_onnx
 from dualres_plugin.export.parity import Limits, check_parity, sample_photos
-from dualres_plugin.export.simplify import simplify_router
+from dualres_plugin.export.simplify import simplify_router, store_in_half
 from dualres_plugin.export.trace import read_graph, trace
 from dualres_plugin.hosts.contract import HostAdapter
 from dualres_plugin.hosts.export_plan import ExportPlan
@@ -286,4 +286,5 @@ def _router_graph(router: ResolutionRouter) -> Any:
     side = router.config.input_size
     graph = trace(router.eval().cpu(), (side, side), False, "the router")
     simplify_router(graph)
+    store_in_half(graph)
     return graph
