@@ -62,7 +62,7 @@ def main() -> None:
     router.info["summary"] = args.summary
     router.info["metrics"]["note"] = "optimistic: the teacher, and so the body, learned from the same photos"
     router.info["taught_by"] = {"crops": args.crops, "epochs": args.epochs, "photos": lessons.photos}
-    router.save(args.out)
+    router.save(args.out, half=True)
     print(f"router in {args.out}: {router.gmacs():.3f} GMACs, {sum(p.numel() for p in router.parameters())} parameters")
 
 

@@ -86,6 +86,14 @@ def models(parts: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> d
 
 
 @pytest.fixture(scope="session")
+def outside_models(parts: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The same with the thumbnail as an input."""
+    from tests.small_models import write_models
+
+    return write_models(parts, tmp_path_factory.mktemp("outside"), outside=True)
+
+
+@pytest.fixture(scope="session")
 def ladder_models(parts: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The same with three sizes."""
     from tests.small_models import write_ladder

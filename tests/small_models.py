@@ -47,7 +47,7 @@ def make_parts() -> dict[str, Any]:
     }
 
 
-def write_models(parts: dict[str, Any], folder: Path) -> dict[str, Path]:
+def write_models(parts: dict[str, Any], folder: Path, outside: bool = False) -> dict[str, Path]:
     """The four forms of the small detector, at 160 and 96 px: form -> file, or folder of the pair."""
     import onnx
 
@@ -57,10 +57,11 @@ def write_models(parts: dict[str, Any], folder: Path) -> dict[str, Path]:
 
     plan = ExportPlan(Preprocess(multiple=32), Postprocess(conf=0.05), 0.5, 32)
     names = ("high", "low")
-    dynamic = forms.Parts((plan,), parts["graph"], 32, (0.0,), names, (parts["dynamic"],))
+    dynamic = forms.Parts((plan,), parts["graph"], 32, (0.0,), names, (parts["dynamic"],), (), outside)
     high, low = parts["shapes"]
-    fixed = forms.Parts((plan,), parts["graph"], 32, (0.0,), names, tuple(parts["fixed"]), (high, low))
+    fixed = forms.Parts((plan,), parts["graph"], 32, (0.0,), names, tuple(parts["fixed"]), (high, low), outside)
     card = Card("cond", "test", 160, 0.5, 32, 0.0, "0", plan.preprocess, plan.postprocess, names={0: "a", 1: "b"})
+    card = replace(card, thumbnail=32 if outside else None)
     made = {}
     for form in ("cond", "resize", "branches"):
         made[form] = folder / f"{form}.onnx"

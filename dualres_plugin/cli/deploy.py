@@ -47,6 +47,9 @@ def export(
     shares: Shares = None,
     thresholds: Thresholds = None,
     nms: Annotated[bool, typer.Option("--nms", help="Put the host's NMS into the graph.")] = False,
+    thumbnail: Annotated[
+        str, typer.Option(help="Where the router's is made: inside the graph, or outside, by the session: faster.")
+    ] = "inside",
     images: Photos = None,
     photos: Annotated[
         int, typer.Option(help="Photos to check the file with, every route; 0: no check.", callback=within(0))
@@ -59,6 +62,7 @@ def export(
     \b
     Examples:
     dualres export yolo11n.pt --router runs/router --images photos/ --out yolo11n_dualres.onnx
+    dualres export yolo11n.pt --router runs/router --thumbnail outside --out yolo11n_dualres.onnx
     dualres export yolo11n.pt --router runs/router --form pair --out runs/pair
     dualres export yolo11n.pt --router runs/router --sizes 640,512,448 --shares 0.3,0.3,0.4 --out ladder.onnx
     """
@@ -77,8 +81,9 @@ def export(
     size, ladder = ask_sizes(adapter, low, high, numbers("--sizes", sizes))
     limits = point.fixed_thresholds(len(ladder)) or net.thresholds_for(point.wanted_shares(len(ladder)))
     made = export_model(
-        adapter, net, out, form=form, high=size, scale=ladder, threshold=limits, nms=nms, images=images, photos=photos
-    )
+        adapter, net, out, form=form, high=size, scale=ladder, threshold=limits, nms=nms, thumbnail=thumbnail,
+        images=images, photos=photos,
+    )  # fmt: skip
     said = ", ".join(f"{limit:+.4f}" for limit in limits)
     typer.echo(f"{made}: {_megabytes(made):.2f} MB, form {form}, threshold{'s' if len(limits) > 1 else ''} {said}")
 
@@ -97,7 +102,9 @@ def bench(
     high: High = None,
     low: Low = None,
     sizes: Sizes = None,
-    forms: Annotated[str, typer.Option(help="Forms to measure, comma separated.")] = "cond,resize,branches,pair",
+    forms: Annotated[
+        str, typer.Option(help="Forms, comma separated; cond-outside is cond with --thumbnail outside.")
+    ] = "cond,cond-outside,resize,branches,pair",
     threads: Annotated[int, typer.Option(help="Threads of every runtime.", callback=within(1))] = 2,
     rounds: Annotated[int, typer.Option(help="Passes over the photos.", callback=within(1))] = 1,
     memory: Annotated[bool, typer.Option(help="Measure resident memory, each model in its own process.")] = True,

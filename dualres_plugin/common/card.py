@@ -18,6 +18,7 @@ from dualres_plugin.common.files.schema import GATE, Int, Number, PlainDict, Qua
 FORMAT_VERSION = 1
 KEY = "dualres"  # of ONNX's metadata_props
 FORMS = ("cond", "resize", "branches", "pair")
+HALF_ABOVE = 1 << 14  # values of a router's tensor that is stored in 16 bits, in exported files and where asked for
 CARD_MB = 4.0  # a data set of thousands of classes has long names
 MOST_SIZES = 32  # of one file: each is a step in its graph, and every further one saves less
 
@@ -160,6 +161,8 @@ class Card:
         checksums: of a pair: file name -> SHA-256; empty in pairs of older versions.
         parity: what the check at export found.
         several: of a file with more than two sizes; else None, and not written.
+        thumbnail: side in pixels of the input of that name, which the graph leaves to whoever runs it; None, and not
+            written, where the graph makes it from `images`.
     """
 
     form: Annotated[str, Field(pattern=f"^({'|'.join(FORMS)})$")]
@@ -179,6 +182,7 @@ class Card:
     checksums: dict[FileName, str] = field(default_factory=dict)
     parity: PlainDict = field(default_factory=dict)
     several: Several | None = None
+    thumbnail: Annotated[Int, Field(ge=16, le=2048)] | None = None
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -218,6 +222,8 @@ class Card:
         """JSON text; an infinite threshold becomes the string that Python's `float` reads."""
         values: dict[str, Any] = {"format_version": FORMAT_VERSION, "kind": "dualres-model", **asdict(self)}
         values["threshold"] = str(float(self.threshold))
+        if self.thumbnail is None:
+            del values["thumbnail"]
         if self.several is None:
             del values["several"]
         else:
@@ -251,7 +257,7 @@ class Card:
                 "Update the package, or export the model again."
             )
         edited = f"the metadata of '{where}' is incomplete or edited"
-        lost = sorted(cls.__dataclass_fields__.keys() - values.keys() - {"checksums", "several"})
+        lost = sorted(cls.__dataclass_fields__.keys() - values.keys() - {"checksums", "several", "thumbnail"})
         if lost:
             raise DualResError(f"{edited}: it lacks {', '.join(lost)}.")
         return checked(cls, values, edited)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dualres_plugin.common.card import HALF_ABOVE
 from dualres_plugin.common.errors import DualResError
 
 HOLDERS = ("state_dict_ema", "state_dict", "model")  # averaged weights are the ones that people report
@@ -62,6 +63,22 @@ def check_finite(tensors: Mapping[str, Tensor], where: str) -> None:
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor.float()).all()):
             raise DualResError(f"{where}: '{name}' holds NaN or infinite values, so the file is damaged.")
+
+
+def halved(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The large tensors in 16 bits: those that make up the file. The small ones, of the first layers, move scores most.
+
+    Args:
+        tensors: by name, of any shape and type.
+
+    Returns:
+        By name; those that 16 bits cannot hold stay as they are.
+    """
+    most = torch.finfo(torch.float16).max
+    return {
+        name: t.half() if t.dtype == torch.float32 and t.numel() > HALF_ABOVE and float(t.abs().max()) <= most else t
+        for name, t in tensors.items()
+    }
 
 
 def _read(path: Path) -> Any:

@@ -22,7 +22,7 @@ from dualres_plugin.export.decoding import speed_up_distributions
 from dualres_plugin.export.files import put, save_model, save_pair, write_card
 from dualres_plugin.export.graph import make_model, require_onnx
 from dualres_plugin.export.parity import Limits, check_parity, sample_photos
-from dualres_plugin.export.simplify import simplify_router
+from dualres_plugin.export.simplify import simplify_router, store_in_half
 from dualres_plugin.export.trace import read_graph, trace
 from dualres_plugin.hosts.contract import HostAdapter
 from dualres_plugin.hosts.export_plan import ExportPlan
@@ -33,6 +33,7 @@ from dualres_plugin.runtime.engines import ROUTER
 from dualres_plugin.runtime.session import DualResSession
 
 logger = logging.getLogger("dualres")
+THUMBNAILS = ("inside", "outside")  # of the graph: where the router's is made
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class ExportRequest:
         ladder: the sizes.
         thresholds: defaults of the graph's input, one fewer than the sizes.
         nms: the host's NMS goes into the graph.
+        outside: the thumbnail is an input of the graph, which does not make it.
     """
 
     adapter: HostAdapter[Any]
@@ -56,6 +58,7 @@ class ExportRequest:
     ladder: Ladder
     thresholds: tuple[float, ...]
     nms: bool
+    outside: bool = False
 
     @property
     def fixed(self) -> bool:
@@ -83,6 +86,7 @@ def export_model(
     scale: float | Ladder | None = None,
     threshold: float | Sequence[float] = 0.0,
     nms: bool = False,
+    thumbnail: str = "inside",
     images: Path | str | None = None,
     photos: int = 8,
     limits: Limits | None = None,
@@ -99,6 +103,9 @@ def export_model(
         scale: low / high ratio, or several sizes; None is the adapter's own ratio.
         threshold: default of the graph's input of that name; of more than two sizes those between them, descending.
         nms: put the host's NMS into the graph, where it has a module for that.
+        thumbnail: "inside" (the graph makes it from `images`) or "outside": an input (1, 3, S, S) that
+            `DualResSession` makes of the photo's bytes, which is cheaper; nothing in the router's graph is antialiased
+            then, as some engines want it.
         images: folder or glob of photos to check with; None takes one that comes with matplotlib.
         photos: check with so many; 0 leaves the check out.
         limits: how far the file may be from PyTorch; None is the default of `parity.Limits`.
@@ -118,7 +125,9 @@ def export_model(
     ladder = scale if isinstance(scale, Ladder) else Ladder.of(check_scale(scale))
     thresholds = check_thresholds(threshold, len(ladder))
     size = adapter.host_size(int(high or adapter.default_size))
-    request = ExportRequest(adapter, router.eval(), form, size, ladder, thresholds, nms)
+    if thumbnail not in THUMBNAILS:
+        raise DualResError(f"unknown thumbnail '{thumbnail}': use {' or '.join(THUMBNAILS)}.")
+    request = ExportRequest(adapter, router.eval(), form, size, ladder, thresholds, nms, thumbnail == "outside")
     _check_request(request, out)
     with locked(out, is_file=form != "pair"), TemporaryDirectory(prefix="dualres-export-") as folder:
         made = Path(folder, "pair" if form == "pair" else "model.onnx")
@@ -166,6 +175,7 @@ def _build(request: ExportRequest, made: Path, folder: Path) -> Card:
         request.form, request.adapter.name, request.high, request.scales[-1], plan.stride, request.thresholds[0],
         version("dualres-plugin"), plan.preprocess, plan.postprocess, static=shapes[0], low=shapes[1],
         quantiles=list(request.router.quantiles), names=request.adapter.class_names or {}, several=_several(request),
+        thumbnail=parts.router_size if parts.outside else None,
     )  # fmt: skip
     if request.form == "pair":
         card = replace(card, files={name: f"{name}.onnx" for name in (ROUTER, *parts.names)})
@@ -216,7 +226,7 @@ def _parts(request: ExportRequest, plans: tuple[ExportPlan, ...], folder: Path) 
     for graph in graphs:
         speed_up_distributions(graph)
     size, names = request.router.config.input_size, route_names(request.sizes)
-    return forms.Parts(plans, router, size, request.thresholds, names, graphs, shapes)
+    return forms.Parts(plans, router, size, request.thresholds, names, graphs, shapes, request.outside)
 
 
 def _fixed_graph(adapter: HostAdapter[Any], shape: tuple[int, int], low: bool, nms: bool, folder: Path) -> Any:
@@ -276,4 +286,5 @@ def _router_graph(router: ResolutionRouter) -> Any:
     side = router.config.input_size
     graph = trace(router.eval().cpu(), (side, side), False, "the router")
     simplify_router(graph)
+    store_in_half(graph)
     return graph

@@ -26,6 +26,7 @@ class Parts:
         names: of all sizes: "high" and "low"; or "640", "512", …
         graphs: GraphProtos of the detector: one that is dynamic for `cond` and `resize`, else one for each size.
         shapes: (height, width) that the graphs are fixed to; empty where they are not.
+        outside: the thumbnail is an input, instead of made from `images`.
     """
 
     plans: tuple[ExportPlan, ...]
@@ -35,6 +36,7 @@ class Parts:
     names: tuple[str, ...]
     graphs: tuple[Any, ...]
     shapes: tuple[Shape, ...] = ()
+    outside: bool = False
 
     @property
     def plan(self) -> ExportPlan:
@@ -132,11 +134,12 @@ def pair(parts: Parts) -> dict[str, Any]:
         parts: as of `branches`.
 
     Returns:
-        ModelProtos: `router` (images -> score, and route or step), `high` and `low`, or "640", "512", … (images ->
-        detections).
+        ModelProtos: `router` (images, or the thumbnail, -> score, and route or step), `high` and `low`, or "640",
+        "512", … (images -> detections).
     """
     nodes, inputs = _start(parts)
     outputs = _outputs(nodes, len(parts.names))
+    inputs = inputs[1:] if parts.outside else inputs
     models = {"router": make_model("router", nodes.nodes, nodes.weights, inputs, outputs[1:])}
     for step, name in enumerate(parts.names):
         body = Nodes(name)
@@ -167,9 +170,10 @@ def plain(graph: Any, shape: Shape) -> Any:
 def _start(parts: Parts) -> tuple[Nodes, list[Any]]:
     """The router, and the inputs of the graph."""
     nodes = Nodes("route")
-    inputs, defaults = front.router_inputs(nodes, parts.thresholds)
+    inputs, defaults = front.router_inputs(nodes, parts.thresholds, parts.router_size if parts.outside else None)
     nodes.weights += defaults
-    front.add_router(nodes, parts.router, parts.router_size, len(parts.names))
+    thumbnail = "thumbnail" if parts.outside else front.add_thumbnail(nodes, parts.router_size)
+    front.add_router(nodes, parts.router, thumbnail, len(parts.names))
     return nodes, [_images(nodes, parts), *inputs]
 
 

@@ -19,12 +19,16 @@ WHOLE = (0, 0, 2**31 - 1, 2**31 - 1)  # a content box that covers any frame: ONN
 ROUND_UP_SLACK = 1e-4
 
 
-def router_inputs(nodes: Nodes, thresholds: Sequence[float]) -> tuple[list[Any], list[Any]]:
+def router_inputs(
+    nodes: Nodes, thresholds: Sequence[float], thumbnail: int | None = None
+) -> tuple[list[Any], list[Any]]:
     """The optional inputs `threshold` and `content`; of more than two sizes `thresholds` (K-1,) and `content`.
 
     Args:
         nodes: of the graph.
         thresholds: defaults of the former; the other's is the whole frame.
+        thumbnail: side S of a thumbnail that comes from outside: the input `thumbnail` (1, 3, S, S) takes the place of
+            `content`, and has no default.
 
     Returns:
         Their descriptions, and the weights that hold their defaults.
@@ -32,29 +36,43 @@ def router_inputs(nodes: Nodes, thresholds: Sequence[float]) -> tuple[list[Any],
     h, t = nodes.onnx.helper, nodes.onnx.TensorProto
     several = len(thresholds) > 1
     name, shape = ("thresholds", [len(thresholds)]) if several else ("threshold", [])
-    inputs = [h.make_tensor_value_info(name, t.FLOAT, shape), h.make_tensor_value_info("content", t.INT64, [4])]
-    defaults = [h.make_tensor(name, t.FLOAT, shape, thresholds), h.make_tensor("content", t.INT64, [4], WHOLE)]
-    return inputs, defaults
+    limit = h.make_tensor_value_info(name, t.FLOAT, shape)
+    default = h.make_tensor(name, t.FLOAT, shape, thresholds)
+    if thumbnail:
+        return [h.make_tensor_value_info("thumbnail", t.FLOAT, [1, 3, thumbnail, thumbnail]), limit], [default]
+    content = h.make_tensor_value_info("content", t.INT64, [4])
+    return [limit, content], [default, h.make_tensor("content", t.INT64, [4], WHOLE)]
 
 
-def add_router(nodes: Nodes, router: Any, size: int, count: int) -> None:
-    """`images`, `content`, `threshold` -> `score` (1,) and `route` (1,) bool, true for high (Eq. 3).
-
-    The thumbnail is the router's own: content only, antialiased bilinear. Of more than two sizes `thresholds` gives
-    `step` (1,) int64 instead: how many of them the score is not above.
+def add_thumbnail(nodes: Nodes, size: int) -> str:
+    """`images`, `content` -> the router's own thumbnail: content only, antialiased bilinear.
 
     Args:
         nodes: of the graph, which gains these.
-        router: the router's GraphProto, (1, 3, size, size) -> (1,).
         size: side of the thumbnail in pixels.
-        count: of sizes.
+
+    Returns:
+        Its name.
     """
     starts = nodes.op("Gather", "content", nodes.const([1, 0], np.int64))
     ends = nodes.op("Gather", "content", nodes.const([3, 2], np.int64))
     photo = nodes.op("Slice", "images", starts, ends, nodes.const([2, 3], np.int64))
     sizes = nodes.const([1, 3, size, size], np.int64)
     # No clamp as in PyTorch: weights that are positive and add up to one leave [0, 1] by rounding only.
-    thumbnail = resize(nodes, photo, sizes, antialias=True)
+    return resize(nodes, photo, sizes, antialias=True)
+
+
+def add_router(nodes: Nodes, router: Any, thumbnail: str, count: int) -> None:
+    """A thumbnail, `threshold` -> `score` (1,) and `route` (1,) bool, true for high (Eq. 3).
+
+    Of more than two sizes `thresholds` gives `step` (1,) int64 instead: how many of them the score is not above.
+
+    Args:
+        nodes: of the graph, which gains these.
+        router: the router's GraphProto, (1, 3, S, S) -> (1,).
+        thumbnail: name of what it takes.
+        count: of sizes.
+    """
     (score,) = nodes.add(router, "router", {router.input[0].name: thumbnail}).values()
     nodes.op("Identity", score, out="score")
     if count == 2:

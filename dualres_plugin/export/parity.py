@@ -36,6 +36,7 @@ class Limits:
         score: of a detection.
         router: of the router's score, as a share of the spread of its scores, which are logits of any scale.
         route: a route may differ where PyTorch's score is this close to a threshold between, in the same unit.
+        thumbnail: how far a thumbnail that the session makes may move the router's score, in the same unit.
         floor: weaker detections are noise, and NMS may flip among them.
     """
 
@@ -43,6 +44,7 @@ class Limits:
     score: float = 1e-3
     router: float = 1e-2
     route: float = 1e-3
+    thumbnail: float = 0.1
     floor: float = 0.05
 
 
@@ -57,6 +59,7 @@ class Parity:
         router: of the router's score.
         routes: photos whose route differs at the file's thresholds.
         detections: how many were compared.
+        thumbnail: of the router's scores of the session's thumbnail and of PyTorch's, where the session makes it.
     """
 
     images: int = 0
@@ -65,22 +68,25 @@ class Parity:
     router: float = 0.0
     routes: int = 0
     detections: int = 0
+    thumbnail: float | None = None
 
     def to_dict(self) -> dict[str, float]:
         """By name, for an exported file's metadata."""
-        return {k: float(v) for k, v in vars(self).items()}
+        return {k: float(v) for k, v in vars(self).items() if v is not None}
 
     @classmethod
     def from_dict(cls, values: dict[str, float]) -> Parity:
         """What `to_dict` gave."""
         images, routes, detections = (int(values[name]) for name in ("images", "routes", "detections"))
-        return cls(images, values["box"], values["score"], values["router"], routes, detections)
+        numbers = values["box"], values["score"], values["router"]
+        return cls(images, *numbers, routes, detections, values.get("thumbnail"))
 
     def __str__(self) -> str:
-        return (
+        said = (
             f"{self.images} photos, every route, {self.detections} detections: boxes within {self.box:.2g} px, scores "
             f"within {self.score:.2g}, router within {self.router:.2g}, {self.routes} routes differ"
         )
+        return said if self.thumbnail is None else f"{said}; its own thumbnail moves the router by {self.thumbnail:.2g}"
 
 
 class ParityError(DualResError):
@@ -130,11 +136,26 @@ class _Check:
         card = self.session.card
         batch = self.adapter.export_batch(photo, card.high, card.static is not None)
         score = float(self.router.score(_on_device(self.adapter.router_images(batch), self.router))[0])
+        thumbnail = make_frame(photo, card).thumbnail
+        if thumbnail is not None:
+            score = self._own_thumbnail(thumbnail, score, where)
         for step, route in enumerate(card.routes):
             found = self._detections(photo, batch, step, f"{where}, {route}")
             self.report.router = max(self.report.router, abs(found.score - score))
         self._routing(score, self.session.predict(photo)[0], where)
         self.report.images += 1
+
+    def _own_thumbnail(self, thumbnail: np.ndarray, eager: float, where: str) -> float:
+        """PyTorch's score of the thumbnail that the session makes: the file's must equal it."""
+        with torch.no_grad():
+            score = float(self.router(torch.from_numpy(thumbnail).to(self.router.mean.device))[0])
+        self.report.thumbnail = max(self.report.thumbnail or 0.0, abs(score - eager))
+        if abs(score - eager) > self.limits.thumbnail * _spread(self.session):
+            raise ParityError(
+                f"{where}: the router scores {eager:.4f} by the thumbnail of PyTorch and {score:.4f} by that of the "
+                "session: export with the thumbnail inside."
+            )
+        return score
 
     def _detections(self, photo: np.ndarray, batch: Any, step: int, where: str) -> SessionResult:
         """Run a photo both ways at one resolution and compare what was found; returns the file's result."""

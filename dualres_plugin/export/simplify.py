@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from dualres_plugin.common.card import HALF_ABOVE
 from dualres_plugin.export.graph import require_onnx
 
 SPATIAL = [2, 3]  # axes of height and width in (B, C, H, W)
@@ -74,6 +75,29 @@ def pool_globally(graph: Any) -> None:
             nodes.append(type(node).FromString(node.SerializeToString()))
             continue
         nodes.append(_make("Flatten", [f"{flat}/map"], [flat], f"{node.name}/flat"))
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def store_in_half(graph: Any) -> None:
+    """Store the large weights in 16 bits, each with a `Cast` back, which a runtime does once, when it loads the file.
+
+    Args:
+        graph: GraphProto of a router, changed in place; nothing may look for these weights afterwards.
+    """
+    onnx = require_onnx()
+    casts = []
+    for weight in graph.initializer:
+        if weight.data_type != onnx.TensorProto.FLOAT or np.prod(weight.dims) <= HALF_ABOVE:
+            continue
+        values, name = _array(weight), weight.name
+        if np.abs(values).max() > np.finfo(np.float16).max:
+            continue
+        weight.CopyFrom(_tensor(values.astype(np.float16), f"{name}/half"))
+        casts.append(
+            onnx.helper.make_node("Cast", [weight.name], [name], name=f"{name}/cast", to=onnx.TensorProto.FLOAT)
+        )
+    nodes = [*casts, *(type(n).FromString(n.SerializeToString()) for n in graph.node)]
     del graph.node[:]
     graph.node.extend(nodes)
 

@@ -289,7 +289,7 @@ class DualResWrapper:
         Args:
             out: the `.onnx` file; a folder for the form "pair".
             form: "cond", "resize", "branches" or "pair", see `export.export_model`.
-            **options: `nms`, `images`, `photos` of `export.export_model`.
+            **options: `nms`, `thumbnail`, `images`, `photos` of `export.export_model`.
 
         Returns:
             What was written.

@@ -18,6 +18,7 @@ from dualres_plugin.common.flops import gmacs
 from dualres_plugin.common.modes import in_eval
 from dualres_plugin.common.resize import make_thumbnails, resize_images, to_unit
 from dualres_plugin.common.types import Decision, RouterImages
+from dualres_plugin.common.weights import halved
 from dualres_plugin.router.backbones import load_backbone_weights, named_backbone
 from dualres_plugin.router.checkpoint import DEFAULT, StoredRouter, check_tensors, read_checkpoint, write_checkpoint
 from dualres_plugin.router.config import CUSTOM, RouterConfig
@@ -233,11 +234,13 @@ class ResolutionRouter(nn.Module):
 
     # -- checkpoint ----------------------------------------------------------------------------------------
 
-    def save(self, path: Path | str) -> Path:
+    def save(self, path: Path | str, half: bool = False) -> Path:
         """Write `router.safetensors` and `router.json`; both appear together or not at all.
 
         Args:
             path: the folder.
+            half: store the large tensors in 16 bits, which halves the file and moves the scores by about 1e-4; they
+                are computed with in 32 bits all the same. Calibrate anew where that matters.
 
         Returns:
             The folder.
@@ -245,7 +248,8 @@ class ResolutionRouter(nn.Module):
         Raises:
             DualResError: If it cannot be written.
         """
-        stored = StoredRouter(self.config, self.state_dict(), self.quantiles, self.info)
+        tensors = halved(self.state_dict()) if half else self.state_dict()
+        stored = StoredRouter(self.config, tensors, self.quantiles, self.info)
         return write_checkpoint(path, stored, self.gmacs())
 
     @classmethod

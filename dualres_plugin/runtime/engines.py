@@ -15,6 +15,8 @@ from dualres_plugin.common.card import CARD_MB, Card
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.files.schema import read_object
 from dualres_plugin.runtime.graphs import OpenVinoGraph, OrtGraph
+from dualres_plugin.runtime.providers import Provider
+from dualres_plugin.runtime.thumbnail import check_thumbnail
 
 logger = logging.getLogger("dualres")
 MANIFEST = "manifest.json"
@@ -22,6 +24,7 @@ ROUTER = "router"  # the graph of a pair beside those of its sizes
 Found = tuple[np.ndarray, int, float]  # raw detections; the size: 0 for the largest, 1 for the next; the score
 Content = Sequence[int] | None
 Limits = tuple[float, ...]  # thresholds between the sizes, descending
+Given = tuple[np.ndarray, Content, np.ndarray | None]  # images, content, thumbnail
 
 
 class Engine(Protocol):
@@ -29,23 +32,26 @@ class Engine(Protocol):
 
     card: Card
 
-    def run(self, images: np.ndarray, content: Content, thresholds: Limits) -> Found:
+    def run(
+        self, images: np.ndarray, content: Content, thresholds: Limits, thumbnail: np.ndarray | None = None
+    ) -> Found:
         """Run one image.
 
         Args:
             images: (1, 3, H, W) float32, RGB in [0, 1].
             content: (x0, y0, x1, y1) of the photo in pixels; None is the whole frame.
             thresholds: scores between the sizes; one, of high and low.
+            thumbnail: (1, 3, S, S) float32, RGB in [0, 1], where the card has one; else it is not looked at.
 
         Returns:
             Raw detections in pixels of `images`, the number of the size that the image went to, and the router's score.
         """
 
-    def run_batch(self, inputs: Sequence[tuple[np.ndarray, Content]], thresholds: Limits) -> list[Found]:
+    def run_batch(self, inputs: Sequence[Given], thresholds: Limits) -> list[Found]:
         """Run several images.
 
         Args:
-            inputs: `images` and `content` of each, as of `run`.
+            inputs: `images`, `content` and `thumbnail` of each, as of `run`.
             thresholds: the same for all.
 
         Returns:
@@ -53,35 +59,50 @@ class Engine(Protocol):
         """
 
 
-def load_engine(path: Path, engine: str, threads: int | None, providers: Sequence[str] | None) -> Engine:
+def load_engine(
+    path: Path,
+    engine: str,
+    threads: int | None,
+    providers: Sequence[Provider] | None,
+    cache: Path | str | None = None,
+) -> Engine:
     """Load an exported file or pair.
 
     Args:
         path: the `.onnx` file, or the folder or manifest of a pair.
-        engine: "onnxruntime", or "openvino" for a pair.
+        engine: "onnxruntime", or "openvino" for a pair, or a file with its thumbnail outside.
         threads: for one run; None is the runtime's default.
-        providers: onnxruntime's execution providers; None is CUDA where it is there, else CPU.
+        providers: onnxruntime's execution providers, or (name, options); None is CUDA where it is there, else CPU.
+        cache: folder for TensorRT's engines; None keeps none.
 
     Raises:
         DualResError: If it is missing, damaged or foreign, or the engine is unknown or not installed.
     """
     if engine not in ("onnxruntime", "openvino"):
-        raise DualResError(f"unknown engine '{engine}': use onnxruntime, or openvino for a pair.")
+        raise DualResError(f"unknown engine '{engine}': use onnxruntime or openvino.")
     if not path.exists():
         raise DualResError(f"model '{path}' does not exist. Make one with: dualres export")
     if path.is_dir() or path.suffix == ".json":
         manifest = path / MANIFEST if path.is_dir() else path
         card = _read_manifest(manifest)
-        # OpenVINO takes the antialiased resize of the thumbnail for a plain one: the router stays with onnxruntime.
+        # OpenVINO takes the antialiased resize of a thumbnail for a plain one: such a router stays with onnxruntime.
+        inside = None if card.thumbnail else ROUTER
         graphs = {
-            name: _graph(manifest.parent / file, "onnxruntime" if name == ROUTER else engine, threads, providers)
+            name: _graph(manifest.parent / file, "onnxruntime" if name == inside else engine, threads, providers, cache)
             for name, file in card.files.items()
             if name in (ROUTER, *card.routes)
         }
         return PairEngine(card, graphs)
-    if engine != "onnxruntime":
-        raise DualResError(f"'{path}' is one file with dynamic shapes: {engine} takes a pair (export --form pair).")
-    graph = OrtGraph(path, threads, providers)
+    if engine == "openvino":
+        compiled = OpenVinoGraph(path, threads)
+        card = compiled.card()
+        if compiled.averages:
+            raise DualResError(
+                f"'{path}' averages photos down in its graph, for its thumbnail or a size, which OpenVINO ignores: it "
+                "takes a pair (export --form pair), or mostly a file with --thumbnail outside."
+            )
+        return FileEngine(card, compiled)
+    graph = OrtGraph(path, threads, providers, cache)
     return FileEngine(graph.card(), graph)
 
 
@@ -114,32 +135,41 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _graph(path: Path, engine: str, threads: int | None, providers: Sequence[str] | None) -> Any:
+def _graph(
+    path: Path,
+    engine: str,
+    threads: int | None,
+    providers: Sequence[Provider] | None,
+    cache: Path | str | None,
+) -> Any:
     if engine == "openvino":
         graph = OpenVinoGraph(path, threads)
         if not graph.averages:
             return graph
         logger.warning("OpenVINO cannot average a photo down, as '%s' does: onnxruntime runs this size.", path.name)
-    return OrtGraph(path, threads, providers)
+    return OrtGraph(path, threads, providers, cache)
 
 
 class FileEngine:
     """`cond`, `resize` and `branches`: router and detector in one graph."""
 
-    def __init__(self, card: Card, graph: OrtGraph):
+    def __init__(self, card: Card, graph: OrtGraph | OpenVinoGraph):
         self.card = card
         self.graph = graph
 
-    def run(self, images: np.ndarray, content: Content, thresholds: Limits) -> Found:
+    def run(
+        self, images: np.ndarray, content: Content, thresholds: Limits, thumbnail: np.ndarray | None = None
+    ) -> Found:
         """As of `Engine`."""
         check_input(images, self.card)
         outputs = ["detections", choice(self.card), "score"]
-        found, chosen, score = self.graph(feeds(images, content, thresholds), outputs)
+        inputs = {"images": images, **router_feeds(self.card, images, content, thresholds, thumbnail)}
+        found, chosen, score = self.graph(inputs, outputs)
         return found, _step(chosen, self.card), float(score[0])
 
-    def run_batch(self, inputs: Sequence[tuple[np.ndarray, Content]], thresholds: Limits) -> list[Found]:
+    def run_batch(self, inputs: Sequence[Given], thresholds: Limits) -> list[Found]:
         """As of `Engine`, one after the other."""
-        return [self.run(images, content, thresholds) for images, content in inputs]
+        return [self.run(images, content, thresholds, thumbnail) for images, content, thumbnail in inputs]
 
 
 class PairEngine:
@@ -149,20 +179,23 @@ class PairEngine:
         self.card = card
         self.graphs = graphs
 
-    def run(self, images: np.ndarray, content: Content, thresholds: Limits) -> Found:
+    def run(
+        self, images: np.ndarray, content: Content, thresholds: Limits, thumbnail: np.ndarray | None = None
+    ) -> Found:
         """As of `Engine`."""
-        return self.run_batch([(images, content)], thresholds)[0]
+        return self.run_batch([(images, content, thumbnail)], thresholds)[0]
 
-    def run_batch(self, inputs: Sequence[tuple[np.ndarray, Content]], thresholds: Limits) -> list[Found]:
+    def run_batch(self, inputs: Sequence[Given], thresholds: Limits) -> list[Found]:
         """As of `Engine`: all are scored, then those of each size run, the largest size first."""
         chosen: list[tuple[int, float]] = []
-        for images, content in inputs:
+        for images, content, thumbnail in inputs:
             check_input(images, self.card)
-            step, score = self.graphs[ROUTER](feeds(images, content, thresholds), [choice(self.card), "score"])
+            given = router_feeds(self.card, images, content, thresholds, thumbnail)
+            step, score = self.graphs[ROUTER](given, [choice(self.card), "score"])
             chosen.append((_step(step, self.card), float(score[0])))
         found: dict[int, np.ndarray] = {}
         for number, name in enumerate(self.card.routes):
-            for i, (images, _) in enumerate(inputs):
+            for i, (images, *_) in enumerate(inputs):
                 if chosen[i][0] == number:
                     found[i] = self.graphs[name]({"images": images}, ["detections"])[0]
         return [(found[i], *one) for i, one in enumerate(chosen)]
@@ -185,20 +218,31 @@ def _step(chosen: np.ndarray, card: Card) -> int:
     return step
 
 
-def feeds(images: np.ndarray, content: Content, thresholds: Limits) -> dict[str, np.ndarray]:
-    """The graph's inputs by name.
+def router_feeds(
+    card: Card, images: np.ndarray, content: Content, thresholds: Limits, thumbnail: np.ndarray | None
+) -> dict[str, np.ndarray]:
+    """The router's inputs by name.
 
     Args:
+        card: of the model: it tells whether the router takes `images` or `thumbnail`.
         images: (1, 3, H, W) float32, RGB in [0, 1].
         content: (x0, y0, x1, y1) of the photo in pixels; None leaves the default, the whole frame.
         thresholds: of the router: one becomes the scalar `threshold`, more become `thresholds`.
+        thumbnail: (1, 3, S, S) float32, RGB in [0, 1]; None where the graph makes it.
+
+    Raises:
+        DualResError: If a thumbnail is wanted, and is not as it should be.
     """
-    values = {"images": images}
+    values: dict[str, np.ndarray] = {}
+    if card.thumbnail:
+        values["thumbnail"] = check_thumbnail(thumbnail, card.thumbnail)
+    else:
+        values["images"] = images
     if len(thresholds) == 1:
         values["threshold"] = np.array(thresholds[0], dtype=np.float32)
     else:
         values["thresholds"] = np.array(thresholds, dtype=np.float32)
-    if content is not None:
+    if content is not None and not card.thumbnail:
         values["content"] = np.array(content, dtype=np.int64)
     return values
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from dualres_plugin.common.card import KEY, Card
 from dualres_plugin.common.errors import DualResError
+from dualres_plugin.runtime.providers import CUDA, Provider, with_options
 
 INSTALL = 'Install it with: pip install "dualres-plugin[export]"'
 
@@ -17,7 +18,13 @@ INSTALL = 'Install it with: pip install "dualres-plugin[export]"'
 class OrtGraph:
     """An onnxruntime session."""
 
-    def __init__(self, path: Path, threads: int | None = None, providers: Sequence[str] | None = None):
+    def __init__(
+        self,
+        path: Path,
+        threads: int | None = None,
+        providers: Sequence[Provider] | None = None,
+        cache: Path | str | None = None,
+    ):
         try:
             import onnxruntime as ort
         except ImportError:
@@ -30,7 +37,9 @@ class OrtGraph:
         if threads:
             options.intra_op_num_threads = threads
         try:
-            self.session = ort.InferenceSession(str(path), options, providers=list(providers or _best(ort)))
+            self.session = ort.InferenceSession(
+                str(path), options, providers=with_options(providers or _best(ort), cache)
+            )
         except Exception as error:  # onnxruntime has an exception class per cause, and no common base
             reason = str(error).strip().splitlines()[0][:200]
             raise DualResError(
@@ -45,10 +54,7 @@ class OrtGraph:
         """
         text = self.session.get_modelmeta().custom_metadata_map.get(KEY)
         if text is None:
-            raise DualResError(
-                f"'{self.path}' is an ONNX model, but not a DualRes one (no '{KEY}' metadata). "
-                "Make one with: dualres export"
-            )
+            raise DualResError(foreign(self.path))
         return Card.from_json(text, str(self.path))
 
     def __call__(self, inputs: dict[str, np.ndarray], outputs: list[str]) -> list[np.ndarray]:
@@ -56,12 +62,33 @@ class OrtGraph:
             return list(self.session.run(outputs, inputs))
         except Exception as error:
             reason = str(error).strip().splitlines()[0][:300]
-            raise DualResError(f"'{self.path}' failed on an input {inputs['images'].shape}: {reason}") from None
+            shapes = ", ".join(f"{name} {inputs[name].shape}" for name in ("images", "thumbnail") if name in inputs)
+            raise DualResError(f"'{self.path}' failed on an input {shapes}: {reason}") from None
+
+
+def foreign(path: Path) -> str:
+    """What is said of a graph that is not ours.
+
+    Args:
+        path: of the file.
+    """
+    return f"'{path}' is an ONNX model, but not a DualRes one (no '{KEY}' metadata). Make one with: dualres export"
+
+
+def _take_thresholds(model: Any, ov: Any) -> None:
+    """OpenVINO takes an input with a default for a constant: make those of the router inputs again."""
+    for node in model.get_ops():
+        name = node.get_friendly_name()
+        if name in ("threshold", "thresholds") and node.get_type_name() == "Constant":
+            limit = ov.op.Parameter(node.get_output_element_type(0), node.get_output_partial_shape(0))
+            limit.output(0).get_tensor().set_names({name})
+            node.output(0).replace(limit.output(0))
+            model.add_parameters([limit])
 
 
 def _best(ort: Any) -> list[str]:
     available = ort.get_available_providers()
-    wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
+    wanted = (CUDA, "CPUExecutionProvider")
     return [p for p in wanted if p in available]
 
 
@@ -80,6 +107,7 @@ class OpenVinoGraph:
     """
 
     def __init__(self, path: Path, threads: int | None = None):
+        self.path = path
         try:
             import openvino as ov
         except ImportError:
@@ -94,13 +122,26 @@ class OpenVinoGraph:
             core = ov.Core()
             model = core.read_model(str(path))
             self.averages = any(node.get_attributes().get("antialias") for node in model.get_ops())
+            framework = ["framework", KEY]  # where OpenVINO keeps what an ONNX file says about itself
+            self.text = str(model.get_rt_info(framework).value) if model.has_rt_info(framework) else None
             if self.averages:
                 return
+            _take_thresholds(model, ov)
             self.model = core.compile_model(model, "CPU", config)
         except Exception as error:
             reason = str(error).strip().splitlines()[0][:200]
             raise DualResError(f"'{path}' cannot be loaded by OpenVINO: {reason}") from None
         self.names = {name for port in self.model.inputs for name in port.get_names()}
+
+    def card(self) -> Card:
+        """The metadata in the file.
+
+        Raises:
+            DualResError: If there is none, or it is damaged.
+        """
+        if self.text is None:
+            raise DualResError(foreign(self.path))
+        return Card.from_json(self.text, str(self.path))
 
     def __call__(self, inputs: dict[str, np.ndarray], outputs: list[str]) -> list[np.ndarray]:
         given = {k: v for k, v in inputs.items() if k in self.names}

@@ -10,6 +10,7 @@ import numpy as np
 
 from dualres_plugin.runtime.engines import load_engine
 from dualres_plugin.runtime.graphs import OrtGraph
+from dualres_plugin.runtime.thumbnail import content_bytes, make_thumbnail
 
 RUNS = 3
 
@@ -48,9 +49,11 @@ def main(model: str, kind: str, size: str, threads: str) -> None:
             graph({"images": images}, ["detections"])
     elif kind == "dualres":
         engine = load_engine(Path(model), "onnxruntime", int(threads), None)
+        side = engine.card.thumbnail
+        thumbnail = make_thumbnail(content_bytes(images, None), side) if side else None
         for _ in range(RUNS):
             for step in range(len(engine.card.sizes)):
-                engine.run(images, None, engine.card.only(step))
+                engine.run(images, None, engine.card.only(step), thumbnail)
     now, peak = resident()
     print(json.dumps({"base": base, "now": now, "peak": peak}))
 

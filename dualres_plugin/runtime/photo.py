@@ -9,6 +9,7 @@ import numpy as np
 
 from dualres_plugin.common.card import Card, Preprocess
 from dualres_plugin.common.images.photo import check_photo
+from dualres_plugin.runtime.thumbnail import make_thumbnail
 
 Shape = tuple[int, int]
 ROUNDING: dict[str, Callable[[float], int]] = {"even": round, "up": lambda x: int(x + 0.5), "down": int}
@@ -23,12 +24,14 @@ class Frame:
         content: (x0, y0, x1, y1) of the photo inside it.
         original: (height, width) of the photo.
         gain: network pixels per photo pixel, (x, y).
+        thumbnail: (1, 3, S, S) float32, RGB in [0, 1], where the graph does not make it itself; else None.
     """
 
     images: np.ndarray
     content: tuple[int, int, int, int]
     original: Shape
     gain: tuple[float, float]
+    thumbnail: np.ndarray | None = None
 
     @property
     def edges(self) -> tuple[float, ...]:
@@ -69,14 +72,19 @@ def make_frame(photo: np.ndarray, card: Card) -> Frame:
     if how.kind == "original":
         whole = np.empty((1, 3, *original), dtype=np.float32)
         _fill(whole[0], photo)
-        return Frame(whole, (0, 0, original[1], original[0]), original, (1.0, 1.0))
+        return Frame(whole, (0, 0, original[1], original[0]), original, (1.0, 1.0), _thumbnail(photo, card))
     inner, outer, (x0, y0) = letterbox_sizes(original, card.high, how, card.static)
     scaled = photo if inner == original else resize(photo, inner, how.resample)
     frame = np.empty((1, 3, *outer), dtype=np.float32)
     frame[0] = np.array(how.fill, dtype=np.float32)[:, None, None]
     _fill(frame[0, :, y0 : y0 + inner[0], x0 : x0 + inner[1]], scaled)
     content = (x0, y0, x0 + inner[1], y0 + inner[0])
-    return Frame(frame, content, original, _gain(original, inner, outer, how))
+    return Frame(frame, content, original, _gain(original, inner, outer, how), _thumbnail(scaled, card))
+
+
+def _thumbnail(photo: np.ndarray, card: Card) -> np.ndarray | None:
+    """Of the photo as the host scales it, which is what the router is calibrated on."""
+    return make_thumbnail(photo, card.thumbnail) if card.thumbnail else None
 
 
 def letterbox_sizes(

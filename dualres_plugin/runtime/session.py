@@ -16,9 +16,11 @@ from dualres_plugin.common.card import Card
 from dualres_plugin.common.errors import DualResError, check_number
 from dualres_plugin.common.images.sources import iter_source
 from dualres_plugin.runtime.boxes import select
-from dualres_plugin.runtime.engines import Engine, Found, load_engine
+from dualres_plugin.runtime.engines import Engine, Found, check_input, load_engine
 from dualres_plugin.runtime.photo import Frame, make_frame
+from dualres_plugin.runtime.providers import Provider
 from dualres_plugin.runtime.result import SessionResult
+from dualres_plugin.runtime.thumbnail import content_bytes, make_thumbnail
 
 logger = logging.getLogger("dualres")
 Limit = float | Sequence[float]  # a threshold, or those between several sizes, descending
@@ -40,8 +42,10 @@ class DualResSession:
             photo (`controller.BudgetController`; its state is `session.controller.state`); of more than two sizes the
             mean cost of `shares`, all alike by default. A threshold beside it, here or in a call, is refused.
         threads: of the runtime for one run; None is its default.
-        engine: "onnxruntime", or "openvino" for a pair.
-        providers: onnxruntime's execution providers.
+        engine: "onnxruntime", or "openvino" for a pair, or a file with its thumbnail outside.
+        providers: onnxruntime's execution providers, by name or as (name, options); `runtime.providers` has what CUDA
+            and TensorRT are given.
+        engine_cache: folder where TensorRT keeps the engines that it builds.
         warm_up: run every size once now, so that the first photo is as fast as the others.
 
     Attributes:
@@ -70,21 +74,22 @@ class DualResSession:
         hold_rate: bool = False,
         threads: int | None = None,
         engine: str = "onnxruntime",
-        providers: Sequence[str] | None = None,
+        providers: Sequence[Provider] | None = None,
+        engine_cache: Path | str | None = None,
         warm_up: bool = True,
     ):
         if hold_rate:
             refuse_threshold(threshold if thresholds is None else thresholds)
         check_number("threads", threads, 1)
         point = _asked(target_high_rate, threshold, shares, thresholds)
-        self.engine: Engine = load_engine(Path(path), engine, threads, providers)
+        self.engine: Engine = load_engine(Path(path), engine, threads, providers, engine_cache)
         self.card: Card = self.engine.card
         self.thresholds = self._thresholds(point)
         self.controller = self._controller(point) if hold_rate else None
         if warm_up:
             blank = make_frame(np.zeros((self.card.high, self.card.high, 3), dtype=np.uint8), self.card)
             for step in range(len(self.sizes)):
-                self.engine.run(blank.images, blank.content, self.card.only(step))
+                self.engine.run(blank.images, blank.content, self.card.only(step), blank.thumbnail)
 
     def _thresholds(self, point: Budget) -> tuple[float, ...]:
         count = len(self.sizes)
@@ -214,7 +219,7 @@ class DualResSession:
         self._check_call(conf, iou, threshold)
         for image in iter_source(source):
             frame = make_frame(image.pixels, self.card)
-            run = self._run(frame.images, frame.content, threshold)
+            run = self._run(frame.images, frame.content, threshold, frame.thumbnail)
             yield self._result(image.name, frame, run, conf, iou)
 
     def predict_batch(
@@ -242,11 +247,15 @@ class DualResSession:
         limits = self._limits(threshold)
         images = list(iter_source(source))
         frames = [make_frame(image.pixels, self.card) for image in images]
-        found = self.engine.run_batch([(f.images, f.content) for f in frames], limits)
+        found = self.engine.run_batch([(f.images, f.content, f.thumbnail) for f in frames], limits)
         return [self._result(i.name, frame, one, conf, iou) for i, frame, one in zip(images, frames, found)]
 
     def run(
-        self, images: np.ndarray, content: Sequence[int] | None = None, threshold: Limit | None = None
+        self,
+        images: np.ndarray,
+        content: Sequence[int] | None = None,
+        threshold: Limit | None = None,
+        thumbnail: np.ndarray | None = None,
     ) -> tuple[np.ndarray, int, float]:
         """The graph itself. With `hold_rate` the image counts as one of the stream.
 
@@ -254,6 +263,8 @@ class DualResSession:
             images: (1, 3, H, W) float32, RGB in [0, 1].
             content: (x0, y0, x1, y1) of the photo inside it in pixels; None is all of it.
             threshold: of the router, for this call; of more than two sizes all of them, descending.
+            thumbnail: (1, 3, S, S) float32, RGB in [0, 1], of a file that was exported with it outside; None makes it
+                from `images`.
 
         Returns:
             The raw detections, in the layout that `card.postprocess` tells; where the image went, as the graph says it:
@@ -264,11 +275,20 @@ class DualResSession:
             DualResError: If the input has a shape or type that the graph does not take, or a threshold is given where
                 a rate is held.
         """
-        found, step, score = self._run(images, content, threshold)
+        if thumbnail is None and self.card.thumbnail:
+            check_input(images, self.card)
+            thumbnail = make_thumbnail(content_bytes(images, content), self.card.thumbnail)
+        found, step, score = self._run(images, content, threshold, thumbnail)
         return found, (step == 0 if len(self.sizes) == 2 else step), score
 
-    def _run(self, images: np.ndarray, content: Sequence[int] | None, threshold: Limit | None) -> Found:
-        found = self.engine.run(images, content, self._limits(threshold))
+    def _run(
+        self,
+        images: np.ndarray,
+        content: Sequence[int] | None,
+        threshold: Limit | None,
+        thumbnail: np.ndarray | None,
+    ) -> Found:
+        found = self.engine.run(images, content, self._limits(threshold), thumbnail)
         if self.controller is not None:
             self.controller.step(found[2])  # learns from the score; its route is the one taken
         return found

@@ -40,6 +40,31 @@ function resizeRGB(rgba, height, width, newHeight, newWidth) {
   return out;
 }
 
+/** RGB bytes as the router's `thumbnail`, (1, 3, size, size) in [0, 1]: antialiased bilinear, one axis after the other. */
+function makeThumbnail(rgb, height, width, size) {
+  const taps = from => Array.from({ length: size }, (_, i) => {
+    const ratio = from / size, reach = Math.max(ratio, 1), centre = (i + 0.5) * ratio;
+    const first = Math.max(0, Math.floor(centre - reach + 0.5)), last = Math.min(from, Math.floor(centre + reach + 0.5));
+    const weights = Array.from({ length: last - first }, (_, j) => Math.max(0, 1 - Math.abs(first + j + 0.5 - centre) / reach));
+    const sum = weights.reduce((a, b) => a + b, 0);
+    return [first, weights.map(w => w / sum)];
+  });
+  const narrow = new Float32Array(3 * height * size), out = new Float32Array(3 * size * size);
+  taps(width).forEach(([first, weights], x) => {
+    for (let y = 0; y < height; y++)
+      for (let k = 0; k < 3; k++)
+        narrow[(k * height + y) * size + x] = weights.reduce((sum, w, j) => sum + w * rgb[3 * (y * width + first + j) + k], 0);
+  });
+  taps(height).forEach(([first, weights], y) => {
+    for (let x = 0; x < size; x++)
+      for (let k = 0; k < 3; k++) {
+        const sum = weights.reduce((sum, w, j) => sum + w * narrow[(k * height + first + j) * size + x], 0);
+        out[(k * size + y) * size + x] = sum / 255;
+      }
+  });
+  return out;
+}
+
 /** The graph's `images`, (1, 3, H, W) in [0, 1], where the photo lies in it, and the way back to its pixels. */
 function makeFrame(photo, card) {
   const original = [photo.height, photo.width], { inner, outer, corner } = letterbox(original, card);
@@ -55,6 +80,7 @@ function makeFrame(photo, card) {
   const gain = card.preprocess.gain === "axis" ? [inner[1] / original[1], inner[0] / original[0]] : [whole, whole];
   return {
     images, shape: [1, 3, h, w], original, gain, corner,
+    thumbnail: card.thumbnail ? makeThumbnail(rgb, inner[0], inner[1], card.thumbnail) : null,
     content: [corner[0], corner[1], corner[0] + inner[1], corner[1] + inner[0]],
   };
 }

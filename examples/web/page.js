@@ -76,10 +76,9 @@ function show() {
 
 async function detect(photo) {
   const frame = makeFrame(photo, card), limits = thresholds();
-  const feeds = {
-    images: new ort.Tensor("float32", frame.images, frame.shape),
-    content: new ort.Tensor("int64", BigInt64Array.from(frame.content.map(BigInt)), [4]),
-  };
+  const feeds = { images: new ort.Tensor("float32", frame.images, frame.shape) }, side = card.thumbnail;
+  if (side) feeds.thumbnail = new ort.Tensor("float32", frame.thumbnail, [1, 3, side, side]);
+  else feeds.content = new ort.Tensor("int64", BigInt64Array.from(frame.content.map(BigInt)), [4]);
   if (card.several) feeds.thresholds = new ort.Tensor("float32", Float32Array.from(limits), [limits.length]);
   else feeds.threshold = new ort.Tensor("float32", Float32Array.from(limits), []);
   const began = performance.now(), out = await state.session.run(feeds), ms = performance.now() - began;

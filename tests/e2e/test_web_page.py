@@ -39,13 +39,14 @@ def photos() -> list[Path]:
     return sorted(require_shared("data", "coco_mini", "images", "val2017").iterdir())[:PHOTOS]
 
 
-@pytest.fixture(scope="module")
-def model(photos: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", params=["inside", "outside"])
+def model(photos: list[Path], tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
     from ultralytics import YOLO
 
     yolo = YOLO(str(require_shared("weights", "yolo11n.pt")))
     wrapper = DualResWrapper(yolo, lively_router(photos))
-    return wrapper.export(tmp_path_factory.mktemp("web") / "model.onnx", images=photos[0].parent, photos=2)
+    out = tmp_path_factory.mktemp("web") / "model.onnx"
+    return wrapper.export(out, images=photos[0].parent, photos=2, thumbnail=request.param)
 
 
 @pytest.fixture(scope="module")

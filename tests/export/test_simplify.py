@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
 
 from dualres_plugin.export.graph import make_model  # noqa: E402 - needs onnx
-from dualres_plugin.export.simplify import simplify_router  # noqa: E402
+from dualres_plugin.export.simplify import simplify_router, store_in_half  # noqa: E402
 from dualres_plugin.export.trace import trace  # noqa: E402
 
 SIDE = 64
@@ -98,3 +99,19 @@ def test_scales_that_do_not_fit_a_convolution_stay() -> None:
         expected = module(images).numpy()
     np.testing.assert_allclose(_run(graph, images), expected, atol=1e-5, rtol=1e-5)
     assert "Div" in _kinds(graph)
+
+
+def test_large_weights_are_stored_in_half_and_folded_when_they_are_loaded(tmp_path: Path) -> None:
+    graph = _simplified(_router(backbone="plain", pool=[1, 2, 3, 4]))
+    images = torch.rand(1, 3, SIDE, SIDE)
+    expected = _run(graph, images)
+    whole = sum(len(w.raw_data) for w in graph.initializer)
+    store_in_half(graph)
+    assert sum(len(w.raw_data) for w in graph.initializer) < 0.55 * whole
+    np.testing.assert_allclose(_run(graph, images), expected, atol=1e-3)
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    model = make_model("router", graph.node, graph.initializer, graph.input, graph.output)
+    ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    assert "Cast" in _kinds(graph) and "Cast" not in _kinds(onnx.load(options.optimized_model_filepath).graph)

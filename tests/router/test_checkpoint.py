@@ -16,6 +16,8 @@ from torch import nn
 
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.images.photo import router_images_of
+from dualres_plugin.common.weights import halved
+from dualres_plugin.router.checkpoint import DEFAULT_FOLDER
 from dualres_plugin.router.network import ResolutionRouter
 from tests.fakes import photo
 from tests.router.helpers import loud, pickle_bomb, tiny
@@ -203,3 +205,26 @@ def test_a_calibration_of_one_score_is_warned_of(tmp_path: Path, caplog: pytest.
     router.calibrate([0.25, 0.5])
     ResolutionRouter.from_pretrained(router.save(tmp_path / "two"))
     assert not caplog.text
+
+
+def test_half_of_the_bytes_and_nearly_the_same_scores(tmp_path: Path) -> None:
+    router = ResolutionRouter(backbone="plain", input_size=64, pool=[1, 2, 3, 4]).eval()
+    batch = router_images_of([photo(i) for i in range(6)])
+    whole, half = router.save(tmp_path / "whole"), router.save(tmp_path / "half", half=True)
+    sizes = [(folder / "router.safetensors").stat().st_size for folder in (whole, half)]
+    assert sizes[1] < 0.55 * sizes[0]
+    again = ResolutionRouter.from_pretrained(half)
+    assert {p.dtype for p in again.parameters()} == {torch.float32}
+    torch.testing.assert_close(again.score(batch), router.score(batch), atol=1e-3, rtol=0)
+
+
+def test_what_16_bits_cannot_hold_stays_in_32(tmp_path: Path) -> None:
+    large, small = torch.full((1 << 15,), 1e6), torch.full((4, 4), 0.1)
+    found = halved({"large": large, "small": small, "count": torch.ones(1 << 15, dtype=torch.int64)})
+    assert torch.equal(found["large"], large) and torch.equal(found["small"], small)
+    assert found["count"].dtype == torch.int64
+    assert halved({"weight": torch.ones(1 << 15)})["weight"].dtype == torch.float16
+
+
+def test_the_router_that_ships_has_half_the_bytes() -> None:
+    assert (DEFAULT_FOLDER / "router.safetensors").stat().st_size < 1.2e6

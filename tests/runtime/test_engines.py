@@ -13,6 +13,7 @@ from dualres_plugin.common.card import KEY, Card
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.export.files import write_card
 from dualres_plugin.runtime.engines import MANIFEST
+from dualres_plugin.runtime.providers import CUDA, TENSORRT, with_options
 from dualres_plugin.runtime.session import DualResSession
 from tests.small_models import pictures
 
@@ -116,3 +117,43 @@ def test_a_pair_whose_parts_changed_places_is_refused(models: dict[str, Path], t
     low.write_bytes(low.read_bytes() + b"\0")
     with pytest.raises(DualResError, match=r"low\.onnx.*changed or swapped"):
         DualResSession(pair)
+
+
+def test_openvino_runs_files_whose_thumbnail_is_outside(outside_models: dict[str, Path]) -> None:
+    pytest.importorskip("openvino")
+    photos = pictures(6)
+    for form, path in outside_models.items():
+        ort, session = DualResSession(path), DualResSession(path, engine="openvino", threads=2)
+        middle = float(np.median([r.score for r in ort.predict(photos)]))
+        expected = ort.predict(photos, threshold=middle)
+        for found in (session.predict(photos, threshold=middle), session.predict_batch(photos, threshold=middle)):
+            assert [r.route for r in found] == [r.route for r in expected], form
+            for a, b in zip(found, expected, strict=True):
+                assert len(a) == len(b) and a.score == pytest.approx(b.score, abs=1e-5)
+                np.testing.assert_allclose(a.boxes, b.boxes, atol=0.05)
+        assert {r.route for r in expected} == {"high", "low"}
+
+
+def test_openvino_refuses_a_file_that_is_not_ours(models: dict[str, Path], tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    import onnx
+
+    foreign = onnx.load(str(models["cond"]))
+    del foreign.metadata_props[:]
+    onnx.save(foreign, str(tmp_path / "foreign.onnx"))
+    with pytest.raises(DualResError, match="not a DualRes one"):
+        DualResSession(tmp_path / "foreign.onnx", engine="openvino")
+
+
+def test_providers_get_what_a_routed_detector_needs(tmp_path: Path) -> None:
+    assert with_options(["CPUExecutionProvider"], tmp_path) == [("CPUExecutionProvider", {})]
+    (tensorrt, built), (cuda, searched) = with_options([TENSORRT, CUDA], tmp_path)
+    assert (tensorrt, cuda) == (TENSORRT, CUDA) and searched == {"cudnn_conv_algo_search": "HEURISTIC"}
+    assert built["trt_engine_cache_enable"] and built["trt_engine_cache_path"] == str(tmp_path)
+    own = (CUDA, {"cudnn_conv_algo_search": "DEFAULT", "device_id": 1})
+    assert with_options([TENSORRT, own]) == [(TENSORRT, {}), own]
+
+
+def test_a_session_takes_providers_with_options(models: dict[str, Path]) -> None:
+    session = DualResSession(models["cond"], providers=[("CPUExecutionProvider", {"use_arena": "0"})])
+    assert session.predict(pictures(1))

@@ -14,6 +14,7 @@ from dualres_plugin.common.files.csv import Writer
 from dualres_plugin.export.parity import Parity
 
 TWO = ("high", "low")  # what two sizes are called; several are called by their pixels
+OUTSIDE = "-outside"  # ends the name of a form whose thumbnail is an input
 PAPER_SPEEDUPS = {"100": 1.11, "50": 1.20, "0": 1.30}  # ONNX over eager, Table 5 of the paper
 
 
@@ -87,8 +88,8 @@ class BenchResult:
     Attributes:
         timings: case -> times; `plain_high`, `plain_low` (the host's own export), `lean_high`, `lean_low` (the same
             with the decoding that the forms have, if that differs), `router`, `router_network` (without its
-            thumbnail), `FORM_100`, `FORM_50`, `FORM_0`, and plain, router and points with `eager` for a form. Of
-            several sizes `plain_640`, …, `FORM_640`, …, `FORM_mix`.
+            thumbnail), `thumbnail` (made outside), `FORM_100`, `FORM_50`, `FORM_0`, and plain, router and points with
+            `eager` for a form. Of several sizes `plain_640`, …, `FORM_640`, …, `FORM_mix`.
         shares: of the photos at each size where they are mixed, largest first; of two sizes the point called 50 %.
         sizes: MB on disk.
         memory: resident MB: `base` before the model was loaded, `now`, `peak`.
@@ -131,6 +132,17 @@ class BenchResult:
         timing = self.timings[f"{name}_{point.name}"]
         return timing.mixed() if point.step is None else timing.median()
 
+    def router_cost(self, form: str) -> float:
+        """Milliseconds of the router with its thumbnail, as a form has them.
+
+        Args:
+            form: one of `forms`.
+        """
+        t = self.timings
+        if form.endswith(OUTSIDE):
+            return t["thumbnail"].median() + t["router_network"].median()
+        return t["router"].median()
+
     def ideal(self, point: Point, detector: str = "plain") -> float:
         """`p * t_high + (1 - p) * t_low` of the detector alone in ONNX, without any router; the same of several sizes.
 
@@ -156,7 +168,7 @@ class BenchResult:
         return [self._row(form, point) for form in self.forms for point in self.points]
 
     def _row(self, form: str, point: Point) -> dict[str, Any]:
-        router = self.timings["router"].median()
+        router = self.router_cost(form)
         cost, eager, ideal = self.cost(form, point), self.cost("eager", point), self.ideal(point)
         lean = self.ideal(point, "lean") if self.has_lean else ideal
         two = self.names == TWO
@@ -213,14 +225,16 @@ class BenchResult:
         plain = [f"{kind}_{name}" for kind in ("plain", "lean", "eager_plain") for name in self.names]
         at = plain.index(f"eager_plain_{self.names[0]}")
         lines = ["", f"{'case':24s}{'median':>9s}{'quartiles':>20s}"]
-        for name in (*plain[:at], "router", "router_network", *plain[at:], "eager_router"):
+        for name in (*plain[:at], "router", "router_network", "thumbnail", *plain[at:], "eager_router"):
             if name in t:
                 low, high = t[name].quartiles()
                 lines.append(f"{name:24s}{t[name].median():9.2f}{f'{low:.2f} - {high:.2f}':>20s}")
         smallest = t[f"plain_{self.names[-1]}"].median()
         whole, network = (t[name].median() / smallest for name in ("router", "router_network"))
+        outside = f", {self.router_cost(OUTSIDE) / smallest:.1%} with it outside" if "thumbnail" in t else ""
         size = "low" if self.names == TWO else f"{self.names[-1]} px"
-        return [*lines, f"router / {size} pass: {whole:.1%} with its thumbnail, {network:.1%} the network alone"]
+        shares = f"{whole:.1%} with its thumbnail{outside}, {network:.1%} the network alone"
+        return [*lines, f"router / {size} pass: {shares}"]
 
     def _against_ideal(self, detector: str, title: str, prefix: str) -> list[str]:
         """The ideal mix of one kind of detector, and what every form costs in its terms."""

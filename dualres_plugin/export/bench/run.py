@@ -24,7 +24,7 @@ from dualres_plugin.common.flops import milliseconds
 from dualres_plugin.common.resize import make_thumbnails, resize_images
 from dualres_plugin.common.types import RouterImages
 from dualres_plugin.export.bench.layout import layout_table
-from dualres_plugin.export.bench.result import BenchResult, Timing, points_of
+from dualres_plugin.export.bench.result import OUTSIDE, BenchResult, Timing, points_of
 from dualres_plugin.export.build import export_model, export_network, export_plain
 from dualres_plugin.export.graph import require_onnx
 from dualres_plugin.export.parity import sample_photos
@@ -37,6 +37,7 @@ from dualres_plugin.runtime.engines import choice
 from dualres_plugin.runtime.graphs import OrtGraph
 from dualres_plugin.runtime.photo import Frame, make_frame
 from dualres_plugin.runtime.session import DualResSession
+from dualres_plugin.runtime.thumbnail import content_bytes, make_thumbnail
 
 logger = logging.getLogger("dualres")
 Case = Callable[[], object]
@@ -50,7 +51,7 @@ class BenchSettings:
     Attributes:
         high: high size in pixels.
         scale: low / high ratio, or several sizes.
-        forms: exported forms.
+        forms: exported forms; "cond-outside" is "cond" with the thumbnail outside the graph, and so with the others.
         images: folder or glob of photos; None takes one that comes with matplotlib.
         count: photos.
         threads: of onnxruntime and of PyTorch.
@@ -122,9 +123,9 @@ def run_bench(adapter: HostAdapter[Any], router: ResolutionRouter, out: Path, se
         DualResError: If a form does not suit the detector, or no photo can be read.
     """
     make_dir(out)
-    unknown = set(settings.forms) - set(FORMS)
+    unknown = {form for form in settings.forms if form.removesuffix(OUTSIDE) not in FORMS}
     if unknown:
-        raise DualResError(f"unknown form(s) {sorted(unknown)}: use {', '.join(FORMS)}.")
+        raise DualResError(f"unknown form(s) {sorted(unknown)}: use {', '.join(FORMS)}, or one of them with {OUTSIDE}.")
     threads = torch.get_num_threads()
     torch.set_num_threads(settings.threads)
     try:
@@ -153,11 +154,12 @@ def _export(adapter: HostAdapter[Any], router: ResolutionRouter, folder: Path, s
     threshold = (0.0,) * len(settings.ladder.lower)
     forms = {}
     for form in dict.fromkeys(("pair", *settings.forms)):  # a pair holds the router alone
-        path = folder / (form if form == "pair" else f"{form}.onnx")
+        kind = form.removesuffix(OUTSIDE)
+        path = folder / (form if kind == "pair" else f"{form}.onnx")
         logger.info("exporting %s", path)
         forms[form] = export_model(
-            adapter, router, path, form=form, high=settings.high, scale=settings.ladder, threshold=threshold,
-            images=settings.images, photos=settings.check,
+            adapter, router, path, form=kind, high=settings.high, scale=settings.ladder, threshold=threshold,
+            thumbnail="inside" if form == kind else "outside", images=settings.images, photos=settings.check,
         )  # fmt: skip
     wanted = {form: forms[form] for form in settings.forms}
     network = export_network(router, folder / "router_network.onnx")
@@ -219,9 +221,11 @@ class Exported:
         frame = make_frame(photo, self.card)
         images = torch.from_numpy(frame.images)
         thumbnail = make_thumbnails(RouterImages(images, [frame.content]), self.side).numpy()
+        make_own = partial(make_thumbnail, content_bytes(frame.images, frame.content), self.side)
         cases: dict[str, Case] = {
             "router": partial(self.router, _feeds(frame), [choice(self.card), "score"]),
             "router_network": partial(self.network, {"images": thumbnail}, ["found"]),
+            "thumbnail": make_own,
         }
         for name, graph in self.plain.items():
             shape = tuple(graph.session.get_inputs()[0].shape[2:])
@@ -230,8 +234,16 @@ class Exported:
         for form, session in self.sessions.items():
             for point in points_of(self.card.routes):
                 limits = middle if point.step is None else self.card.only(point.step)
-                cases[f"{form}_{point.name}"] = partial(session.run, frame.images, frame.content, limits)
+                make = make_own if session.card.thumbnail else None
+                cases[f"{form}_{point.name}"] = partial(_routed, session, frame, limits, make)
         return cases
+
+
+def _routed(
+    session: DualResSession, frame: Frame, limits: tuple[float, ...], thumbnail: Callable[[], np.ndarray] | None
+) -> object:
+    """One run, with the making of the thumbnail where the graph leaves that to the session."""
+    return session.run(frame.images, frame.content, limits, thumbnail() if thumbnail else None)
 
 
 def _feeds(frame: Frame) -> dict[str, np.ndarray]:

@@ -73,7 +73,7 @@ def test_the_table_and_the_files_hold_the_same_figures(tmp_path: Path) -> None:
     table = (tmp_path / "table.txt").read_text()
     assert "1.114" in table and "1.050" in table  # 50 %, 100 %
     assert "7 photos, every route, 30 detections: boxes within 0.25 px" in table
-    assert "10.0% with" in table and "4.0% the network" in table
+    assert "10.0% with its thumbnail, 4.0% the network" in table
     with (tmp_path / "summary.csv").open() as file:
         summary = list(csv.DictReader(file))
     assert [float(row["ratio"]) for row in summary] == pytest.approx([42 / 40, 19.5 / 17.5, 1.2])
@@ -81,6 +81,17 @@ def test_the_table_and_the_files_hold_the_same_figures(tmp_path: Path) -> None:
         assert sum(row["case"] == "cond_50" for row in csv.DictReader(file)) == 4
     assert json.loads((tmp_path / "bench.json").read_text())["sizes"]["cond"] == 11.0
     assert (tmp_path / "bench.png").stat().st_size > 5000
+
+
+def test_a_form_whose_thumbnail_is_outside_has_a_router_of_its_own_cost() -> None:
+    both = result()
+    both.forms.append("cond-outside")
+    both.timings |= {name.replace("cond", "cond-outside"): t for name, t in both.timings.items() if "cond" in name}
+    both.timings["thumbnail"] = timing([0.2] * 4)
+    inside, outside = (row for row in both.rows() if row["high_percent"] == 100)
+    assert inside["ratio_without_router"] == pytest.approx(41 / 40)
+    assert outside["ratio_without_router"] == pytest.approx((42 - 0.6) / 40)
+    assert "10.0% with its thumbnail, 6.0% with it outside, 4.0% the network alone" in both.table()
 
 
 def ladder() -> BenchResult:
