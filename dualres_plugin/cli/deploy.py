@@ -37,8 +37,10 @@ Photos = Annotated[str | None, typer.Option(help="Folder or glob of real photos.
 def export(
     detector: Detector,
     router: Router,
-    out: Annotated[Path, typer.Option(help="The .onnx file; a folder for --form pair.")],
-    form: Annotated[str, typer.Option(help="cond, resize, branches or pair (docs/deployment.md).")] = "cond",
+    out: Annotated[
+        Path, typer.Option(help="The .onnx file; a folder for --form pair; REPOSITORY/NAME for --form triton.")
+    ],
+    form: Annotated[str, typer.Option(help="cond, resize, branches, pair or triton (docs/deployment.md).")] = "cond",
     high: High = None,
     low: Low = None,
     sizes: Sizes = None,
@@ -64,6 +66,7 @@ def export(
     dualres export yolo11n.pt --router runs/router --images photos/ --out yolo11n_dualres.onnx
     dualres export yolo11n.pt --router runs/router --thumbnail outside --out yolo11n_dualres.onnx
     dualres export yolo11n.pt --router runs/router --form pair --out runs/pair
+    dualres export yolo11n.pt --router runs/router --form triton --thumbnail outside --out models/yolo11n
     dualres export yolo11n.pt --router runs/router --sizes 640,512,448 --shares 0.3,0.3,0.4 --out ladder.onnx
     """
     from dualres_plugin.budget.cost import Budget
@@ -89,7 +92,8 @@ def export(
 
 
 def _megabytes(path: Path) -> float:
-    files = [path] if path.is_file() else [p for p in path.iterdir() if p.is_file()]
+    repository = [path, *path.parent.glob(f"{path.name}_*")] if (path / "config.pbtxt").exists() else [path]
+    files = [path] if path.is_file() else [p for folder in repository for p in folder.rglob("*") if p.is_file()]
     return sum(f.stat().st_size for f in files) / 1e6
 
 

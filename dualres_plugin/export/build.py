@@ -24,6 +24,7 @@ from dualres_plugin.export.graph import make_model, require_onnx
 from dualres_plugin.export.parity import Limits, check_parity, sample_photos
 from dualres_plugin.export.simplify import simplify_router, store_in_half
 from dualres_plugin.export.trace import read_graph, trace
+from dualres_plugin.export.triton import check_name, write_repository
 from dualres_plugin.hosts.contract import HostAdapter
 from dualres_plugin.hosts.export_plan import ExportPlan
 from dualres_plugin.hosts.ladder import Ladder
@@ -96,9 +97,10 @@ def export_model(
     Args:
         adapter: of the detector.
         router: decides the route inside the graph.
-        out: the `.onnx` file; for a pair the folder.
+        out: the `.onnx` file; for a pair the folder; for Triton REPOSITORY/NAME.
         form: "cond" (an `If` picks the resolution), "resize" (the same without `If`), "branches" (the detector in
-            both branches, fixed shapes) or "pair" (the router and each size as graphs with fixed shapes).
+            both branches, fixed shapes), "pair" (the router and each size as graphs with fixed shapes) or "triton" (a
+            pair as models of Triton Inference Server).
         high: high size in pixels; None is the detector's own.
         scale: low / high ratio, or several sizes; None is the adapter's own ratio.
         threshold: default of the graph's input of that name; of more than two sizes those between them, descending.
@@ -127,21 +129,27 @@ def export_model(
     size = adapter.host_size(int(high or adapter.default_size))
     if thumbnail not in THUMBNAILS:
         raise DualResError(f"unknown thumbnail '{thumbnail}': use {' or '.join(THUMBNAILS)}.")
-    request = ExportRequest(adapter, router.eval(), form, size, ladder, thresholds, nms, thumbnail == "outside")
+    if form == "triton":
+        check_name(out)
+    graphs = "pair" if form == "triton" else form
+    request = ExportRequest(adapter, router.eval(), graphs, size, ladder, thresholds, nms, thumbnail == "outside")
     _check_request(request, out)
     with locked(out, is_file=form != "pair"), TemporaryDirectory(prefix="dualres-export-") as folder:
-        made = Path(folder, "pair" if form == "pair" else "model.onnx")
+        made = Path(folder, "pair" if graphs == "pair" else "model.onnx")
         card = _build(request, made, Path(folder))
         if photos:
             _check_file(request, made, card, sample_photos(images, photos), limits or Limits())
-        put(made, out)
+        if form == "triton":
+            write_repository(made, out)
+        else:
+            put(made, out)
     return out
 
 
 def _check_request(request: ExportRequest, out: Path) -> None:
     form, adapter = request.form, request.adapter
     if form not in FORMS:
-        raise DualResError(f"unknown form '{form}': use {', '.join(FORMS)}.")
+        raise DualResError(f"unknown form '{form}': use {', '.join(FORMS)} or triton.")
     if form == "pair" and (out.is_file() or out.suffix == ".onnx"):
         raise DualResError(f"a pair is several graphs in a folder: give a folder instead of '{out}'.")
     if form != "pair" and (out.is_dir() or out.suffix != ".onnx"):

@@ -33,7 +33,7 @@ class DualResSession:
     stream.
 
     Args:
-        path: the `.onnx` file, or the folder or manifest of a pair.
+        path: the `.onnx` file, or the folder or manifest of a pair; or an engine (`engines.Engine`).
         threshold: score above which a photo goes high; None is the file's own.
         target_high_rate: wanted share at high instead, read off the calibration in the file.
         shares: of a file with several sizes, the wanted share of photos at each, largest first.
@@ -65,7 +65,7 @@ class DualResSession:
 
     def __init__(
         self,
-        path: Path | str,
+        path: Path | str | Engine,
         *,
         threshold: float | None = None,
         target_high_rate: float | None = None,
@@ -82,7 +82,9 @@ class DualResSession:
             refuse_threshold(threshold if thresholds is None else thresholds)
         check_number("threads", threads, 1)
         point = _asked(target_high_rate, threshold, shares, thresholds)
-        self.engine: Engine = load_engine(Path(path), engine, threads, providers, engine_cache)
+        self.engine: Engine = (
+            load_engine(Path(path), engine, threads, providers, engine_cache) if isinstance(path, (str, Path)) else path
+        )
         self.card: Card = self.engine.card
         self.thresholds = self._thresholds(point)
         self.controller = self._controller(point) if hold_rate else None
