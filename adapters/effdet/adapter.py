@@ -300,7 +300,7 @@ class EffdetAdapter(HostAdapter[EffdetBatch]):
     def detections(self, raw: Tensor, batch: EffdetBatch) -> list[Detections]:
         """The rows of (B, 100, 6) that hold something."""
         found = []
-        for rows in raw.cpu().numpy():
+        for rows in raw.cpu().float().numpy():
             rows = rows[rows[:, 4] > 0]  # the host fills up with zeros
             found.append(Detections.from_arrays(rows[:, :4], rows[:, 4], rows[:, 5]))
         return found

@@ -283,7 +283,9 @@ class MMDetAdapter(HostAdapter[MMDetBatch]):
         """The samples' `pred_instances`: the host's NMS has run, its boxes are in original pixels."""
         assert batch.rescale, "detections are wanted in original pixels"
         found = (sample.pred_instances.cpu() for sample in raw)
-        return [Detections.from_arrays(p.bboxes.numpy(), p.scores.numpy(), p.labels.numpy()) for p in found]
+        return [
+            Detections.from_arrays(p.bboxes.float().numpy(), p.scores.float().numpy(), p.labels.numpy()) for p in found
+        ]
 
     def profile_pass(self, batch: MMDetBatch, with_losses: bool) -> tuple[list[Detections], Tensor | None]:
         """One run of backbone and neck serves both."""

@@ -225,8 +225,9 @@ class TorchvisionAdapter(HostAdapter[TorchvisionBatch]):
 
     def detections(self, raw: list[dict[str, Tensor]], batch: TorchvisionBatch) -> list[Detections]:
         """The dicts as arrays: the model's NMS has run, its boxes are in original pixels."""
-        arrays = ([r[key].cpu().numpy() for key in ("boxes", "scores", "labels")] for r in raw)
-        return [Detections.from_arrays(boxes, scores, labels) for boxes, scores, labels in arrays]
+        return [
+            Detections.from_arrays(r["boxes"].float().cpu(), r["scores"].float().cpu(), r["labels"].cpu()) for r in raw
+        ]
 
     def profile_pass(self, batch: TorchvisionBatch, with_losses: bool) -> tuple[list[Detections], Tensor | None]:
         """One backbone pass serves both: its features are remembered, and cut per image for the losses."""

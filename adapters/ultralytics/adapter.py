@@ -24,6 +24,7 @@ from dualres_plugin.adapters.ultralytics.models import load_yolo, network_of, ow
 from dualres_plugin.adapters.ultralytics.routed import RoutedYolo
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.flops import gmacs
+from dualres_plugin.common.half import in_32_bits, in_full
 from dualres_plugin.common.resize import axis_ratio, low_size, resize_images, scale_boxes
 from dualres_plugin.common.types import Decision, Detections, RouterImages, Targets
 from dualres_plugin.hosts.contract import Decide, HostAdapter
@@ -246,18 +247,20 @@ class UltralyticsAdapter(HostAdapter[YoloBatch]):
 
         assert batch.sizes is not None, "only batches made by collate know their original sizes"
         # The host gives up on NMS after two seconds; a profile must not depend on how busy the machine is.
-        rows = non_max_suppression(decoded(raw), CONF, IOU, max_det=MAX_DET, max_time_img=3600.0, end2end=self._end2end)
+        boxes = in_32_bits(decoded(raw))
+        rows = non_max_suppression(boxes, CONF, IOU, max_det=MAX_DET, max_time_img=3600.0, end2end=self._end2end)
         ratio = axis_ratio(batch.high, batch.images.shape[-2:])  # NMS does not depend on the scale: only survivors
         found = []
         for row, size in zip(rows, batch.sizes):
-            boxes: Any = to_original(batch.high, scale_boxes(row[:, :4], ratio), size)
-            found.append(Detections.from_arrays(boxes.cpu().numpy(), row[:, 4].cpu().numpy(), row[:, 5].cpu().numpy()))
+            placed: Any = to_original(batch.high, scale_boxes(row[:, :4], ratio), size)
+            found.append(Detections.from_arrays(placed.cpu().numpy(), row[:, 4].cpu().numpy(), row[:, 5].cpu().numpy()))
         return found
 
     def profile_pass(self, batch: YoloBatch, with_losses: bool) -> tuple[list[Detections], Tensor | None]:
         """One forward of the fused copy serves both."""
-        raw = self._forward_ready(batch)
-        return self.detections(raw, batch), self._losses(raw, batch) if with_losses else None
+        raw = in_32_bits(self._forward_ready(batch))
+        with in_full():  # the host's loss does not run in half
+            return self.detections(raw, batch), self._losses(raw, batch) if with_losses else None
 
     def count_macs(self, shape: tuple[int, int], low: bool = False) -> float:
         """GMACs of the fused network for (height, width); the host prints FLOPs, twice as many."""

@@ -11,6 +11,7 @@ import typer
 from dualres_plugin.cli.options import (
     Detector,
     Device,
+    Half,
     High,
     Low,
     Rate,
@@ -84,6 +85,7 @@ def predict(
         ),
     ] = None,
     device: Device = "cpu",
+    half: Half = None,
     shard: Annotated[
         str | None,
         typer.Option(help="Do only this share of the images, such as 3/64, into OUT.3-of-64; auto asks the launcher."),
@@ -114,7 +116,7 @@ def predict(
         with locked(out):  # whoever writes there now is told of before the detector is loaded
             pass
     outputs = Outputs(conf, save, show_routes, save_txt or save_conf, save_conf, ids)
-    setup = _Setup(router, low, high, numbers("--sizes", sizes), batch, device)
+    setup = _Setup(router, low, high, numbers("--sizes", sizes), batch, device, half)
     several = numbers("--shares", shares), numbers("--thresholds", thresholds)
     made: ExportedPredictor | Predictor
     if is_exported(detector):
@@ -126,6 +128,7 @@ def predict(
         "detector": stamp(detector), "router": stamp(router), "target_high_rate": target_high_rate,
         "threshold": threshold, "gmacs": gmacs, "ms": ms, "hold": hold, "high": high, "low": low,
         "sizes": sizes, "shares": shares, "thresholds": thresholds,
+        **({"half": half} if half else {}),
     }  # fmt: skip
     typer.echo(str(save_predictions(made, source, out, outputs, settings, share)))
 
@@ -140,6 +143,7 @@ class _Setup:
     sizes: tuple[float, ...] | None
     batch: int | None
     device: str
+    half: str | None
 
     def refuse_for_exported(self, model: str, gmacs: float | None, ms: float | None) -> None:
         """Raises DualResError if an option is given that an exported model does not take."""
@@ -153,7 +157,7 @@ class _Setup:
             "--low": self.low,
             "--sizes": self.sizes,
         }
-        given |= {"--batch": self.batch, "--device": None if self.device == "cpu" else self.device}
+        given |= {"--batch": self.batch, "--device": None if self.device == "cpu" else self.device, "--half": self.half}
         inside = [name for name, value in given.items() if value is not None]
         if inside:
             raise DualResError(
@@ -178,7 +182,7 @@ def _routed(detector: str, source: str, budget: Budget, hold: bool, setup: _Setu
     size, ladder = ask_sizes(adapter, setup.low, setup.high, setup.sizes)
     router = ResolutionRouter.from_pretrained(setup.router) if setup.router else load_default_router()
     gate = choose_gate(router, adapter, size, ladder, source, budget, hold)
-    return Predictor(adapter, gate, size, ladder, 1 if setup.batch is None else setup.batch)
+    return Predictor(adapter, gate, size, ladder, 1 if setup.batch is None else setup.batch, setup.half)
 
 
 def _exported(

@@ -56,6 +56,10 @@ Low = Annotated[
     int | None,
     typer.Option(help="Low size in pixels; half of high by default, or that of a pair.", callback=within(1, MOST_SIZE)),
 ]
+Half = Annotated[
+    str | None,
+    typer.Option(help="Run the detector in 16 bits: fp16 (GPU) or bf16. The router stays in 32.", metavar="fp16|bf16"),
+]
 Rate = Annotated[float | None, typer.Option(help="Wanted share at high, 0 to 1 (default 0.5).", callback=within(0, 1))]
 Threshold = Annotated[float | None, typer.Option(help="Score above which an image goes high.", callback=within())]
 Sizes = Annotated[

@@ -10,6 +10,7 @@ import typer
 from dualres_plugin.cli.options import (
     MOST_SIZE,
     Detector,
+    Half,
     High,
     Low,
     Seed,
@@ -67,6 +68,7 @@ def profile(
     device: Annotated[
         str, typer.Option(help="cpu, cuda, cuda:1, mps …; several, such as cuda:0,cuda:1: a process on each.")
     ] = "cpu",
+    half: Half = None,
     allow_outside: Annotated[
         bool, typer.Option("--allow-outside", help="File names of the annotations may lead out of --images.")
     ] = False,
@@ -119,7 +121,9 @@ def profile(
         return
     dataset = load_dataset(data, images, split, allow_outside)
     adapter = on_device(load_detector(detector), device.partition(",")[0])
-    common: dict[str, Any] = {"views": views, "batch": batch, "seed": seed, "thumbnail_size": thumbnail}
+    common: dict[str, Any] = {
+        "views": views, "batch": batch, "seed": seed, "thumbnail_size": thumbnail, "half": half,
+    }  # fmt: skip
     if ladder:
         settings = ProfileSettings.ladder(ladder, host_sizes, **common)
     else:

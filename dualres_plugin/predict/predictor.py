@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from dualres_plugin.common.errors import DualResError, at_hand, check_number
+from dualres_plugin.common.half import half_passes, in_full
 from dualres_plugin.common.images.photo import SourceImage
-from dualres_plugin.common.types import Decision, Detections, ImageDecision
+from dualres_plugin.common.types import Decision, Detections, ImageDecision, RouterImages
 from dualres_plugin.hosts.contract import HostAdapter
 from dualres_plugin.hosts.ladder import Ladder
 from dualres_plugin.hosts.probe import check_sizes
@@ -43,21 +44,36 @@ class Predictor:
         size: high size in pixels.
         sizes: low / high ratio, or several sizes.
         batch: images per pass; images of one shape share a pass.
+        half: "fp16" or "bf16", what the detector's passes compute in; None as it is. The router stays in 32 bits.
+
+    Raises:
+        DualResError: If the device does not compute in `half`.
     """
 
-    def __init__(self, adapter: HostAdapter[Any], gate: Gate, size: int, sizes: float | Ladder, batch: int = 1):
+    def __init__(
+        self,
+        adapter: HostAdapter[Any],
+        gate: Gate,
+        size: int,
+        sizes: float | Ladder,
+        batch: int = 1,
+        half: str | None = None,
+    ):
         self.adapter = adapter.for_inference()
         self.gate = gate
         self.size = size
         self.ladder = Ladder.of(sizes)
         self.batch = batch
+        self.half = half
+        half_passes(half, self.adapter.detector)  # is refused before the first image
         check_number("batch", batch, 1)
 
     def settings(self) -> dict[str, Any]:
         """What the predictions depend on, as plain values."""
         gate = self.gate
         point = {"thresholds": gate.thresholds} if gate.controller is None else {"held": gate.controller.shares}
-        return {"host": self.adapter.name, "high": self.size, "lower": self.ladder.ratios(), **point}
+        half = {"half": self.half} if self.half else {}
+        return {"host": self.adapter.name, "high": self.size, "lower": self.ladder.ratios(), **point, **half}
 
     @property
     def expected_shares(self) -> tuple[float, ...] | None:
@@ -90,7 +106,8 @@ class Predictor:
         Raises:
             DualResError: If the detector does not run at these sizes, whatever the image.
         """
-        check_sizes(self.adapter, self.size, self.ladder)
+        with half_passes(self.half, self.adapter.detector):
+            check_sizes(self.adapter, self.size, self.ladder)
         pending: list[SourceImage] = []
         for image in images:
             if pending and (len(pending) == self.batch or not self._same_shape(pending[0], image)):
@@ -119,9 +136,15 @@ class Predictor:
             on_skip(f"'{images[0].name}': the {self.adapter.name} host rejects it ({error})")
             return []
 
+    def _decide(self, images: RouterImages) -> Decision:
+        with in_full():
+            decision: Decision = self.gate(images)
+        return decision
+
     def _predict(self, images: list[SourceImage]) -> list[Prediction]:
         batch = self.adapter.collate([image.pixels for image in images], self.size)
         decisions: list[Decision] = []
-        raw = run_routed(self.adapter, batch, self.gate, self.ladder, decisions.append)
-        found = self.adapter.detections(raw, batch)
+        with half_passes(self.half, self.adapter.detector):
+            raw = run_routed(self.adapter, batch, self._decide, self.ladder, decisions.append)
+            found = self.adapter.detections(raw, batch)
         return [Prediction(image, f, decisions[0].of(i)) for i, (image, f) in enumerate(zip(images, found))]

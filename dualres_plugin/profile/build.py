@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.files.lock import locked
 from dualres_plugin.common.files.shard import Shard
+from dualres_plugin.common.half import half_passes
 from dualres_plugin.hosts.contract import HostAdapter
 from dualres_plugin.hosts.probe import check_sizes
 from dualres_plugin.profile.builder import Builder, Job
@@ -129,10 +130,12 @@ class Plan:
         meta: the description of the profile, without its results.
 
     Raises:
-        DualResError: If two sizes are the same to this detector, or it knows none of the categories.
+        DualResError: If two sizes are the same to this detector, it knows none of the categories, or it cannot run in
+            half.
     """
 
     def __init__(self, adapter: HostAdapter[Any], dataset: Dataset, settings: ProfileSettings, detector_name: str = ""):
+        half_passes(settings.half, adapter.detector)  # is refused before anything is written
         self.settings = _as_the_host_runs(adapter, settings)
         _check_shapes(adapter, self.settings)
         self.labels, self.unknown = _label_map(adapter, dataset)
@@ -163,8 +166,10 @@ class Plan:
             names = ", ".join(self.unknown[:8])
             logger.warning("the detector does not know %d of the categories: %s", len(self.unknown), names)
         settings = self.settings
-        for size in (*settings.between, round(settings.high * settings.scale)):
-            check_sizes(self.builder.adapter, settings.high, size / settings.high)
+        adapter = self.builder.adapter
+        with half_passes(settings.half, adapter.detector):
+            for size in (*settings.between, round(settings.high * settings.scale)):
+                check_sizes(adapter, settings.high, size / settings.high)
 
     def parts(self, out: Path) -> Parts:
         """The finished batches of a folder.
@@ -236,6 +241,7 @@ def _describe(
         "seed": settings.seed,
         "thumbnail_size": settings.thumbnail_size,
         **ladder,
+        **({"half": settings.half} if settings.half else {}),
     }
 
 

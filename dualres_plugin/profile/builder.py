@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from dualres_plugin.common.errors import DualResError, check_number
+from dualres_plugin.common.half import half_passes
 from dualres_plugin.common.images.blobs import ImageFile
 from dualres_plugin.common.images.decode import UnreadableImageError
 from dualres_plugin.common.images.photo import router_images_of
@@ -49,6 +50,7 @@ class ProfileSettings:
         thumbnail_size: side of the stored thumbnails, the largest input a router trained on them can have.
         between: further sizes in pixels between high and low, largest first (`ladder` makes settings of such).
         host_sizes: sizes in pixels at which the host's own pass is stored beside ours.
+        half: "fp16" or "bf16", what the detector's passes compute in; None as it is. Another detector, as it were.
     """
 
     high: int
@@ -59,6 +61,7 @@ class ProfileSettings:
     thumbnail_size: int = THUMB_SIZE
     between: tuple[int, ...] = ()
     host_sizes: tuple[int, ...] = ()
+    half: str | None = None
 
     @classmethod
     def ladder(cls, sizes: Sequence[int], host: bool = True, **others: Any) -> ProfileSettings:
@@ -166,9 +169,10 @@ class Builder:
         targets = [self._targets(view) for _, view in items] if self.dataset.labelled else None
         batch = adapter.collate(images, settings.high, targets)
         low_batch = adapter.resize(batch, torch.arange(len(images)), settings.scale)
-        high, loss_high = adapter.profile_pass(batch, self.dataset.labelled)
-        low, loss_low = adapter.profile_pass(low_batch, self.dataset.labelled)
-        further = self._further(batch, images)
+        with half_passes(settings.half, adapter.detector):
+            high, loss_high = adapter.profile_pass(batch, self.dataset.labelled)
+            low, loss_low = adapter.profile_pass(low_batch, self.dataset.labelled)
+            further = self._further(batch, images)
         shape = adapter.input_shape(images[0].shape[:2], settings.high)
         low_shape = adapter.low_shape(shape, settings.scale)
         gmacs = adapter.macs(low_shape, low=True), adapter.macs(shape)

@@ -106,6 +106,7 @@ class ProfileMeta(BaseModel):
         batch: images per pass.
         seed: of the views.
         thumbnail_size: side of the thumbnails in pixels.
+        half: what the passes computed in; None as the detector is.
         left_out: what was left out, and why.
         notes: what to know before believing numbers from it.
         rows: of the table; profiles of before this was written down have none, nor a checksum.
@@ -131,6 +132,7 @@ class ProfileMeta(BaseModel):
     batch: Count
     seed: Annotated[int, Field(ge=0)] = 0
     thumbnail_size: Annotated[int, Field(ge=1, le=4096)]
+    half: Literal["fp16", "bf16"] | None = None
     left_out: list[Text] = []
     notes: list[Text] = []
     rows: Count | None = None

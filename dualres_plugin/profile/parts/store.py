@@ -39,9 +39,9 @@ def check_folder(out: Path, meta: dict[str, Any]) -> bool:
             raise DualResError(
                 f"'{out / META}' does not describe a profile. Choose another --out, or delete the folder."
             )
-        changed = [k for k in meta if old.get(k) != meta[k]]
+        changed = [k for k in dict.fromkeys((*meta, "half")) if old.get(k) != meta.get(k)]
         if changed:
-            was = ", ".join(f"{k} {old.get(k)!r} -> {meta[k]!r}" for k in changed[:3] if k != "categories")
+            was = ", ".join(f"{k} {old.get(k)!r} -> {meta.get(k)!r}" for k in changed[:3] if k != "categories")
             raise DualResError(
                 f"'{out}' holds a profile made with other settings ({was}). Choose another --out, or delete the folder."
             )
