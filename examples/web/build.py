@@ -5,7 +5,8 @@
     # open page/index.html
 
 It takes onnxruntime-web from npm (`npm pack`, so npm has to be there; once), or from --ort, a package that was packed
-before. The forms cond, resize and branches are one file and run; a pair is refused.
+before. The forms cond, resize and branches are one file and run; a pair is refused. --node makes what a script for
+Node needs instead: model.onnx, card.json, detect.js and run.js (examples/node).
 """
 
 from __future__ import annotations
@@ -37,11 +38,14 @@ def main(arguments: list[str] | None = None) -> Path:
     parser.add_argument("--out", type=Path, required=True, help="folder of the page")
     parser.add_argument("--title", help="over the page; the file's name by default")
     parser.add_argument("--ort", type=Path, help="onnxruntime-web-VERSION.tgz of `npm pack`; downloaded if not given")
+    parser.add_argument("--node", action="store_true", help="for Node instead of a browser")
     given = parser.parse_args(arguments)
     if given.model.is_dir() or given.model.suffix == ".json":
         raise DualResError(f"'{given.model}' is a pair: a browser runs one file, --form cond, resize or branches.")
     card = json.loads(DualResSession(given.model, warm_up=False).card.to_json())
     make_dir(given.out)
+    if given.node:
+        return for_node(given.model, card, given.out)
     with tempfile.TemporaryDirectory() as folder:
         runtime = unpack(given.ort or pack(Path(folder)), Path(folder))
         shutil.copy(runtime / SCRIPT, given.out)
@@ -61,8 +65,17 @@ def main(arguments: list[str] | None = None) -> Path:
     return given.out / "index.html"
 
 
+def for_node(model: Path, card: dict[str, object], out: Path) -> Path:
+    """Write what `run.js` reads beside it; gives that script."""
+    (out / "model.onnx").write_bytes(with_plain_inputs(model))
+    (out / "card.json").write_text(json.dumps(card), encoding="utf-8")
+    for script in (HERE / "detect.js", HERE.parent / "node" / "run.js"):
+        shutil.copy(script, out)
+    return out / "run.js"
+
+
 def with_plain_inputs(model: Path) -> bytes:
-    """The model without the defaults of its inputs: onnxruntime-web takes no input that has one."""
+    """The model without the defaults of its inputs: onnxruntime-web refuses these, onnxruntime-node ignores them."""
     import onnx
 
     loaded = onnx.load(model)

@@ -106,6 +106,23 @@ def test_the_file_agrees_with_pytorch(
         assert np.allclose([r.score for r in results], expected.numpy(), rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("host", [h for h in HOSTS if h.name != "mmdet-yolox"], ids=lambda host: host.name)
+def test_the_thumbnail_of_every_host_may_be_outside(
+    host: Host, photos: list[np.ndarray], router: ResolutionRouter, tmp_path: Path
+) -> None:
+    require(host)
+    form, folder = FORMS.get(host.name, "cond"), save(photos, tmp_path / "photos")
+    adapter, limit = distinct(adapt(host.build())), router.threshold_for(0.5)
+    out = tmp_path / "model.onnx"
+    export_model(
+        adapter, router, out, form=form, high=host.size, threshold=limit, images=folder, thumbnail="outside"
+    )  # fmt: skip
+    session = DualResSession(out)
+    assert session.card.thumbnail == router.config.input_size
+    assert session.card.parity["images"] == len(photos) and session.card.parity["thumbnail"] > 0
+    assert {r.route for r in session.predict(photos)} == {"high", "low"}
+
+
 LADDERS = {
     "torchvision-fcos": ("cond", (128, 96, 64)),
     "torchvision-fasterrcnn": ("resize", (128, 96, 64)),

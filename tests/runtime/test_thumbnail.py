@@ -37,7 +37,7 @@ def eager_thumbnail(photo: np.ndarray, size: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("library", ["cv2", "PIL"])
-@pytest.mark.parametrize("shape", [(480, 640), (427, 640), (96, 96), (50, 70), (33, 640), (1, 1)])
+@pytest.mark.parametrize("shape", [(480, 640), (427, 640), (96, 96), (50, 70), (33, 640), (1, 1), (900, 900)])
 def test_a_thumbnail_is_that_of_pytorch(library: str, shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     if library == "PIL":
         monkeypatch.setitem(sys.modules, "cv2", None)

@@ -141,6 +141,7 @@ def test_what_cannot_be_exported_is_refused_before_any_work(tmp_path: Path) -> N
     wrapper = DualResWrapper(random_yolo(), lively_router([np.zeros((64, 64, 3), np.uint8)]), threshold=0.0)
     for options, message in [
         ({"form": "engine"}, "unknown form"),
+        ({"thumbnail": "none"}, "unknown thumbnail 'none': use inside or outside"),
         ({"form": "pair"}, "folder"),
         ({"threshold": float("nan")}, "not a number"),
         ({"scale": 1.5}, "low size must be smaller"),
