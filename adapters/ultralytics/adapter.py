@@ -132,6 +132,27 @@ class UltralyticsAdapter(HostAdapter[YoloBatch]):
                 merged[index, : y.shape[1]] = y
         return merged
 
+    def photo_sizes(self, batch: YoloBatch) -> list[tuple[int, int]] | None:
+        """Of batches made by `collate`; the host's own do not know, and its results are observed instead."""
+        return batch.sizes
+
+    def recall(self, batch: YoloBatch, index: Tensor, found: Sequence[Detections]) -> Tensor:
+        """Decoded boxes that the host's NMS lets through: (K, 4 + nc, N) or, end to end, (K, N, 6)."""
+        count, classes = max(1, *map(len, found)), len(self.class_names or {})
+        raw = batch.images.new_zeros(len(found), count, 6 if self._end2end else 4 + classes)
+        for row, image, kept in zip(raw, index.tolist(), found):
+            x0, y0, x1, y1 = content_box(batch.images[image])
+            size = torch.tensor([x1 - x0, y1 - y0] * 2, dtype=torch.float32)
+            boxes = torch.from_numpy(kept.boxes) * size + torch.tensor([x0, y0] * 2)
+            scores, labels = torch.from_numpy(kept.scores), torch.from_numpy(kept.labels)
+            n = len(kept)
+            if self._end2end:
+                row[:n] = torch.cat([boxes, scores[:, None], labels[:, None]], dim=1).to(row)
+                continue
+            row[:n, :4] = torch.cat([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]], dim=1).to(row)
+            row[torch.arange(n), 4 + labels] = scores.to(row)
+        return raw if self._end2end else raw.transpose(1, 2)
+
     @property
     def _end2end(self) -> bool:
         return bool(getattr(self.net, "end2end", False))
