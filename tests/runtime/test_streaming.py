@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def routes(session: DualResSession, frames: list[np.ndarray]) -> list[str]:
 def test_a_still_scene_shows_its_last_boxes_again(models: dict[str, Path], form: str, frames: list[np.ndarray]) -> None:
     found = DualResSession(models[form], threshold=0.0, skip=2).predict(frames)
     assert [r.route == "skip" for r in found] == 3 * [False, False, True, True, False]
-    for before, now in zip(found, found[1:]):
+    for before, now in pairwise(found):
         if now.route == "skip":
             assert np.allclose(now.boxes, before.boxes, atol=0.02) and np.array_equal(now.labels, before.labels)
             assert now.score == before.score and (now.step, now.size) == (-1, None)
