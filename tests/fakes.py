@@ -216,7 +216,7 @@ def make_profile(
 
     Args:
         rows: per view, all optional: `image_id`, `view`, `truth` (a `View`), `high`, `low` (`Detections`),
-            `losses` (low, high), `thumbnail` (3, S, S) uint8, `further` (see `row_of`).
+            `losses` (low, high), `thumbnail` (3, S, S) uint8, `path`, `further` (see `row_of`).
         gmacs: (low, high).
         **meta: of `profile.json`, such as `between` and `host_sizes`.
     """
@@ -225,7 +225,7 @@ def make_profile(
             row_of(
                 row.get("image_id", i + 1),
                 row.get("view", 0),
-                f"{i}.jpg",
+                row.get("path", f"{i}.jpg"),
                 row.get("size", (480, 640)),
                 row.get("truth") or truth([]),
                 (row.get("low", Detections.empty()), row.get("high", Detections.empty())),

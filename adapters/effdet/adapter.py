@@ -31,7 +31,7 @@ from dualres_plugin.common.types import Decision, Detections, RouterImages, Targ
 from dualres_plugin.hosts.contract import Decide, HostAdapter, Shape
 from dualres_plugin.hosts.export_plan import ExportPlan
 from dualres_plugin.hosts.ladder import Ladder
-from dualres_plugin.hosts.routing import Routing
+from dualres_plugin.hosts.routing import Routing, in_pixels
 
 
 class EffdetAdapter(HostAdapter[EffdetBatch]):
@@ -158,6 +158,22 @@ class EffdetAdapter(HostAdapter[EffdetBatch]):
         for index, raw, _ in parts:
             merged[index.to(merged.device), : raw.shape[1]] = raw
         return merged
+
+    def photo_sizes(self, batch: EffdetBatch) -> list[Shape] | None:
+        """Of batches that come with the host's `img_info`."""
+        if batch.img_size is None:
+            return None
+        return [(int(height), int(width)) for width, height in batch.img_size.tolist()]
+
+    def recall(self, batch: EffdetBatch, index: Tensor, found: Sequence[Detections]) -> Tensor:
+        """(K, 100, 6) xyxy, score and class, the rest zeros as by the host."""
+        sizes = self.photo_sizes(batch) or batch.content
+        raw = batch.images.new_zeros(len(found), max(100, *map(len, found)), 6)
+        for row, image, kept in zip(raw, index.tolist(), found):
+            there = in_pixels(kept, sizes[image])
+            rows = np.concatenate([there.boxes, there.scores[:, None], there.labels[:, None]], axis=1)
+            row[: len(kept)] = torch.from_numpy(rows).to(row)
+        return raw
 
     def losses(self, batch: EffdetBatch) -> Tensor:
         """(B,) float32 of the host's own loss, see `loss`."""

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from mmdet.models.detectors import BaseDetector
+from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from dualres_plugin.adapters.mmdet import export
@@ -32,10 +33,10 @@ from dualres_plugin.common.flops import gmacs
 from dualres_plugin.common.images.sources import in_batches, iter_source
 from dualres_plugin.common.resize import low_size
 from dualres_plugin.common.types import Decision, Detections, RouterImages, Targets
-from dualres_plugin.hosts.contract import Decide, HostAdapter
+from dualres_plugin.hosts.contract import Decide, HostAdapter, Shape
 from dualres_plugin.hosts.export_plan import ExportPlan
 from dualres_plugin.hosts.ladder import Ladder
-from dualres_plugin.hosts.routing import Routing
+from dualres_plugin.hosts.routing import Routing, in_pixels
 
 # As cv2's bilinear filter in mmdet's pipelines, so that all-low is the plain host at the low size: AP .261 against .262
 # (YOLOX-Nano at 320 of 640, 164 COCO photos). Averaging, as Ultralytics needs it, would give .268 here.
@@ -132,6 +133,26 @@ class MMDetAdapter(HostAdapter[MMDetBatch]):
             for i, sample in zip(index.tolist(), raw):
                 merged[i] = sample if not part.low else as_high_sample(sample, batch.samples[i], part, batch)
         return merged
+
+    def photo_sizes(self, batch: MMDetBatch) -> list[Shape] | None:
+        """`ori_shape` of samples whose boxes leave in original pixels."""
+        if not batch.rescale or any("ori_shape" not in sample for sample in batch.samples):
+            return None
+        return [(int(sample.ori_shape[0]), int(sample.ori_shape[1])) for sample in batch.samples]
+
+    def recall(self, batch: MMDetBatch, index: Tensor, found: Sequence[Detections]) -> list[Any]:
+        """K copies of the samples with `pred_instances`; masks are not remembered."""
+        sizes = self.photo_sizes(batch)
+        if sizes is None:
+            raise DualResError("skipping frames needs boxes in original pixels: rescale=True, and the ori_shape.")
+        made = []
+        for image, kept in zip(index.tolist(), found):
+            there, sample = in_pixels(kept, sizes[image]), batch.samples[image].clone()
+            arrays = {"scores": there.scores, "bboxes": there.boxes, "labels": there.labels}
+            on = {name: torch.from_numpy(a).to(batch.inputs.device) for name, a in arrays.items()}
+            sample.pred_instances = InstanceData(**on)
+            made.append(sample)
+        return made
 
     def losses(self, batch: MMDetBatch) -> Tensor:
         """(B,) float32: the sum of the detector's own losses on each image alone; where it holds no masks, on boxes.

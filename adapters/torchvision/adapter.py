@@ -38,7 +38,7 @@ from dualres_plugin.common.types import Decision, Detections, RouterImages, Targ
 from dualres_plugin.hosts.contract import Decide, HostAdapter
 from dualres_plugin.hosts.export_plan import ExportPlan
 from dualres_plugin.hosts.ladder import Ladder
-from dualres_plugin.hosts.routing import Routing
+from dualres_plugin.hosts.routing import Routing, in_pixels
 
 
 class TorchvisionAdapter(HostAdapter[TorchvisionBatch]):
@@ -118,6 +118,19 @@ class TorchvisionAdapter(HostAdapter[TorchvisionBatch]):
             for i, found in zip(index.tolist(), raw):
                 merged[i] = found  # torchvision already answers in pixels of the original image
         return merged
+
+    def photo_sizes(self, batch: TorchvisionBatch) -> list[tuple[int, int]]:
+        """The images are the originals."""
+        return [(int(image.shape[1]), int(image.shape[2])) for image in batch.images]
+
+    def recall(self, batch: TorchvisionBatch, index: Tensor, found: Sequence[Detections]) -> list[dict[str, Tensor]]:
+        """K dicts of boxes, scores and labels; masks and keypoints are not remembered."""
+        made = []
+        for image, kept in zip(index.tolist(), found):
+            there = in_pixels(kept, (int(batch.images[image].shape[1]), int(batch.images[image].shape[2])))
+            arrays = {"boxes": there.boxes, "labels": there.labels, "scores": there.scores}
+            made.append({name: torch.from_numpy(a).to(batch.images[image].device) for name, a in arrays.items()})
+        return made
 
     def losses(self, batch: TorchvisionBatch) -> Tensor:
         """(B,) float32: the sum of the model's own losses on each image alone."""

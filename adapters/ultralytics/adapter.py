@@ -36,6 +36,7 @@ CONF, IOU, MAX_DET = 0.001, 0.7, 300  # what `YOLO.val` and pycocotools users ru
 # Down to half size two taps an axis see every pixel, and cost less than antialiasing (YOLO11n, 320 from 640, 164 COCO
 # val images: AP 31.75 antialiased, 31.86 not, 31.65 by the host's own 320). Below that pixels would be dropped.
 PLAIN_DOWN_TO = 0.5
+LEAST_ANCHORS = 8  # of what a skipped frame gives; those without a box have score 0, which NMS drops
 
 
 class UltralyticsAdapter(HostAdapter[YoloBatch]):
@@ -132,6 +133,28 @@ class UltralyticsAdapter(HostAdapter[YoloBatch]):
             else:
                 merged[index, : y.shape[1]] = y
         return merged
+
+    def photo_sizes(self, batch: YoloBatch) -> list[tuple[int, int]] | None:
+        """Of batches made by `collate`; the host's own do not know, and its results are observed instead."""
+        return batch.sizes
+
+    def recall(self, batch: YoloBatch, index: Tensor, found: Sequence[Detections]) -> Tensor:
+        """Decoded boxes that the host's NMS lets through: (K, 4 + nc, N) or, end to end, (K, N, 6)."""
+        # The host takes six anchors for six columns of an end-to-end head.
+        count, classes = max(LEAST_ANCHORS, *map(len, found)), len(self.class_names or {})
+        raw = batch.images.new_zeros(len(found), count, 6 if self._end2end else 4 + classes)
+        for row, image, kept in zip(raw, index.tolist(), found):
+            x0, y0, x1, y1 = content_box(batch.images[image])
+            size = torch.tensor([x1 - x0, y1 - y0] * 2, dtype=torch.float32)
+            boxes = torch.from_numpy(kept.boxes) * size + torch.tensor([x0, y0] * 2)
+            scores, labels = torch.from_numpy(kept.scores), torch.from_numpy(kept.labels)
+            n = len(kept)
+            if self._end2end:
+                row[:n] = torch.cat([boxes, scores[:, None], labels[:, None]], dim=1).to(row)
+                continue
+            row[:n, :4] = torch.cat([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]], dim=1).to(row)
+            row[torch.arange(n), 4 + labels] = scores.to(row)
+        return raw if self._end2end else raw.transpose(1, 2)
 
     @property
     def _end2end(self) -> bool:

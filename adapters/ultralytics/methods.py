@@ -9,6 +9,8 @@ from typing import Any
 from dualres_plugin.adapters.ultralytics.results import routed
 from dualres_plugin.adapters.ultralytics.routed import NO_BYPASS, NOT_ROUTED, RoutedYolo
 from dualres_plugin.common.errors import DualResError
+from dualres_plugin.common.types import Detections
+from dualres_plugin.router.stream_gate import StreamGate
 
 # Methods that would train, save or change a network with a router inside, or leave the router out without a word.
 INSTEAD = {
@@ -45,6 +47,7 @@ def add_result_callbacks(yolo: Any) -> list[tuple[str, Callable[[Any], None]]]:
     # The tracker replaces the results between these two events, so both are needed.
     marks = ("on_predict_postprocess_end", "on_predict_batch_end")
     added: list[tuple[str, Callable[[Any], None]]] = [("on_predict_start", _prepare)]
+    added.append(("on_predict_postprocess_end", _observe))
     added += [(event, _mark_results) for event in marks]
     for event, function in added:
         yolo.add_callback(event, function)
@@ -133,6 +136,9 @@ def _prepare(predictor: Any) -> None:
     """Before the first batch: the size of this call, against which a low size in pixels is set."""
     refuse_bypass(vars(predictor.args))
     network = predictor.model.backend.model
+    if isinstance(network, RoutedYolo) and isinstance(network.routing.decide, StreamGate):
+        cameras = predictor.dataset.bs if predictor.dataset.mode == "stream" else 1
+        network.routing.decide.take([str(number) for number in range(cameras)])
     if isinstance(network, RoutedYolo):  # a tensor comes as it is, at whatever size
         network.high_size = None if predictor.source_type.tensor else max(predictor.imgsz)
 
@@ -143,3 +149,11 @@ def _mark_results(predictor: Any) -> None:
     if isinstance(network, RoutedYolo) and network.routing.decision is not None:
         for i, result in enumerate(predictor.results):
             routed(result, network.routing.decision.of(i))
+
+
+def _observe(predictor: Any) -> None:
+    """Remember what was found, before a tracker drops what it does not follow yet."""
+    network = predictor.model.backend.model
+    if isinstance(network, RoutedYolo):
+        boxes = [result.boxes.cpu().numpy() for result in predictor.results if result.boxes is not None]
+        network.routing.observe([Detections.from_arrays(b.xyxyn, b.conf, b.cls) for b in boxes])

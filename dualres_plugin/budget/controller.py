@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -111,6 +111,7 @@ class BudgetController:
         self._fixed: deque[float] = deque(maxlen=2 * self.window)
         self._counts = [0] * len(self.shares)
         self._images, self._spent = 0, 0.0
+        self._waived = 0.0  # of what skipped images left over: too long ago to be spent in one burst
         self._warned = False
 
     def __deepcopy__(self, memo: dict[int, Any]) -> BudgetController:
@@ -147,7 +148,7 @@ class BudgetController:
     @property
     def thresholds(self) -> tuple[float, ...]:
         """The thresholds for the next image, descending: one, of two sizes."""
-        owed = self.target * self._images - self._spent  # what the budget still has, may be negative
+        owed = self.target * self._images - self._spent - self._waived  # what the budget still has, may be negative
         rate = self.target + owed / self.window
         shares = ladder.tilted(self.shares, self.costs, rate)
         upto = np.minimum(1.0, np.cumsum(shares[:-1]))
@@ -199,6 +200,23 @@ class BudgetController:
         self._watch()
         return step
 
+    def skip(self, cost: float = 0.0) -> None:
+        """Count an image on which no size ran; what it left over is for the next ones, up to a window full.
+
+        Args:
+            cost: on the scale of rates: 0 as the smallest size, below 0 where it cost less.
+
+        Raises:
+            DualResError: If the cost is not finite, or above 0.
+        """
+        if not (math.isfinite(cost) and cost <= 0):
+            raise DualResError(f"cost={cost!r} of a skipped image must be finite and at most 0, the smallest size's.")
+        self._images += 1
+        self._spent += cost
+        self._routes.append(cost)
+        owed = self.target * self._images - self._spent - self._waived
+        self._waived += max(0.0, owed - self.window)
+
     def _watch(self) -> None:
         drifting = self.state.drifting
         if drifting and not self._warned:
@@ -232,6 +250,46 @@ class BudgetController:
     def to_dict(self) -> dict[str, Any]:
         """The state by name, for logs."""
         return asdict(self.state)
+
+    def saved(self) -> dict[str, Any]:
+        """All that a restarted process needs to go on, as plain values for JSON; see `resume`."""
+        return {
+            "scores": list(self._scores),
+            "routes": list(self._routes),
+            "fixed": list(self._fixed),
+            "counts": list(self._counts),
+            "images": self._images,
+            "spent": self._spent,
+            "waived": self._waived,
+            "warned": self._warned,
+        }
+
+    def resume(self, saved: Mapping[str, Any]) -> None:
+        """Go on where another controller of the same window and sizes stopped.
+
+        Args:
+            saved: what its `saved` gave.
+
+        Raises:
+            DualResError: If it is not that, or of another window or number of sizes.
+        """
+        try:
+            scores, routes, fixed = ([float(v) for v in saved[name]] for name in ("scores", "routes", "fixed"))
+            counts, images = [int(n) for n in saved["counts"]], int(saved["images"])
+            spent, waived, warned = float(saved["spent"]), float(saved["waived"]), bool(saved["warned"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise DualResError(f"this is no saved state of a budget controller ({error}): start without it.") from None
+        numbers = [*scores, *routes, *fixed, spent, waived]
+        fits = len(scores) == self.window and len(counts) == len(self._counts) and len(routes) <= 2 * self.window
+        if not fits or not all(map(math.isfinite, numbers)):
+            raise DualResError(
+                f"the saved state of a budget controller does not fit a window of {self.window} and "
+                f"{len(self._counts)} sizes: resume with the settings that it was saved with."
+            )
+        self._scores.extend(scores)
+        self._routes, self._fixed = deque(routes, 2 * self.window), deque(fixed, 2 * self.window)
+        self._counts, self._images = counts, images
+        self._spent, self._waived, self._warned = spent, waived, warned
 
 
 def _shares(target: float | list[float] | tuple[float, ...]) -> tuple[float, ...]:

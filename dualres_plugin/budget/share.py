@@ -57,13 +57,14 @@ def routes_text(routes: Mapping[str, int]) -> str:
     """A count of images by route in words: of high and low as `share_text`, of several sizes each.
 
     Args:
-        routes: how many images took each: "high", "low"; or "640", "512", …
+        routes: how many images took each: "high", "low"; or "640", "512", …; and "skip", of a stream.
     """
     images = sum(routes.values())
     if set(routes) <= {"high", "low"}:
         return share_text(routes.get("high", 0), images)
     named = (
-        f"{route} px {routes[route]} ({routes[route] / images:.0%})" for route in sorted(routes, key=_largest_first)
+        f"{route}{' px' if route.isdigit() else ''} {routes[route]} ({routes[route] / images:.0%})"
+        for route in sorted(routes, key=_largest_first)
     )
     return f"{images} images: {', '.join(named)}"
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import typer
 
-from dualres_plugin.cli import advise, deploy, detect, learn, profile, published, replay, scale, serve
+from dualres_plugin.cli import advise, deploy, detect, learn, profile, published, replay, scale, serve, stream
 from dualres_plugin.cli.ending import one_ending
 
 app = typer.Typer(
@@ -35,6 +35,7 @@ def options(
 profile.register(app)
 learn.register(app)
 scale.register(app)
+stream.register(app)
 advise.register(app)
 detect.register(app)
 deploy.register(app)

@@ -51,6 +51,17 @@ def predict(
     hold: Annotated[
         bool, typer.Option("--hold", help="Hold the target rate when the content drifts (streams, videos).")
     ] = False,
+    memory: Annotated[
+        Path | None,
+        typer.Option(help="Of a video: read the last frame too; folder of a router after `dualres train-stream`."),
+    ] = None,
+    skip: Annotated[
+        int,
+        typer.Option(
+            help="Of a video: most frames in a row that reuse the last boxes where nothing stirs.",
+            callback=within(0, 1000),
+        ),
+    ] = 0,
     gmacs: Annotated[
         float | None, typer.Option(help="Mean compute per image to spend, in GMACs.", callback=within(above=0))
     ] = None,
@@ -99,6 +110,7 @@ def predict(
     Examples:
     dualres predict yolo11n.pt photos/ --router runs/router --out runs/predict
     dualres predict yolo11n.pt street.mp4 --router runs/router --target-high-rate 0.3 --out runs/street
+    dualres predict yolo11n.pt street.mp4 --router runs/router --memory runs/router --skip 3 --out runs/street
     dualres predict yolo11n.pt bus.jpg --router runs/router --gmacs 2.0 --out runs/bus
     dualres predict yolo11n.pt photos/ --show-routes --save-txt --out runs/predict
     dualres predict yolo11n.pt photos/ --sizes 640,512,448 --thresholds 0.4,-0.1 --out runs/ladder
@@ -121,14 +133,17 @@ def predict(
     made: ExportedPredictor | Predictor
     if is_exported(detector):
         setup.refuse_for_exported(detector, gmacs, ms)
-        made = _exported(detector, target_high_rate, threshold, *several, hold, conf)
+        made = _exported(detector, target_high_rate, threshold, *several, hold, conf, memory, skip)
     else:
-        made = _routed(detector, source, Budget(target_high_rate, threshold, gmacs, ms, *several), hold, setup)
+        made = _routed(
+            detector, source, Budget(target_high_rate, threshold, gmacs, ms, *several), hold, setup, memory, skip
+        )
     settings = {
         "detector": stamp(detector), "router": stamp(router), "target_high_rate": target_high_rate,
         "threshold": threshold, "gmacs": gmacs, "ms": ms, "hold": hold, "high": high, "low": low,
         "sizes": sizes, "shares": shares, "thresholds": thresholds,
         **({"half": half} if half else {}),
+        "memory": stamp(str(memory)) if memory else None, "skip": skip,
     }  # fmt: skip
     typer.echo(str(save_predictions(made, source, out, outputs, settings, share)))
 
@@ -166,7 +181,9 @@ class _Setup:
             )
 
 
-def _routed(detector: str, source: str, budget: Budget, hold: bool, setup: _Setup) -> Predictor:
+def _routed(
+    detector: str, source: str, budget: Budget, hold: bool, setup: _Setup, memory: Path | None, skip: int
+) -> Predictor:
     """A detector with its router in PyTorch."""
     from dualres_plugin.common.errors import at_hand
     from dualres_plugin.hosts.registry import load_detector
@@ -174,6 +191,7 @@ def _routed(detector: str, source: str, budget: Budget, hold: bool, setup: _Setu
     from dualres_plugin.predict.operating_point import choose_gate
     from dualres_plugin.predict.predictor import Predictor
     from dualres_plugin.router.network import ResolutionRouter, load_default_router
+    from dualres_plugin.router.stream_gate import stream_options
 
     fixed = budget.threshold if budget.thresholds is None else budget.thresholds[0]
     _check_hold(hold, fixed, "--target-high-rate, --shares, --gmacs or --ms")
@@ -181,7 +199,8 @@ def _routed(detector: str, source: str, budget: Budget, hold: bool, setup: _Setu
         adapter = on_device(load_detector(detector), setup.device)
     size, ladder = ask_sizes(adapter, setup.low, setup.high, setup.sizes)
     router = ResolutionRouter.from_pretrained(setup.router) if setup.router else load_default_router()
-    gate = choose_gate(router, adapter, size, ladder, source, budget, hold)
+    stream = stream_options(False if memory is None else memory, skip, None)
+    gate = choose_gate(router, adapter, size, ladder, source, budget, hold, stream=stream)
     return Predictor(adapter, gate, size, ladder, 1 if setup.batch is None else setup.batch, setup.half)
 
 
@@ -193,6 +212,8 @@ def _exported(
     thresholds: tuple[float, ...] | None,
     hold: bool,
     conf: float,
+    memory: Path | None,
+    skip: int,
 ) -> ExportedPredictor:
     """An exported file or pair in onnxruntime."""
     from dualres_plugin.budget.ladder import even_shares
@@ -206,7 +227,14 @@ def _exported(
         if hold and rate is None and shares is None:  # only the file knows of how many sizes
             shares = even_shares(len(DualResSession(model, warm_up=False).sizes))
         session = DualResSession(
-            model, threshold=threshold, target_high_rate=rate, shares=shares, thresholds=thresholds, hold_rate=hold
+            model,
+            threshold=threshold,
+            target_high_rate=rate,
+            shares=shares,
+            thresholds=thresholds,
+            hold_rate=hold,
+            memory=memory,
+            skip=skip,
         )
     return ExportedPredictor(session, conf)
 

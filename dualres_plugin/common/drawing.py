@@ -61,7 +61,7 @@ def draw(
 
 
 def step_colour(step: int) -> str:
-    """The colour of a size: 0 for the largest ("high"), 1 for the next smaller one, …"""
+    """The colour of a size: 0 for the largest ("high"), 1 for the next smaller one, …; grey of a skipped frame, -1."""
     return STEP_COLOURS[min(step, len(STEP_COLOURS) - 1)]
 
 

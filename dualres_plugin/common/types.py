@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dualres_plugin.common.routes import SKIP, SKIPPED
+
 
 @dataclass(frozen=True)
 class Detections:
@@ -95,16 +97,19 @@ class Decision:
 
     Attributes:
         scores: (B,) float tensor, the router's logits.
-        steps: (B,) int64 tensor, the size of each image: 0 is the largest ("high"), 1 the next smaller one, …
+        steps: (B,) int64 tensor, the size of each image: 0 is the largest ("high"), 1 the next smaller one, …; `SKIP`
+            where none runs.
         thresholds: one fewer than there are sizes, descending: an image whose score is above the first goes to the
             largest size (Eq. 3), above the second to the next, and so on.
         sizes: in pixels, largest first; None where nothing has run yet.
+        recalled: of each image what it reuses where it is skipped, boxes as shares of the photo; else None.
     """
 
     scores: Tensor
     steps: Tensor
     thresholds: tuple[float, ...]
     sizes: tuple[int, ...] | None = None
+    recalled: tuple[Detections | None, ...] = ()
 
     @classmethod
     def by_thresholds(cls, scores: Tensor, thresholds: tuple[float, ...]) -> Decision:
@@ -146,10 +151,12 @@ class Decision:
     def of(self, i: int) -> ImageDecision:
         """The routing of the image with number `i` of the batch."""
         step = int(self.steps[i])
-        size = None if self.sizes is None else self.sizes[step]
+        size = None if self.sizes is None or step == SKIP else self.sizes[step]
         return ImageDecision(self._name(step), float(self.scores[i]), self.threshold, step, size)
 
     def _name(self, step: int) -> str:
+        if step == SKIP:
+            return SKIPPED
         if len(self.thresholds) == 1:
             return "low" if step else "high"
         return f"size {step + 1}" if self.sizes is None else str(self.sizes[step])
@@ -160,11 +167,13 @@ class ImageDecision:
     """The routing of one image: `results[0].dualres.route`, `.score`, `.size`.
 
     Attributes:
-        route: "high" or "low" of two sizes; of more the size in pixels, such as "512".
-        score: the router's logit.
+        route: "high" or "low" of two sizes; of more the size in pixels, such as "512"; "skip" of a frame of a stream on
+            which no size ran.
+        score: the router's logit; of a stream with a head, the gain that this expects; of a skipped frame, that of the
+            last one that ran.
         threshold: the score above which an image goes to the largest size.
-        step: 0 for the largest size, 1 for the next smaller one, …
-        size: in pixels, in the host's own meaning of size; None where it is not known.
+        step: 0 for the largest size, 1 for the next smaller one, …; -1 of a skipped frame.
+        size: in pixels, in the host's own meaning of size; None where it is not known, or none ran.
     """
 
     route: str

@@ -130,6 +130,26 @@ class HostAdapter(ABC, Generic[Batch]):
         """
         raise DualResError(f"the {self.name} adapter cannot merge batches with mixed routes: use batch size 1.")
 
+    def photo_sizes(self, batch: Batch) -> list[Shape] | None:
+        """(height, width) of each original image: what makes shares of its boxes. None where a batch does not know."""
+        return None
+
+    def recall(self, batch: Batch, index: Tensor, found: Sequence[Detections]) -> Any:
+        """The raw output of frames that are skipped: what was found before, as if this batch had shown it.
+
+        Args:
+            batch: at the high size.
+            index: (K,) int64, which images.
+            found: of each of them; boxes as shares of the photo.
+
+        Returns:
+            As `predict` gives it for `select(batch, index)`.
+
+        Raises:
+            DualResError: If this host cannot skip.
+        """
+        raise DualResError(f"the {self.name} adapter cannot skip frames: leave skip at 0.")
+
     def high_size(self, batch: Batch) -> int | None:
         """The high size in pixels that a batch was made for, in the host's own meaning of size; a low size in pixels
         is set against it. None is the detector's own.

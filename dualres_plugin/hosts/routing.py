@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.resize import LowSize
-from dualres_plugin.common.types import Decision, as_index
+from dualres_plugin.common.routes import SKIP
+from dualres_plugin.common.types import Decision, Detections, as_index
 from dualres_plugin.hosts.contract import Batch, Decide, HostAdapter
 from dualres_plugin.hosts.ladder import Ladder
 
@@ -62,7 +64,17 @@ def run_routed(
     if bool(decision.high.all()):
         return adapter.predict(batch)
     parts = split(adapter, batch, decision, ladder)
-    return adapter.merge([(part.index, adapter.predict(part.batch), part.batch) for part in parts], batch)
+    outputs = [(part.index, adapter.predict(part.batch), part.batch) for part in parts]
+    return adapter.merge([*outputs, *_recalled(adapter, batch, decision)], batch)
+
+
+def _recalled(adapter: HostAdapter[Batch], batch: Batch, decision: Decision) -> list[tuple[Tensor, Any, Batch]]:
+    """The part of a batch that is skipped, with what it reuses; none where every image runs."""
+    index = as_index(decision.steps == SKIP)
+    if not len(index):
+        return []
+    kept = [decision.recalled[i] or Detections.empty() for i in index.tolist()]
+    return [(index, adapter.recall(batch, index, kept), adapter.select(batch, index))]
 
 
 def split(adapter: HostAdapter[Batch], batch: Batch, decision: Decision, ladder: Ladder) -> list[Part]:
@@ -132,6 +144,8 @@ class Routing(nn.Module):
             The decision, and the images of each size that is in use, largest first.
         """
         decision = _decided(adapter, batch, self.decide, self.ladder)
+        if bool((decision.steps == SKIP).any()):
+            raise DualResError("this way of running the detector cannot skip frames: leave skip at 0.")
         self._remember(decision)
         return decision, split(adapter, batch, decision, self.ladder)
 
@@ -140,12 +154,37 @@ class Routing(nn.Module):
         made: list[Decision] = []  # of this call: another thread's would overwrite `self.decision`
         raw = run_routed(adapter, batch, self.decide, self.ladder, made.append)
         self._remember(made[0])
+        sizes = adapter.photo_sizes(batch) if hasattr(self.decide, "observe") else None
+        if sizes is not None:
+            self.observe([as_shares(d, size) for d, size in zip(adapter.detections(raw, batch), sizes)])
         return raw, made[0]
+
+    def observe(self, found: Sequence[Detections]) -> None:
+        """Tell what decides, if it remembers, what was found in the images of the last batch.
+
+        Args:
+            found: boxes as shares of the photos.
+        """
+        told = getattr(self.decide, "observe", None)
+        if told is not None:
+            told(found)
 
     def _remember(self, decision: Decision) -> None:
         self.decision = decision
         if self.on_decision:
             self.on_decision(decision)
+
+
+def as_shares(found: Detections, size: tuple[int, int]) -> Detections:
+    """Detections with their boxes as shares of a photo of (height, width) pixels."""
+    height, width = size
+    return replace(found, boxes=found.boxes / np.array([width, height] * 2, dtype=np.float32))
+
+
+def in_pixels(found: Detections, size: tuple[int, int]) -> Detections:
+    """The reverse of `as_shares`."""
+    height, width = size
+    return replace(found, boxes=found.boxes * np.array([width, height] * 2, dtype=np.float32))
 
 
 def detector_attribute(module: nn.Module, name: str, own: Callable[[str], Any]) -> Any:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from dualres_plugin.budget.cost import Budget, shares_for_budget
+from dualres_plugin.budget.stream.stream import StreamOptions
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.flops import milliseconds
 from dualres_plugin.common.images.sources import iter_source
@@ -20,6 +21,7 @@ from dualres_plugin.hosts.ladder import Ladder
 from dualres_plugin.hosts.sizes import size_costs
 from dualres_plugin.router.gate import Gate, make_gate
 from dualres_plugin.router.network import ResolutionRouter
+from dualres_plugin.router.stream_gate import make_stream_gate
 
 logger = logging.getLogger("dualres")
 TIMED_IMAGES = 8  # of a source, for a budget in milliseconds
@@ -144,6 +146,7 @@ def choose_gate(
     budget: Budget,
     hold: bool = False,
     measure: Measure = measure_ms,
+    stream: StreamOptions | None = None,
 ) -> Gate:
     """The router at the operating point that a budget asks for.
 
@@ -151,6 +154,7 @@ def choose_gate(
         router, adapter, size, sizes, source, measure: as of `choose_shares`.
         budget: what may be spent; thresholds are taken as they are.
         hold: keep the share at high, or the mean GMACs of several sizes, when the content drifts.
+        stream: read the last frame, or skip, where the source is a video.
 
     Raises:
         DualResError: As `choose_shares`; if thresholds are to be held; or if the router has no calibration.
@@ -158,7 +162,8 @@ def choose_gate(
     ladder = Ladder.of(sizes)
     if budget.fixed_thresholds(len(ladder)) is None:
         budget = Budget(shares=choose_shares(router, adapter, size, ladder, source, budget, measure))
-    return make_gate(router, budget, len(ladder), hold, partial(size_costs, adapter, size, ladder))
+    setup = budget, len(ladder), hold, partial(size_costs, adapter, size, ladder)
+    return make_gate(router, *setup) if stream is None else make_stream_gate(router, stream, *setup)
 
 
 def _first_images(source: Any, count: int) -> list[np.ndarray]:

@@ -14,8 +14,9 @@ from dualres_plugin.common.types import Decision, Detections, ImageDecision, Rou
 from dualres_plugin.hosts.contract import HostAdapter
 from dualres_plugin.hosts.ladder import Ladder
 from dualres_plugin.hosts.probe import check_sizes
-from dualres_plugin.hosts.routing import run_routed
+from dualres_plugin.hosts.routing import as_shares, run_routed
 from dualres_plugin.router.gate import Gate
+from dualres_plugin.router.stream_gate import StreamGate
 
 logger = logging.getLogger("dualres")
 
@@ -67,6 +68,8 @@ class Predictor:
         self.half = half
         half_passes(half, self.adapter.detector)  # is refused before the first image
         check_number("batch", batch, 1)
+        if batch > 1 and isinstance(gate, StreamGate):
+            raise DualResError(f"batch={batch}: what the last frame saw is known one frame at a time. Use batch=1.")
 
     def settings(self) -> dict[str, Any]:
         """What the predictions depend on, as plain values."""
@@ -147,4 +150,6 @@ class Predictor:
         with half_passes(self.half, self.adapter.detector):
             raw = run_routed(self.adapter, batch, self._decide, self.ladder, decisions.append)
             found = self.adapter.detections(raw, batch)
+        if isinstance(self.gate, StreamGate):
+            self.gate.observe([as_shares(f, image.pixels.shape[:2]) for f, image in zip(found, images)])
         return [Prediction(image, f, decisions[0].of(i)) for i, (image, f) in enumerate(zip(images, found))]

@@ -34,6 +34,7 @@ from dualres_plugin.predict.outputs import (
     DETECTIONS,
     ROUTES,
     SHEET,
+    TIMELINE,
     Names,
     label_lines,
     refuse_foreign,
@@ -43,6 +44,7 @@ from dualres_plugin.predict.outputs import (
 )
 from dualres_plugin.predict.predictor import Prediction, Predictor
 from dualres_plugin.predict.summary import Summary
+from dualres_plugin.predict.timeline import Timeline
 from dualres_plugin.predict.video import Video, video_at
 
 logger = logging.getLogger("dualres")
@@ -167,6 +169,7 @@ class _Run:
         self.sheet = ContactSheet(least_score=wanted.conf) if wanted.routes else None
         self.done: Counter[str] = Counter()
         self.video: Video | None = None
+        self.timeline: Timeline | None = None
         self.is_video = False
 
     # -- the way in ------------------------------------------------------------------------------------------------
@@ -182,11 +185,11 @@ class _Run:
         own = (
             written_before(self.out)
             | self.journal.files()
-            | ({ROUTES, DETECTIONS, SHEET} if self.journal.begun else set())
+            | ({ROUTES, DETECTIONS, SHEET, TIMELINE} if self.journal.begun else set())
         )
         drawn = (self.out / video.name).with_suffix(".mp4") if video is not None and self.wanted.drawings else None
         fixed = [ROUTES, DETECTIONS, *([SHEET] if self.sheet else []), *(["labels"] if self.wanted.text else [])]
-        refuse_foreign(self.out, [*fixed, *([drawn.name] if drawn else [])], own)
+        refuse_foreign(self.out, [*fixed, *([drawn.name, TIMELINE] if drawn else [])], own)
         stems = {Path(SHEET).stem} if self.sheet else set()
         if self.is_video or not self.journal.begun:
             self.journal.open(own, anew=True)
@@ -196,7 +199,8 @@ class _Run:
         self.files = Names(self.out, own, stems)
         if drawn is not None and video is not None:
             self.journal.announce(drawn.name)
-            self.video = stack.enter_context(video_at(drawn, video_rate(video)))
+            rate = video_rate(video)
+            self.video, self.timeline = stack.enter_context(video_at(drawn, rate)), Timeline(rate)
 
     def _take_up(self) -> set[str]:
         """Count what an unfinished run has done; gives the stems of its files."""
@@ -246,6 +250,8 @@ class _Run:
 
     def _write(self, p: Prediction) -> None:
         drawing = labels = ""
+        if self.timeline is not None:
+            self.timeline.add(p.route)
         if self.wanted.drawings or self.wanted.text:  # the frames of a video have names of their own
             stem = Path(p.image.name).stem if self.is_video else self.files.of(p.image.name)
             text = label_lines(p, self.wanted.conf, self.wanted.text_conf) if self.wanted.text else []
@@ -260,7 +266,10 @@ class _Run:
         self.journal.add(Record.of(p, self.wanted.conf, drawing, labels))
 
     def _draw(self, p: Prediction, name: str) -> None:
-        caption = f"{p.route}   high so far {self.summary.share:.0%}" if self.video else str(p.route)
+        caption = str(p.route)
+        if self.timeline is not None:
+            size = f"{p.route.size} px   " if p.route.size else ""
+            caption += f"   {size}{self.timeline.pixels:.0%} of the pixels   high so far {self.summary.share:.0%}"
         drawn = draw(p.image.pixels, p.found, self.names, caption, self.wanted.conf, p.route.step)
         if self.video:
             self.video.write(drawn)
@@ -308,6 +317,8 @@ class _Run:
     def _save(self) -> None:
         if self.video:
             self.video.finish()
+        if self.timeline is not None:
+            self.timeline.save(self.out / TIMELINE)
         write_tables(self.out, self.journal.records(), self.ids, self.names)
         if self.sheet:
             self.sheet.save(self.out / SHEET)

@@ -13,6 +13,8 @@ from torch import nn
 
 from dualres_plugin.budget.controller import BudgetController, refuse_threshold
 from dualres_plugin.budget.cost import Budget
+from dualres_plugin.budget.ladder import thresholds_for
+from dualres_plugin.budget.stream.head import StreamHead
 from dualres_plugin.common.errors import DualResError, check_number
 from dualres_plugin.common.images.photo import router_images_of
 from dualres_plugin.common.types import Decision
@@ -23,6 +25,7 @@ from dualres_plugin.hosts.routing import run_routed
 from dualres_plugin.hosts.sizes import ask_sizes, size_costs
 from dualres_plugin.router.gate import Gate, RouteLog, given_point, make_gate
 from dualres_plugin.router.network import ResolutionRouter, load_default_router
+from dualres_plugin.router.stream_gate import StreamGate, make_stream_gate, stream_options
 
 
 class DualResWrapper:
@@ -45,6 +48,9 @@ class DualResWrapper:
             (`controller.BudgetController`; its state is `wrapper.controller.state`); of more than two sizes the mean
             GMACs. A threshold beside it is refused.
         low_detector: a second network for the low size (pair mode).
+        memory: of frames of a video or camera: also read what was found in the last frame, see docs/streams.md. True
+            takes the stream head beside the router, as `dualres train-stream` puts it there; or give its folder.
+        skip: the most frames in a row that may reuse the last boxes while nothing stirs; 0 runs the detector on each.
 
     Raises:
         DualResError: If the detector has no adapter, the router does not load, a size or rate is impossible, or a
@@ -70,6 +76,8 @@ class DualResWrapper:
         thresholds: Sequence[float] | None = None,
         hold_rate: bool = False,
         low_detector: Any | None = None,
+        memory: bool | StreamHead | Path | str = False,
+        skip: int = 0,
     ):
         if isinstance(detector, (str, Path)):
             detector = load_detector(str(detector))
@@ -83,6 +91,7 @@ class DualResWrapper:
         self.log = RouteLog()
         self._point = given_point(target_high_rate, threshold, shares, thresholds)
         self._hold_rate = hold_rate
+        self._stream = stream_options(memory, skip, router)
         self._gate: Gate | None = None
         self._wrapped: Any | None = None
         self._check_point(self._point)
@@ -120,12 +129,18 @@ class DualResWrapper:
         gate = self.gate
         if gate.controller is None:
             return gate.thresholds
-        return gate.router.thresholds_for(self._point.wanted_shares(len(self.ladder)))
+        return thresholds_for(self._point.wanted_shares(len(self.ladder)), gate.quantiles)
 
     @property
     def controller(self) -> BudgetController | None:
         """What holds the rate, with `hold_rate`; it begins anew with another router or operating point."""
         return None if self._gate is None else self._gate.controller
+
+    @property
+    def streams(self) -> StreamGate | None:
+        """With `memory` or `skip`, what each stream remembers; `saved` and `resume` keep it over a restart."""
+        gate = self.gate
+        return gate if isinstance(gate, StreamGate) else None
 
     def set_router(self, router: ResolutionRouter | Path | str) -> None:
         """Plug a router in; one trained on another detector serves too.
@@ -175,9 +190,10 @@ class DualResWrapper:
 
     def _set_gate(self, router: ResolutionRouter, point: Budget) -> None:
         """Build the gate first, so that what is impossible fails here, not at the first image, and changes nothing."""
-        gate = make_gate(
-            router, point, len(self.ladder), self._hold_rate, partial(size_costs, self.adapter, self.high, self.ladder)
-        )
+        costs = partial(size_costs, self.adapter, self.high, self.ladder)
+        setup = point, len(self.ladder), self._hold_rate, costs
+        stream = self._stream
+        gate = make_gate(router, *setup) if stream is None else make_stream_gate(router, stream, *setup)
         self._gate, self._point = gate, point
         self._wrapped = None
 
@@ -231,7 +247,8 @@ class DualResWrapper:
     def _with_size(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         if isinstance(kwargs.get("conf"), float):  # a NaN would let through nothing, or everything
             check_number("conf", kwargs["conf"], 0, 1)
-        return {**self.adapter.size_options(self.high), **kwargs}
+        one = {} if self._stream is None else {"batch": 1}  # each frame waits for what was found in the last
+        return {**self.adapter.size_options(self.high), **one, **kwargs}
 
     def __getattr__(self, name: str) -> Any:
         # val, track, names, … are the host's own. Only called for names that this class does not define.

@@ -82,6 +82,11 @@ class Gate(nn.Module):
         self._thresholds = () if threshold is None else ladder.check_thresholds(threshold)
 
     @property
+    def quantiles(self) -> list[float]:
+        """The calibration of the scores that decide; empty where there is none."""
+        return self.router.quantiles
+
+    @property
     def thresholds(self) -> tuple[float, ...]:
         """The scores between the sizes for the next image, descending; one, of two sizes."""
         return self._thresholds if self.controller is None else self.controller.thresholds
@@ -96,7 +101,7 @@ class Gate(nn.Module):
         """The share at each size, largest first, on images like those of the calibration; None without one."""
         if self.controller is not None:
             return self.controller.shares
-        return ladder.shares_of(self._thresholds, self.router.quantiles) if self.router.quantiles else None
+        return ladder.shares_of(self._thresholds, self.quantiles) if self.quantiles else None
 
     @property
     def expected_rate(self) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,18 @@ import numpy as np
 from dualres_plugin.budget import calibration, ladder
 from dualres_plugin.budget.controller import BudgetController, refuse_threshold
 from dualres_plugin.budget.cost import Budget
+from dualres_plugin.budget.stream.head import StreamHead
+from dualres_plugin.budget.stream.stream import StreamOptions
 from dualres_plugin.common.card import Card
 from dualres_plugin.common.errors import DualResError, check_number
+from dualres_plugin.common.images.photo import SourceImage
 from dualres_plugin.common.images.sources import iter_source
 from dualres_plugin.runtime.boxes import select
 from dualres_plugin.runtime.engines import Engine, Found, check_input, load_engine
 from dualres_plugin.runtime.photo import Frame, make_frame
 from dualres_plugin.runtime.providers import Provider
 from dualres_plugin.runtime.result import SessionResult
+from dualres_plugin.runtime.streaming import SessionStream
 from dualres_plugin.runtime.thumbnail import content_bytes, make_thumbnail
 
 logger = logging.getLogger("dualres")
@@ -47,11 +52,15 @@ class DualResSession:
             and TensorRT are given.
         engine_cache: folder where TensorRT keeps the engines that it builds.
         warm_up: run every size once now, so that the first photo is as fast as the others.
+        memory: of frames of one video or camera: also read what was found in the last frame; the folder of a router
+            after `dualres train-stream`, or its head. Thresholds are then those of the head's scores.
+        skip: the most frames in a row that may reuse the last boxes while nothing stirs.
 
     Attributes:
         card: what the file says about itself.
         thresholds: between the sizes, descending; one, of high and low.
         controller: what holds the rate, with `hold_rate`.
+        memory: of the stream, with `memory` or `skip`.
 
     Raises:
         DualResError: If the file is damaged or not a DualRes model, a package is missing, the rate is impossible, or a
@@ -77,6 +86,8 @@ class DualResSession:
         providers: Sequence[Provider] | None = None,
         engine_cache: Path | str | None = None,
         warm_up: bool = True,
+        memory: StreamHead | Path | str | None = None,
+        skip: int = 0,
     ):
         if hold_rate:
             refuse_threshold(threshold if thresholds is None else thresholds)
@@ -86,8 +97,14 @@ class DualResSession:
             load_engine(Path(path), engine, threads, providers, engine_cache) if isinstance(path, (str, Path)) else path
         )
         self.card: Card = self.engine.card
+        head = memory if isinstance(memory, StreamHead) or memory is None else StreamHead.load(memory)
+        self._head = head
         self.thresholds = self._thresholds(point)
         self.controller = self._controller(point) if hold_rate else None
+        remembers = head is not None or skip != 0
+        self.memory = (
+            SessionStream(self.card, StreamOptions(head, skip), self._quantiles, self.controller) if remembers else None
+        )
         if warm_up:
             blank = make_frame(np.zeros((self.card.high, self.card.high, 3), dtype=np.uint8), self.card)
             for step in range(len(self.sizes)):
@@ -95,14 +112,22 @@ class DualResSession:
 
     def _thresholds(self, point: Budget) -> tuple[float, ...]:
         count = len(self.sizes)
+        if point == Budget() and self._head is not None:  # the file's thresholds are not of the head's scores
+            shares = ladder.shares_of(self.card.thresholds, self.card.quantiles) if self.card.quantiles else None
+            return ladder.thresholds_for(shares or ladder.even_shares(count), self._quantiles)
         fixed = self.card.thresholds if point == Budget() else point.fixed_thresholds(count)
-        return ladder.thresholds_for(point.wanted_shares(count), self.card.quantiles) if fixed is None else fixed
+        return ladder.thresholds_for(point.wanted_shares(count), self._quantiles) if fixed is None else fixed
+
+    @property
+    def _quantiles(self) -> list[float]:
+        """The calibration of the scores that decide."""
+        return list(self.card.quantiles if self._head is None else self._head.score_quantiles)
 
     def _controller(self, point: Budget) -> BudgetController:
         count = len(self.sizes)
         if count == 2 and point == Budget():
             raise DualResError("hold_rate keeps a rate: give target_high_rate.")
-        return BudgetController(point.wanted_shares(count), self.card.quantiles, costs=self.card.costs)
+        return BudgetController(point.wanted_shares(count), self._quantiles, costs=self.card.costs)
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -123,7 +148,7 @@ class DualResSession:
         """The share at each size on photos like those of the calibration; None where the file has none."""
         if self.controller is not None:
             return self.controller.shares
-        return ladder.shares_of(self.thresholds, self.card.quantiles) if self.card.quantiles else None
+        return ladder.shares_of(self.thresholds, self._quantiles) if self._quantiles else None
 
     @property
     def expected_rate(self) -> float | None:
@@ -172,7 +197,7 @@ class DualResSession:
         Raises:
             DualResError: If the rate is outside [0, 1], or the router was exported without calibration.
         """
-        return calibration.threshold_for(target_high_rate, self.card.quantiles)
+        return calibration.threshold_for(target_high_rate, self._quantiles)
 
     # -- running -----------------------------------------------------------------------------------------------
 
@@ -220,9 +245,25 @@ class DualResSession:
         """
         self._check_call(conf, iou, threshold)
         for image in iter_source(source):
+            if self.memory is not None:
+                yield self._next_frame(self.memory, image, conf, iou, threshold)
+                continue
             frame = make_frame(image.pixels, self.card)
             run = self._run(frame.images, frame.content, threshold, frame.thumbnail)
             yield self._result(image.name, frame, run, conf, iou)
+
+    def _next_frame(
+        self, memory: SessionStream, image: SourceImage, conf: float | None, iou: float | None, threshold: Limit | None
+    ) -> SessionResult:
+        """One frame of a stream that is remembered."""
+        height, width = image.pixels.shape[:2]
+        if memory.arrive(image.pixels):
+            return memory.again(image.name, (height, width))
+        frame = make_frame(image.pixels, self.card)
+        limits = memory.limits(self._limits(threshold))
+        found = self.engine.run(frame.images, frame.content, limits, frame.thumbnail)
+        result = self._result(image.name, frame, found, conf, iou)
+        return replace(result, score=memory.saw(result, found, (height, width)))
 
     def predict_batch(
         self,
@@ -235,7 +276,7 @@ class DualResSession:
         """As `predict`, split by route: every photo is scored, then those of each size run, the largest size first.
 
         An engine that compiles per shape changes its graph once a batch instead of once a photo. Forms with the
-        router inside run photo by photo, and so does a session with `hold_rate`.
+        router inside run photo by photo, and so does a session with `hold_rate`, `memory` or `skip`.
 
         Args:
             source, conf, iou, threshold: as of `predict`.
@@ -243,7 +284,7 @@ class DualResSession:
         Returns:
             One result per photo, in order.
         """
-        if self.controller is not None:
+        if self.controller is not None or self.memory is not None:
             return self.predict(source, conf=conf, iou=iou, threshold=threshold)
         self._check_call(conf, iou, threshold)
         limits = self._limits(threshold)
@@ -275,8 +316,10 @@ class DualResSession:
 
         Raises:
             DualResError: If the input has a shape or type that the graph does not take, or a threshold is given where
-                a rate is held.
+                a rate is held; or of a session with `memory`, whose thresholds are not the graph's.
         """
+        if self.memory is not None:
+            raise DualResError("this session remembers its stream: use stream(), or a session without memory and skip.")
         if thumbnail is None and self.card.thumbnail:
             check_input(images, self.card)
             thumbnail = make_thumbnail(content_bytes(images, content), self.card.thumbnail)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 
 import numpy as np
@@ -102,3 +103,32 @@ def test_settings_that_cannot_be() -> None:
             BudgetController(0.5, [0.0, 1.0], **options)
     with pytest.raises(DualResError, match="NaN"):
         BudgetController(0.5, [0.0, 1.0]).route(float("nan"))
+
+
+def test_skipped_images_leave_their_share_to_the_others_but_not_for_ever() -> None:
+    controller = BudgetController(0.5, QUANTILES)
+    for _ in range(1000):
+        controller.skip(-0.3)
+    assert controller.state.rate == pytest.approx(-0.3)
+    routes = [controller.route(s) for s in np.random.default_rng(0).normal(size=400)]
+    assert np.mean(routes[:32]) > 0.9, "what is owed comes first"
+    assert np.mean(routes[-200:]) == pytest.approx(0.5, abs=0.1), "and is paid back in a minute, not in an hour"
+    with pytest.raises(DualResError, match="skipped image"):
+        controller.skip(float("nan"))
+
+
+def test_it_goes_on_where_it_was_saved() -> None:
+    scores = np.random.default_rng(1).normal(1, 2, size=300)
+    whole, first, second = (BudgetController(0.3, QUANTILES) for _ in range(3))
+    expected = [whole.route(s) for s in scores]
+    before = [first.route(s) for s in scores[:130]]
+    second.resume(json.loads(json.dumps(first.saved())))
+    assert before + [second.route(s) for s in scores[130:]] == expected
+    assert second.state == whole.state
+
+
+@pytest.mark.parametrize("change", [{"scores": [0.0]}, {"counts": [1]}, {"spent": float("nan")}, {"images": "many"}])
+def test_what_is_no_saved_state_is_refused(change: dict[str, object]) -> None:
+    controller = BudgetController(0.3, QUANTILES)
+    with pytest.raises(DualResError, match="saved state"):
+        controller.resume({**controller.saved(), **change})

@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from dualres_plugin.common.images.decode import read_image
+from dualres_plugin.common.routes import SKIP
+from dualres_plugin.common.types import Decision, Detections
 from dualres_plugin.hosts.contract import HostAdapter
-from dualres_plugin.hosts.routing import run_routed
+from dualres_plugin.hosts.routing import as_shares, run_routed
 from dualres_plugin.profile.gains import iou_matrix
 from tests.contract.helpers import SCALE, collate, everything, labels_of, same
 from tests.contract.hosts import HOSTS, SIZES, Host, identical, pictures, require
@@ -120,3 +122,32 @@ def test_low_finds_big_objects_where_high_does(host: Host, street: list[np.ndarr
 
 
 # -- the router's view ----------------------------------------------------------------------------------------
+
+
+def test_a_skipped_frame_gives_again_what_was_found(host: Host, adapter: HostAdapter[Any]) -> None:
+    """The boxes of one image, as shares, come out of the host's own post-processing as they went in."""
+    batch = collate(adapter, host)
+    sizes = adapter.photo_sizes(batch)
+    assert sizes is not None and sizes == SIZES
+    found = adapter.detections(adapter.predict(batch), batch)
+    wanted = [spread_out(found[i], sizes[i]) for i in range(4)]
+    kept = tuple(as_shares(d, size) for d, size in zip(wanted, sizes))
+    routes = torch.tensor([0, SKIP, 1, SKIP])
+    decision = Decision(torch.zeros(4), routes, (0.0,), recalled=(None, kept[1], None, kept[3]))
+    mixed = adapter.detections(run_routed(adapter, batch, lambda images: decision, SCALE), batch)
+    assert same(mixed[0], found[0])
+    every = Decision(torch.zeros(4), torch.full((4,), SKIP), (0.0,), recalled=kept)
+    skipped = adapter.detections(run_routed(adapter, batch, lambda images: every, SCALE), batch)
+    for i, (again, which) in enumerate(((skipped[0], 0), (mixed[1], 1), (skipped[2], 2), (mixed[3], 3))):
+        assert len(wanted[which]) and len(again) == len(wanted[which]), i
+        assert np.array_equal(again.labels, wanted[which].labels)
+        assert np.allclose(again.scores, wanted[which].scores, atol=1e-6)
+        assert np.abs(again.boxes - wanted[which].boxes).max() < 1.0, "less than a pixel: letterboxes round"
+
+
+def spread_out(found: Detections, size: tuple[int, int]) -> Detections:
+    """Some detections of different scores that do not overlap: what NMS leaves."""
+    h, w = size
+    boxes = [[0.1, 0.1, 0.3, 0.4], [0.5, 0.2, 0.7, 0.9], [0.75, 0.1, 0.95, 0.3]]
+    labels = found.labels[:1].repeat(3)
+    return Detections.from_arrays(np.array(boxes) * [w, h, w, h], [0.9, 0.7, 0.4], labels)

@@ -131,6 +131,9 @@ def test_a_video_becomes_a_video(router: ResolutionRouter, tmp_path: Path) -> No
     originals = [image.pixels for image in iter_source(tmp_path / "v.avi")]
     for made, original in zip(frames, originals):
         assert np.abs(made[:10].astype(int) - original[:10]).max() > 60, "the route is written on top"
+    with Image.open(tmp_path / "out" / "timeline.png") as drawn:
+        assert drawn.size[0] > 500, "size, score and cost over time"
+    run(router, tmp_path / "v.avi", tmp_path / "out")  # its own files may be written again
     write_photos(tmp_path, 1)
     (tmp_path / "list.txt").write_text("v.avi\n0.png\n")
     with pytest.raises(DualResError, match="a video has to be the only source"):
