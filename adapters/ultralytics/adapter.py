@@ -24,11 +24,11 @@ from dualres_plugin.adapters.ultralytics.models import load_yolo, network_of, ow
 from dualres_plugin.adapters.ultralytics.routed import RoutedYolo
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.flops import gmacs
-from dualres_plugin.common.half import in_32_bits, in_full
 from dualres_plugin.common.resize import axis_ratio, low_size, resize_images, scale_boxes
 from dualres_plugin.common.types import Decision, Detections, RouterImages, Targets
 from dualres_plugin.hosts.contract import Decide, HostAdapter
 from dualres_plugin.hosts.export_plan import ExportPlan
+from dualres_plugin.hosts.half import in_32_bits, in_full
 from dualres_plugin.hosts.ladder import Ladder
 from dualres_plugin.hosts.routing import Routing
 

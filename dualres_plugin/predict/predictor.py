@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from dualres_plugin.common.errors import DualResError, at_hand, check_number
-from dualres_plugin.common.half import half_passes, in_full
 from dualres_plugin.common.images.photo import SourceImage
 from dualres_plugin.common.types import Decision, Detections, ImageDecision, RouterImages
 from dualres_plugin.hosts.contract import HostAdapter
+from dualres_plugin.hosts.half import half_passes, in_full
 from dualres_plugin.hosts.ladder import Ladder
 from dualres_plugin.hosts.probe import check_sizes
 from dualres_plugin.hosts.routing import as_shares, run_routed

@@ -18,8 +18,8 @@ from tqdm.auto import tqdm
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.files.lock import locked
 from dualres_plugin.common.files.shard import Shard
-from dualres_plugin.common.half import half_passes
 from dualres_plugin.hosts.contract import HostAdapter
+from dualres_plugin.hosts.half import half_passes
 from dualres_plugin.hosts.probe import check_sizes
 from dualres_plugin.profile.builder import Builder, Job
 from dualres_plugin.profile.builder import ProfileSettings as ProfileSettings

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 
 from dualres_plugin.common.errors import DualResError, check_number
-from dualres_plugin.common.half import half_passes
 from dualres_plugin.common.images.blobs import ImageFile
 from dualres_plugin.common.images.decode import UnreadableImageError
 from dualres_plugin.common.images.photo import router_images_of
 from dualres_plugin.common.resize import check_scale, make_thumbnails
 from dualres_plugin.common.types import Detections, Targets
 from dualres_plugin.hosts.contract import HostAdapter
+from dualres_plugin.hosts.half import half_passes
 from dualres_plugin.profile.data.records import Dataset
 from dualres_plugin.profile.passes import check_ladder, host_passes, routed_passes
 from dualres_plugin.profile.schema import schema_of

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.half import half_passes, in_full
 from dualres_plugin.common.images.sources import iter_source
+from dualres_plugin.hosts.half import half_passes, in_full
 from dualres_plugin.hosts.registry import load_detector
 from dualres_plugin.profile.build import ProfileSettings, build_profile
 from dualres_plugin.profile.data.dataset import load_dataset
