@@ -121,6 +121,10 @@ class EffdetAdapter(HostAdapter[EffdetBatch]):
         """The images `index`, (K,) int64."""
         return batch.take(index)
 
+    def join(self, batches: Sequence[EffdetBatch]) -> EffdetBatch:
+        """Of one input shape."""
+        return EffdetBatch.joined(batches)
+
     def resize(self, batch: EffdetBatch, index: Tensor, scale: float) -> EffdetBatch:
         """The images `index`, (K,) int64, averaged down to the low shape; `img_scale` leads back from there."""
         part = batch.take(index)

@@ -108,6 +108,10 @@ class MMDetAdapter(HostAdapter[MMDetBatch]):
         """The images `index`, (K,) int64."""
         return batch.take(index)
 
+    def join(self, batches: Sequence[MMDetBatch]) -> MMDetBatch:
+        """Of one input shape."""
+        return MMDetBatch.joined(batches)
+
     def resize(self, batch: MMDetBatch, index: Tensor, scale: float) -> MMDetBatch:
         """The images `index`, (K,) int64, at the low size, in copies of their samples."""
         return batch.take(index).resized(low_size(batch.shape, scale, self.stride), ANTIALIAS)

@@ -97,6 +97,10 @@ class TorchvisionAdapter(HostAdapter[TorchvisionBatch]):
         """The images `index`, (K,) int64."""
         return batch.take(index)
 
+    def join(self, batches: Sequence[TorchvisionBatch]) -> TorchvisionBatch:
+        """Of one input shape."""
+        return TorchvisionBatch.joined(batches)
+
     def resize(self, batch: TorchvisionBatch, index: Tensor, scale: float) -> TorchvisionBatch:
         """The images `index`, (K,) int64, to be scaled by `scale` more in the detector's own transform."""
         return replace(batch.take(index), scale=scale)

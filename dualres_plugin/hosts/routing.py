@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from dualres_plugin.common.errors import DualResError
@@ -56,7 +57,7 @@ def run_routed(
             number of sizes.
     """
     ladder = Ladder.of(sizes)
-    decision = _decided(adapter, batch, decide, ladder)
+    decision = decided(adapter, batch, decide, ladder)
     if on_decision:
         on_decision(decision)
     if bool(decision.high.all()):
@@ -87,8 +88,19 @@ def split(adapter: HostAdapter[Batch], batch: Batch, decision: Decision, ladder:
     return parts
 
 
-def _decided(adapter: HostAdapter[Batch], batch: Batch, decide: Decide, ladder: Ladder) -> Decision:
-    """The decision, with the sizes in pixels noted on it."""
+def decided(adapter: HostAdapter[Batch], batch: Batch, decide: Decide, ladder: Ladder) -> Decision:
+    """The decision on a batch, without running the detector.
+
+    Args:
+        adapter, batch, decide: as of `run_routed`.
+        ladder: the sizes.
+
+    Returns:
+        The decision, with the sizes in pixels noted on it.
+
+    Raises:
+        DualResError: As `run_routed`.
+    """
     sizes = ladder.pixels(adapter.high_size(batch))
     decision = decide(adapter.router_images(batch))
     if len(decision.thresholds) + 1 != len(ladder):
@@ -96,6 +108,26 @@ def _decided(adapter: HostAdapter[Batch], batch: Batch, decide: Decide, ladder: 
             f"{len(ladder)} sizes need {len(ladder) - 1} thresholds between them, not {len(decision.thresholds)}."
         )
     return replace(decision, sizes=sizes)
+
+
+def run_at(adapter: HostAdapter[Batch], batch: Batch, count: int, step: int, ladder: Ladder) -> Any:
+    """What `run_routed` gives for a batch whose images all take one route.
+
+    Args:
+        adapter: of the detector to run.
+        batch: at the high size.
+        count: how many images it has, at least one.
+        step: of the route, 0 for the largest size.
+        ladder: the sizes.
+
+    Returns:
+        The host's raw output, in high-resolution coordinates.
+    """
+    if step == 0:
+        return adapter.predict(batch)
+    everything = torch.arange(count)
+    small = adapter.resize(batch, everything, ladder.ratios(adapter.high_size(batch))[step - 1])
+    return adapter.merge([(everything, adapter.predict(small), small)], batch)
 
 
 class Routing(nn.Module):
@@ -131,7 +163,7 @@ class Routing(nn.Module):
         Returns:
             The decision, and the images of each size that is in use, largest first.
         """
-        decision = _decided(adapter, batch, self.decide, self.ladder)
+        decision = decided(adapter, batch, self.decide, self.ladder)
         self._remember(decision)
         return decision, split(adapter, batch, decision, self.ladder)
 
