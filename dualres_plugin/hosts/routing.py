@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.resize import LowSize
-from dualres_plugin.common.types import Decision, as_index
+from dualres_plugin.common.types import Decision, ImageDecision, as_index
 from dualres_plugin.hosts.contract import Batch, Decide, HostAdapter
 from dualres_plugin.hosts.ladder import Ladder
+from dualres_plugin.hosts.lanes import Lanes
 
 Sizes = float | LowSize | Ladder  # low / high ratio, or sizes as they were asked for
 
@@ -173,6 +174,34 @@ class Routing(nn.Module):
         raw = run_routed(adapter, batch, self.decide, self.ladder, made.append)
         self._remember(made[0])
         return raw, made[0]
+
+    def stream(
+        self, adapter: HostAdapter[Batch], images: Iterable[tuple[Batch, Hashable]], size: int
+    ) -> Iterator[tuple[Any, Batch, ImageDecision]]:
+        """Route images one by one, and run those of one route and shape together; see `Lanes` for how many wait.
+
+        Args:
+            adapter: one that joins batches, and whose raw output is one entry an image.
+            images: high batches of a single image, each with its input shape: (height, width) or what else says it.
+            size: images per pass.
+
+        Yields:
+            Each image's entry of the raw output, its batch and its route, in the order of `images`.
+        """
+
+        def run(waited: list[tuple[Batch, ImageDecision]]) -> list[tuple[Any, Batch, ImageDecision]]:
+            batch = adapter.join([alone for alone, _ in waited])
+            assert batch is not None, f"the {adapter.name} adapter does not join batches"
+            raw = run_at(adapter, batch, len(waited), waited[0][1].step, self.ladder)
+            return [(entry, alone, route) for entry, (alone, route) in zip(raw, waited)]
+
+        lanes: Lanes[tuple[Batch, ImageDecision], tuple[Any, Batch, ImageDecision]] = Lanes(run, size)
+        for alone, shape in images:
+            decision = decided(adapter, alone, self.decide, self.ladder)
+            self._remember(decision)
+            route = decision.of(0)
+            yield from lanes.put((route.step, shape), (alone, route))
+        yield from lanes.flush()
 
     def _remember(self, decision: Decision) -> None:
         self.decision = decision
