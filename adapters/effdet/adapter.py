@@ -121,6 +121,10 @@ class EffdetAdapter(HostAdapter[EffdetBatch]):
         """The images `index`, (K,) int64."""
         return batch.take(index)
 
+    def join(self, batches: Sequence[EffdetBatch]) -> EffdetBatch:
+        """Of one input shape."""
+        return EffdetBatch.joined(batches)
+
     def resize(self, batch: EffdetBatch, index: Tensor, scale: float) -> EffdetBatch:
         """The images `index`, (K,) int64, averaged down to the low shape; `img_scale` leads back from there."""
         part = batch.take(index)
@@ -239,7 +243,7 @@ class EffdetAdapter(HostAdapter[EffdetBatch]):
         wrapped: Any,
         source: Any,
         *,
-        batch: int = 8,
+        batch: int | None = None,
         size: int | None = None,
         img_info: Any = None,
         stream: bool = False,
@@ -251,10 +255,11 @@ class EffdetAdapter(HostAdapter[EffdetBatch]):
             wrapped: what `wrap` returned.
             source: such a batch; or paths, folders, globs, videos, arrays and (3, H, W) tensors in [0, 1], which are
                 preprocessed as the host does it.
-            batch: images per pass.
+            batch: images per pass, 8 if none is given.
             size: the high size in pixels.
             img_info: goes with the host's own batch.
-            stream: give the rows one by one, for sources that do not fit in memory.
+            stream: give the rows one by one, for sources that do not fit in memory. With a `batch`, images wait for
+                others of their route.
             **unknown: anything else is refused.
 
         Raises:
@@ -263,13 +268,23 @@ class EffdetAdapter(HostAdapter[EffdetBatch]):
         if unknown:
             raise DualResError(f"effdet's predict knows batch, size, img_info and stream, not {sorted(unknown)}.")
         check_number("size", size, 1)
+        check_number("batch", batch, 1)
         if isinstance(source, Tensor) and source.ndim == 4:
             return wrapped(source, img_info)
-        results = self._stream(wrapped, source, size or self.default_size, batch)
+        pixels = (image.pixels for image in iter_source(source))
+        high = size or self.default_size
+        if stream and batch is not None and batch > 1:
+            return self._waiting(wrapped, pixels, high, batch)
+        results = self._stream(wrapped, pixels, high, batch or 8)
         return results if stream else list(results)
 
-    def _stream(self, wrapped: Any, source: Any, size: int, batch: int) -> Iterator[RoutedRows]:
-        for images in in_batches((image.pixels for image in iter_source(source)), batch):
+    def _waiting(self, wrapped: Any, pixels: Iterator[np.ndarray], size: int, batch: int) -> Iterator[RoutedRows]:
+        alone = (self.collate([image], size) for image in pixels)
+        for rows, _, route in wrapped.routing.stream(self, ((one, one.shape) for one in alone), batch):
+            yield RoutedRows.of(rows, route, self.class_names)
+
+    def _stream(self, wrapped: Any, pixels: Iterator[np.ndarray], size: int, batch: int) -> Iterator[RoutedRows]:
+        for images in in_batches(pixels, batch):
             found = wrapped.run(self.collate(images, size))
             for rows, route in zip(found.unbind(0), found.dualres):
                 yield RoutedRows.of(rows, route, self.class_names)

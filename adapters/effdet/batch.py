@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from dualres_plugin.common.types import Targets
+from dualres_plugin.common.types import Targets, all_of
 from dualres_plugin.hosts.contract import Shape
 
 
@@ -49,6 +50,19 @@ class EffdetBatch:
             img_scale=self.img_scale[index] if self.img_scale is not None else None,
             img_size=self.img_size[index] if self.img_size is not None else None,
             targets=[self.targets[i] for i in chosen] if self.targets is not None else None,
+        )
+
+    @classmethod
+    def joined(cls, batches: Sequence[EffdetBatch]) -> EffdetBatch:
+        """High batches of one shape, at least one, as one."""
+        scales, sizes = [b.img_scale for b in batches], [b.img_size for b in batches]
+        return replace(
+            batches[0],
+            images=torch.cat([b.images for b in batches]),
+            content=[box for b in batches for box in b.content],
+            img_scale=torch.cat([s for s in scales if s is not None]) if batches[0].img_scale is not None else None,
+            img_size=torch.cat([s for s in sizes if s is not None]) if batches[0].img_size is not None else None,
+            targets=all_of([b.targets for b in batches]),
         )
 
     def info(self) -> dict[str, Tensor | None] | None:

@@ -28,7 +28,7 @@ from dualres_plugin.adapters.mmdet.pipeline import (
     warn_if_random,
 )
 from dualres_plugin.adapters.mmdet.routed import RoutedDetector
-from dualres_plugin.common.errors import DualResError
+from dualres_plugin.common.errors import DualResError, check_number
 from dualres_plugin.common.flops import gmacs
 from dualres_plugin.common.images.sources import in_batches, iter_source
 from dualres_plugin.common.resize import low_size
@@ -108,6 +108,10 @@ class MMDetAdapter(HostAdapter[MMDetBatch]):
     def select(self, batch: MMDetBatch, index: Tensor) -> MMDetBatch:
         """The images `index`, (K,) int64."""
         return batch.take(index)
+
+    def join(self, batches: Sequence[MMDetBatch]) -> MMDetBatch:
+        """Of one input shape."""
+        return MMDetBatch.joined(batches)
 
     def resize(self, batch: MMDetBatch, index: Tensor, scale: float) -> MMDetBatch:
         """The images `index`, (K,) int64, at the low size, in copies of their samples."""
@@ -196,20 +200,25 @@ class MMDetAdapter(HostAdapter[MMDetBatch]):
             source: path, folder, glob, video, array (H, W, 3) uint8 BGR, as `inference_detector` takes it, or a list of
                 these.
             **kwargs: `size`, the high size in pixels; `batch`, images per pass; `stream`, give the samples one by one,
-                for sources that do not fit in memory.
+                for sources that do not fit in memory. With both, images wait for others of their route.
 
         Raises:
             DualResError: If another argument is given.
         """
-        size, count = int(kwargs.pop("size", self.default_size)), int(kwargs.pop("batch", 1))
+        size, count = int(kwargs.pop("size", self.default_size)), kwargs.pop("batch", None)
         stream = bool(kwargs.pop("stream", False))
         if kwargs:
             raise DualResError(f"mmdet's predict knows size, batch and stream, not {sorted(kwargs)}.")
-        samples = self._stream(wrapped, source, size, count)
+        check_number("batch", count, 1)
+        pixels = (image.pixels for image in iter_source(as_rgb(source)))
+        if stream and count is not None and count > 1:
+            waiting: Iterator[Any] = wrapped.stream((self.collate([image], size) for image in pixels), count)
+            return waiting
+        samples = self._stream(wrapped, pixels, size, count or 1)
         return samples if stream else list(samples)
 
-    def _stream(self, wrapped: Any, source: Any, size: int, count: int) -> Iterator[Any]:
-        for images in in_batches((image.pixels for image in iter_source(as_rgb(source))), count):
+    def _stream(self, wrapped: Any, pixels: Iterator[np.ndarray], size: int, count: int) -> Iterator[Any]:
+        for images in in_batches(pixels, count):
             batch = self.collate(images, size)
             with frozen(self.detector):
                 samples = wrapped.predict(batch.inputs, batch.samples)

@@ -50,6 +50,12 @@ class MMDetBatch:
         """The images `index`, (K,) int64, in that order."""
         return replace(self, inputs=self.inputs[index], samples=[self.samples[i] for i in index.tolist()])
 
+    @classmethod
+    def joined(cls, batches: Sequence[MMDetBatch]) -> MMDetBatch:
+        """High batches of one shape, at least one, as one."""
+        samples = [sample for b in batches for sample in b.samples]
+        return replace(batches[0], inputs=torch.cat([b.inputs for b in batches]), samples=samples)
+
     def padded(self, size: Shape, value: float) -> MMDetBatch:
         """The batch padded to a fixed (height, width) with a normalised value, as graphs with fixed shapes take it."""
         h, w = (wanted - side for wanted, side in zip(size, self.shape))

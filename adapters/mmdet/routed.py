@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -52,10 +52,19 @@ class RoutedDetector(BaseDetector):
         batch = MMDetBatch(batch_inputs, list(batch_data_samples), rescale)
         results, decision = self.routing.run(self.adapter, batch)
         for i, (sample, result) in enumerate(zip(batch_data_samples, results)):
-            for name, value in predictions(result).items():
-                setattr(sample, name, value)
-            mark_sample(sample, decision.of(i), self.adapter.class_names)
+            self._write(sample, result, decision.of(i))
         return batch_data_samples
+
+    def stream(self, images: Iterable[MMDetBatch], size: int) -> Iterator[Any]:
+        """As `predict`, of batches of a single image: in passes of one route and shape, `size` images each."""
+        for result, batch, route in self.routing.stream(self.adapter, ((one, one.shape) for one in images), size):
+            yield self._write(batch.samples[0], result, route)
+
+    def _write(self, sample: Any, result: Any, route: ImageDecision) -> Any:
+        for name, value in predictions(result).items():
+            setattr(sample, name, value)
+        mark_sample(sample, route, self.adapter.class_names)
+        return sample
 
     def _forward(self, batch_inputs: Tensor, batch_data_samples: Sequence[Any] | None = None) -> Any:
         """Raw outputs of the network, one entry per resolution used: what compute counters trace."""

@@ -97,6 +97,10 @@ class TorchvisionAdapter(HostAdapter[TorchvisionBatch]):
         """The images `index`, (K,) int64."""
         return batch.take(index)
 
+    def join(self, batches: Sequence[TorchvisionBatch]) -> TorchvisionBatch:
+        """Of one input shape."""
+        return TorchvisionBatch.joined(batches)
+
     def resize(self, batch: TorchvisionBatch, index: Tensor, scale: float) -> TorchvisionBatch:
         """The images `index`, (K,) int64, to be scaled by `scale` more in the detector's own transform."""
         return replace(batch.take(index), scale=scale)
@@ -193,19 +197,21 @@ class TorchvisionAdapter(HostAdapter[TorchvisionBatch]):
             wrapped: what `wrap` returned.
             source: tensors (3, H, W) in [0, 1], arrays, paths, a folder, a glob or a video.
             **kwargs: `size`, the high size in pixels of this call; `batch`, images per pass; `stream`, give the dicts
-                one by one, for sources that do not fit in memory.
+                one by one, for sources that do not fit in memory. With both, images wait for others of their route.
 
         Raises:
             DualResError: If another argument is given, or a tensor is none of a photo.
         """
-        size, batch, stream = kwargs.pop("size", None), int(kwargs.pop("batch", 8)), bool(kwargs.pop("stream", False))
+        size, batch, stream = kwargs.pop("size", None), kwargs.pop("batch", None), bool(kwargs.pop("stream", False))
         if kwargs:
             raise DualResError(f"torchvision's predict knows batch, size and stream, not {sorted(kwargs)}.")
         check_number("size", size, 1)
-        results = self._stream(wrapped, source, wrapped.size if size is None else self._not_own(int(size)), batch)
+        check_number("batch", batch, 1)
+        high = wrapped.size if size is None else self._not_own(int(size))
+        results = self._stream(wrapped, source, high, 8 if batch is None else int(batch), stream and (batch or 1) > 1)
         return results if stream else list(results)
 
-    def _stream(self, wrapped: Any, source: Any, size: int | None, batch: int) -> Iterator[RoutedDict]:
+    def _stream(self, wrapped: Any, source: Any, size: int | None, batch: int, waiting: bool) -> Iterator[RoutedDict]:
         items = source if isinstance(source, (list, tuple)) else [source]
         # Tensors go in as they are; everything else is read as pixels.
         tensors = (
@@ -213,6 +219,9 @@ class TorchvisionAdapter(HostAdapter[TorchvisionBatch]):
             for item in items
             for t in ([check_tensor(item)] if isinstance(item, Tensor) else map(_tensor, iter_source(item)))
         )
+        if waiting:
+            yield from wrapped.stream(tensors, size, batch)
+            return
         for pending in in_batches(tensors, batch):
             yield from wrapped.run(pending, size)
 

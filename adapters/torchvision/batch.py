@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from dualres_plugin.common.types import Targets
+from dualres_plugin.common.types import Targets, all_of
 
 
 @dataclass(frozen=True)
@@ -30,3 +31,9 @@ class TorchvisionBatch:
         chosen = index.tolist()
         targets = [self.targets[i] for i in chosen] if self.targets is not None else None
         return replace(self, images=[self.images[i] for i in chosen], targets=targets)
+
+    @classmethod
+    def joined(cls, batches: Sequence[TorchvisionBatch]) -> TorchvisionBatch:
+        """High batches, at least one, as one."""
+        images = [image for b in batches for image in b.images]
+        return replace(batches[0], images=images, targets=all_of([b.targets for b in batches]))

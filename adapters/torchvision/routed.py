@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -74,10 +74,22 @@ class RoutedTorchvision(nn.Module):
     def run(self, images: Sequence[Tensor], size: int | None) -> list[RoutedDict]:
         """As `forward`, at a high size of this call alone; None is the detector's own."""
         raw, decision = self.routing.run(self.adapter, TorchvisionBatch(list(images), size))
-        results = [RoutedDict(found) for found in raw]
-        for i, result in enumerate(results):
-            result.dualres, result.names = decision.of(i), self.adapter.class_names
-        return results
+        return [self._noted(found, decision.of(i)) for i, found in enumerate(raw)]
+
+    def stream(self, images: Iterable[Tensor], size: int | None, batch: int) -> Iterator[RoutedDict]:
+        """As `run`, of any number of images in passes of one route and shape, `batch` images each."""
+        high = size or self.adapter.default_size
+        alone = (
+            (TorchvisionBatch([image], size), self.adapter.input_shape((image.shape[1], image.shape[2]), high))
+            for image in images
+        )
+        for found, _, route in self.routing.stream(self.adapter, alone, batch):
+            yield self._noted(found, route)
+
+    def _noted(self, found: dict[str, Tensor], route: ImageDecision) -> RoutedDict:
+        result = RoutedDict(found)
+        result.dualres, result.names = route, self.adapter.class_names
+        return result
 
     def train(self, mode: bool = True) -> RoutedTorchvision:
         """Of this object alone: detector and router stay as they are."""

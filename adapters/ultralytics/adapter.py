@@ -98,6 +98,10 @@ class UltralyticsAdapter(HostAdapter[YoloBatch]):
         """The images `index`, (K,) int64."""
         return batch.take(index)
 
+    def join(self, batches: Sequence[YoloBatch]) -> YoloBatch:
+        """Of one input shape."""
+        return YoloBatch.joined(batches)
+
     def resize(self, batch: YoloBatch, index: Tensor, scale: float) -> YoloBatch:
         """The images `index`, (K,) int64, at `scale`; averaged below half size, sampled above."""
         part = batch.take(index)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from dualres_plugin.common.types import Targets
+from dualres_plugin.common.types import Targets, all_of
 
 GREY = 114 / 255  # the host's letterbox colour
 
@@ -42,6 +44,16 @@ class YoloBatch:
             images=self.images[index],
             sizes=[self.sizes[i] for i in chosen] if self.sizes else None,
             targets=[self.targets[i] for i in chosen] if self.targets else None,
+        )
+
+    @classmethod
+    def joined(cls, batches: Sequence[YoloBatch]) -> YoloBatch:
+        """High batches of one shape, B >= 1, as one."""
+        return replace(
+            batches[0],
+            images=torch.cat([b.images for b in batches]),
+            sizes=all_of([b.sizes for b in batches]),
+            targets=all_of([b.targets for b in batches]),
         )
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from dualres_plugin.common.routes import SKIP, SKIPPED
+
+Kind = TypeVar("Kind")
 
 
 @dataclass(frozen=True)
@@ -184,6 +187,18 @@ class ImageDecision:
 
     def __str__(self) -> str:
         return f"{self.route} (score {self.score:+.3f})"
+
+
+def all_of(lists: Sequence[list[Kind] | None]) -> list[Kind] | None:
+    """Lists, one of each batch, as one.
+
+    Args:
+        lists: at least one.
+
+    Returns:
+        None where the first is None: batches of one source have it, or have it not.
+    """
+    return None if lists[0] is None else [item for part in lists for item in part or ()]
 
 
 def as_index(mask: Tensor) -> Tensor:

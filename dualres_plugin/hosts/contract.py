@@ -109,6 +109,17 @@ class HostAdapter(ABC, Generic[Batch]):
     def select(self, batch: Batch, index: Tensor) -> Batch:
         """The images `index`, (K,) int64, of a batch, at the size they have."""
 
+    def join(self, batches: Sequence[Batch]) -> Batch | None:
+        """High batches of one input shape as one, in their order, nothing mutated; the reverse of `select`.
+
+        Args:
+            batches: at least one.
+
+        Returns:
+            The batch; None of a host that does not join: its photos are collated again.
+        """
+        return None
+
     # -- routing -------------------------------------------------------------------------------------------
 
     def detector_at(self, low: bool) -> Any:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.resize import LowSize
 from dualres_plugin.common.routes import SKIP
-from dualres_plugin.common.types import Decision, Detections, as_index
+from dualres_plugin.common.types import Decision, Detections, ImageDecision, as_index
 from dualres_plugin.hosts.contract import Batch, Decide, HostAdapter
 from dualres_plugin.hosts.ladder import Ladder
+from dualres_plugin.hosts.lanes import Lanes
 
 Sizes = float | LowSize | Ladder  # low / high ratio, or sizes as they were asked for
 
@@ -58,7 +60,7 @@ def run_routed(
             number of sizes.
     """
     ladder = Ladder.of(sizes)
-    decision = _decided(adapter, batch, decide, ladder)
+    decision = decided(adapter, batch, decide, ladder)
     if on_decision:
         on_decision(decision)
     if bool(decision.high.all()):
@@ -99,8 +101,19 @@ def split(adapter: HostAdapter[Batch], batch: Batch, decision: Decision, ladder:
     return parts
 
 
-def _decided(adapter: HostAdapter[Batch], batch: Batch, decide: Decide, ladder: Ladder) -> Decision:
-    """The decision, with the sizes in pixels noted on it."""
+def decided(adapter: HostAdapter[Batch], batch: Batch, decide: Decide, ladder: Ladder) -> Decision:
+    """The decision on a batch, without running the detector.
+
+    Args:
+        adapter, batch, decide: as of `run_routed`.
+        ladder: the sizes.
+
+    Returns:
+        The decision, with the sizes in pixels noted on it.
+
+    Raises:
+        DualResError: As `run_routed`.
+    """
     sizes = ladder.pixels(adapter.high_size(batch))
     decision = decide(adapter.router_images(batch))
     if len(decision.thresholds) + 1 != len(ladder):
@@ -108,6 +121,26 @@ def _decided(adapter: HostAdapter[Batch], batch: Batch, decide: Decide, ladder: 
             f"{len(ladder)} sizes need {len(ladder) - 1} thresholds between them, not {len(decision.thresholds)}."
         )
     return replace(decision, sizes=sizes)
+
+
+def run_at(adapter: HostAdapter[Batch], batch: Batch, count: int, step: int, ladder: Ladder) -> Any:
+    """What `run_routed` gives for a batch whose images all take one route.
+
+    Args:
+        adapter: of the detector to run.
+        batch: at the high size.
+        count: how many images it has, at least one.
+        step: of the route, 0 for the largest size.
+        ladder: the sizes.
+
+    Returns:
+        The host's raw output, in high-resolution coordinates.
+    """
+    if step == 0:
+        return adapter.predict(batch)
+    everything = torch.arange(count)
+    small = adapter.resize(batch, everything, ladder.ratios(adapter.high_size(batch))[step - 1])
+    return adapter.merge([(everything, adapter.predict(small), small)], batch)
 
 
 class Routing(nn.Module):
@@ -143,7 +176,7 @@ class Routing(nn.Module):
         Returns:
             The decision, and the images of each size that is in use, largest first.
         """
-        decision = _decided(adapter, batch, self.decide, self.ladder)
+        decision = decided(adapter, batch, self.decide, self.ladder)
         if bool((decision.steps == SKIP).any()):
             raise DualResError("this way of running the detector cannot skip frames: leave skip at 0.")
         self._remember(decision)
@@ -168,6 +201,39 @@ class Routing(nn.Module):
         told = getattr(self.decide, "observe", None)
         if told is not None:
             told(found)
+
+    def stream(
+        self, adapter: HostAdapter[Batch], images: Iterable[tuple[Batch, Hashable]], size: int
+    ) -> Iterator[tuple[Any, Batch, ImageDecision]]:
+        """Route images one by one, and run those of one route and shape together; see `Lanes` for how many wait.
+
+        Args:
+            adapter: one that joins batches, and whose raw output is one entry an image.
+            images: high batches of a single image, each with its input shape: (height, width) or what else says it.
+            size: images per pass.
+
+        Yields:
+            Each image's entry of the raw output, its batch and its route, in the order of `images`.
+
+        Raises:
+            DualResError: If what decides remembers a stream: it has to see each frame's result before the next frame.
+        """
+        if hasattr(self.decide, "observe"):
+            raise DualResError(f"batch={size}: what the last frame saw is known one frame at a time. Use batch=1.")
+
+        def run(waited: list[tuple[Batch, ImageDecision]]) -> list[tuple[Any, Batch, ImageDecision]]:
+            batch = adapter.join([alone for alone, _ in waited])
+            assert batch is not None, f"the {adapter.name} adapter does not join batches"
+            raw = run_at(adapter, batch, len(waited), waited[0][1].step, self.ladder)
+            return [(entry, alone, route) for entry, (alone, route) in zip(raw, waited)]
+
+        lanes: Lanes[tuple[Batch, ImageDecision], tuple[Any, Batch, ImageDecision]] = Lanes(run, size)
+        for alone, shape in images:
+            decision = decided(adapter, alone, self.decide, self.ladder)
+            self._remember(decision)
+            route = decision.of(0)
+            yield from lanes.put((route.step, shape), (alone, route))
+        yield from lanes.flush()
 
     def _remember(self, decision: Decision) -> None:
         self.decision = decision

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
+
+import torch
 
 from dualres_plugin.common.errors import DualResError, at_hand, check_number
 from dualres_plugin.common.images.photo import SourceImage
-from dualres_plugin.common.types import Decision, Detections, ImageDecision, RouterImages
-from dualres_plugin.hosts.contract import HostAdapter
-from dualres_plugin.hosts.half import half_passes, in_full
+from dualres_plugin.common.routes import SKIP
+from dualres_plugin.common.types import Detections, ImageDecision
+from dualres_plugin.hosts.contract import HostAdapter, Shape
+from dualres_plugin.hosts.half import half_passes
 from dualres_plugin.hosts.ladder import Ladder
+from dualres_plugin.hosts.lanes import Lanes
 from dualres_plugin.hosts.probe import check_sizes
-from dualres_plugin.hosts.routing import as_shares, run_routed
+from dualres_plugin.hosts.routing import as_shares, decided, in_pixels, run_at
 from dualres_plugin.router.gate import Gate
 from dualres_plugin.router.stream_gate import StreamGate
 
 logger = logging.getLogger("dualres")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,21 @@ class Prediction:
     route: ImageDecision
 
 
+@dataclass(frozen=True)
+class _Routed:
+    """An image that waits for others of its route and shape, preprocessed alone at the high size.
+
+    Attributes:
+        recalled: what it reuses, boxes as shares of the photo, where it is skipped.
+    """
+
+    image: SourceImage
+    batch: Any
+    route: ImageDecision
+    shape: Shape
+    recalled: Detections | None = None
+
+
 class Predictor:
     """Runs a routed detector over images and answers in pixels of the originals.
 
@@ -44,7 +66,8 @@ class Predictor:
         gate: decides each route: a router with thresholds, or with a controller that holds a rate.
         size: high size in pixels.
         sizes: low / high ratio, or several sizes.
-        batch: images per pass; images of one shape share a pass.
+        batch: images per pass. Images of one shape and route share it and wait for each other, up to four batches of
+            them; 1 lets none wait.
         half: "fp16" or "bf16", what the detector's passes compute in; None as it is. The router stays in 32 bits.
 
     Raises:
@@ -111,45 +134,88 @@ class Predictor:
         """
         with half_passes(self.half, self.adapter.detector):
             check_sizes(self.adapter, self.size, self.ladder)
-        pending: list[SourceImage] = []
+        lanes: Lanes[_Routed, Prediction] = Lanes(partial(self._run, on_skip=on_skip), self.batch)
+        for block in self._blocks(images):
+            for routed in self._route(block, on_skip):
+                yield from lanes.put((routed.route.step, routed.shape), routed)
+        yield from lanes.flush()
+
+    def _blocks(self, images: Iterator[SourceImage]) -> Iterator[list[SourceImage]]:
+        """Neighbours of one input shape, a batch at most: the router sees them together, in the images' order."""
+        block: list[SourceImage] = []
         for image in images:
-            if pending and (len(pending) == self.batch or not self._same_shape(pending[0], image)):
-                yield from self._run(pending, on_skip)
-                pending = []
-            pending.append(image)
-        if pending:
-            yield from self._run(pending, on_skip)
+            if block and self._shape(block[0]) != self._shape(image):
+                yield block
+                block = []
+            block.append(image)
+            if len(block) == self.batch:  # at once: a live stream must not wait for its next frame
+                yield block
+                block = []
+        if block:
+            yield block
 
-    def _same_shape(self, a: SourceImage, b: SourceImage) -> bool:
-        shapes = (self.adapter.input_shape(i.pixels.shape[:2], self.size) for i in (a, b))
-        return len(set(shapes)) == 1
+    def _shape(self, image: SourceImage) -> Shape:
+        height, width = image.pixels.shape[:2]
+        return self.adapter.input_shape((height, width), self.size)
 
-    def _run(self, images: list[SourceImage], on_skip: Callable[[str], None] | None) -> list[Prediction]:
+    def _route(self, block: list[SourceImage], on_skip: Callable[[str], None] | None) -> list[_Routed]:
+        """Preprocess a block and decide on it; what the host rejects is left out."""
+        routed = self._guarded(self._decide, block, block, on_skip)
+        return [r for r in routed if r is not None]
+
+    def _decide(self, images: list[SourceImage]) -> list[_Routed]:
+        batch = self.adapter.collate([image.pixels for image in images], self.size)
+        decision = decided(self.adapter, batch, self.gate, self.ladder)
+        one = len(images) == 1
+        shape = self._shape(images[0])
+        return [
+            _Routed(
+                image,
+                batch if one else self.adapter.select(batch, torch.tensor([i])),
+                decision.of(i),
+                shape,
+                decision.recalled[i] if decision.recalled else None,
+            )
+            for i, image in enumerate(images)
+        ]
+
+    def _run(self, routed: list[_Routed], on_skip: Callable[[str], None] | None) -> Sequence[Prediction | None]:
+        return self._guarded(self._detect, routed, [r.image for r in routed], on_skip)
+
+    def _detect(self, routed: list[_Routed]) -> list[Prediction]:
+        """One pass over images of one route and one shape; none over frames of a stream that are skipped."""
+        if routed[0].route.step == SKIP:
+            again = [r.recalled or Detections.empty() for r in routed]
+            return [Prediction(r.image, in_pixels(f, r.image.pixels.shape[:2]), r.route) for r, f in zip(routed, again)]
+        batch = routed[0].batch if len(routed) == 1 else self.adapter.join([r.batch for r in routed])
+        if batch is None:
+            batch = self.adapter.collate([r.image.pixels for r in routed], self.size)
+        with half_passes(self.half, self.adapter.detector):
+            raw = run_at(self.adapter, batch, len(routed), routed[0].route.step, self.ladder)
+            found = self.adapter.detections(raw, batch)
+        if isinstance(self.gate, StreamGate):
+            self.gate.observe([as_shares(f, r.image.pixels.shape[:2]) for r, f in zip(routed, found)])
+        return [Prediction(r.image, f, r.route) for r, f in zip(routed, found)]
+
+    def _guarded(
+        self,
+        work: Callable[[list[Item]], list[Result]],
+        items: list[Item],
+        images: list[SourceImage],
+        on_skip: Callable[[str], None] | None,
+    ) -> Sequence[Result | None]:
+        """Work on items, each of an image; None for those that the host rejects, as `stream` says."""
         try:
             with at_hand(images[0].path or images[0].name):
-                return self._predict(images)
+                return work(items)
         except DualResError:
             raise
         except Exception as error:
             if on_skip is None:
                 raise
-            if len(images) > 1:  # a single odd image costs only itself
-                return [p for image in images for p in self._run([image], on_skip)]
+            if len(items) > 1:  # a single odd image costs only itself
+                pairs = zip(items, images)
+                return [r for item, image in pairs for r in self._guarded(work, [item], [image], on_skip)]
             check_sizes(self.adapter, self.size, self.ladder, again=True)  # is it the image, or a GPU that is lost?
             on_skip(f"'{images[0].name}': the {self.adapter.name} host rejects it ({error})")
-            return []
-
-    def _decide(self, images: RouterImages) -> Decision:
-        with in_full():
-            decision: Decision = self.gate(images)
-        return decision
-
-    def _predict(self, images: list[SourceImage]) -> list[Prediction]:
-        batch = self.adapter.collate([image.pixels for image in images], self.size)
-        decisions: list[Decision] = []
-        with half_passes(self.half, self.adapter.detector):
-            raw = run_routed(self.adapter, batch, self._decide, self.ladder, decisions.append)
-            found = self.adapter.detections(raw, batch)
-        if isinstance(self.gate, StreamGate):
-            self.gate.observe([as_shares(f, image.pixels.shape[:2]) for f, image in zip(found, images)])
-        return [Prediction(image, f, decisions[0].of(i)) for i, (image, f) in enumerate(zip(images, found))]
+            return [None]

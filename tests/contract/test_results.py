@@ -64,6 +64,22 @@ def test_a_stream_gives_the_same_results_one_by_one(host: Host, photos: list[str
         assert one.dualres.route == expected.dualres.route and same(one, expected)
 
 
+def test_a_stream_in_batches_gives_what_one_by_one_gives(host: Host) -> None:
+    """Photos of two shapes in turn, in batches of three: each with its own route and boxes, in its place."""
+    photos = [picture[..., ::-1].copy() for seed in (40, 41, 42) for picture in pictures(seed=seed)]
+    model = wrapped(host)
+    alone = [model.predict(photo, **options(host))[0] for photo in photos]
+    before = model.log.images
+    waited = list(model.predict(photos, stream=True, **{**options(host), "batch": 3}))
+    assert model.log.images == before + len(photos) and {r.dualres.route for r in waited} == {"high", "low"}
+    for one, expected in zip(waited, alone, strict=True):
+        assert one.dualres.score == pytest.approx(expected.dualres.score, rel=1e-3)
+        assert one.dualres.route == expected.dualres.route
+        found, wanted = fields(one), fields(expected)
+        count = min(len(found[0]), len(wanted[0]), 5)
+        assert count and np.allclose(found[1][:count], wanted[1][:count], atol=1e-3)
+
+
 def test_a_stream_reads_only_what_is_asked_for(host: Host, photos: list[str]) -> None:
     """The last photo is damaged: the ones before it come all the same."""
     Path(photos[-1]).write_bytes(b"")

@@ -9,14 +9,17 @@ import pytest
 import torch
 
 from dualres_plugin.common.images.decode import read_image
+from dualres_plugin.common.images.sources import iter_source
 from dualres_plugin.common.routes import SKIP
 from dualres_plugin.common.types import Decision, Detections
 from dualres_plugin.hosts.contract import HostAdapter
 from dualres_plugin.hosts.routing import as_shares, run_routed
+from dualres_plugin.predict.predictor import Prediction, Predictor
 from dualres_plugin.profile.gains import iou_matrix
+from dualres_plugin.router.gate import Gate
 from tests.contract.helpers import SCALE, collate, everything, labels_of, same
 from tests.contract.hosts import HOSTS, SIZES, Host, identical, pictures, require
-from tests.fakes import forced
+from tests.fakes import forced, lively_router
 from tests.shared import require_shared
 
 # -- routing ----------------------------------------------------------------------------------------------
@@ -68,6 +71,37 @@ def test_an_empty_sub_batch(host: Host, adapter: HostAdapter[Any]) -> None:
         assert adapter.detections(adapter.predict(part), part) == []
         assert adapter.losses(part).shape == (0,)
     assert len(adapter.router_images(none).content) == 0
+
+
+# -- batches of one route -------------------------------------------------------------------------------------
+
+
+def test_joined_images_are_the_batch(host: Host, adapter: HostAdapter[Any]) -> None:
+    """Cut into single images and put together again: the host's answers are those of the batch, bit for bit."""
+    batch = collate(adapter, host, pictures([SIZES[0]] * 3), labels=False)
+    alone = [adapter.select(batch, torch.tensor([i])) for i in range(3)]
+    joined = adapter.join(alone)
+    assert joined is not None and identical(adapter.predict(joined), adapter.predict(batch))
+    for a, b in zip(*(adapter.detections(adapter.predict(part), part) for part in (joined, batch)), strict=True):
+        assert np.array_equal(a.boxes, b.boxes) and np.array_equal(a.scores, b.scores)
+
+
+def test_images_that_waited_for_their_route_are_detected_as_alone(host: Host, adapter: HostAdapter[Any]) -> None:
+    """Photos of two shapes and two routes in batches of four, in their order."""
+    photos = pictures([SIZES[0], SIZES[0], SIZES[1]] * 5)
+    router = lively_router(photos)
+
+    def predictions(threshold: float, batch: int) -> list[Prediction]:
+        return list(Predictor(adapter, Gate(router, threshold), host.size, SCALE, batch).stream(iter_source(photos)))
+
+    scores = sorted(p.route.score for p in predictions(0.0, 1))
+    gap = int(np.argmax(np.diff(scores[3:12]))) + 3  # batches move the last bits of a score, not across a wide gap
+    threshold = (scores[gap] + scores[gap + 1]) / 2
+    alone, waited = predictions(threshold, 1), predictions(threshold, 4)
+    assert {p.route.route for p in alone} == {"high", "low"}
+    for image, a, b in zip(photos, alone, waited, strict=True):
+        assert np.array_equal(b.image.pixels, image) and b.route.route == a.route.route
+        assert b.route.score == pytest.approx(a.route.score, rel=1e-3) and same(a.found, b.found)
 
 
 # -- the original frame ------------------------------------------------------------------------------------
