@@ -1,4 +1,4 @@
-"""`dualres export`, `bench` and `layout`: a routed detector as ONNX, what it costs there, and why."""
+"""`dualres export`, `page`, `bench` and `layout`: a routed detector as ONNX, in a browser, what it costs, and why."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from dualres_plugin.cli.options import (
 def register(app: typer.Typer) -> None:
     """Add the commands of this file to the command line."""
     app.command("export")(export)
+    app.command("page")(page)
     app.command("bench")(alone(bench))
     app.command("layout")(layout)
 
@@ -95,6 +96,32 @@ def _megabytes(path: Path) -> float:
     repository = [path, *path.parent.glob(f"{path.name}_*")] if (path / "config.pbtxt").exists() else [path]
     files = [path] if path.is_file() else [p for folder in repository for p in folder.rglob("*") if p.is_file()]
     return sum(f.stat().st_size for f in files) / 1e6
+
+
+def page(
+    model: Annotated[Path, typer.Argument(help="An exported .onnx file: --form cond, resize or branches.")],
+    out: Annotated[Path, typer.Option(help="Folder of the page.")],
+    title: Annotated[str | None, typer.Option(help="Over the page; the file's name by default.")] = None,
+    runtime: Annotated[
+        Path | None, typer.Option(help="onnxruntime-web-VERSION.tgz of npm pack; fetched by npm if not given.")
+    ] = None,
+    node: Annotated[bool, typer.Option("--node", help="What runs in Node instead of a browser.")] = False,
+) -> None:
+    """Write a web page that runs an exported model on the visitor's machine, offline (docs/browser.md).
+
+    \b
+    Examples:
+    dualres page yolo11n_dualres.onnx --out page
+    dualres page yolo11n_dualres.onnx --runtime onnxruntime-web-1.30.0.tgz --out page
+    dualres page yolo11n_dualres.onnx --node --out page
+    """
+    from dualres_plugin.export.web.build import write_node, write_page
+
+    if node:
+        typer.echo(f"{write_node(model, out)}: see docs/browser.md for how to run it")
+        return
+    made = write_page(model, out, title=title, package=runtime)
+    typer.echo(f"open {made} ({_megabytes(out):.0f} MB in all)")
 
 
 def bench(

@@ -1,7 +1,7 @@
 "use strict";
 // A routed detector in Node: node run.js PHOTO.rgba WIDTH HEIGHT [THRESHOLD ...]
 //
-//   python examples/web/build.py yolo11n_dualres.onnx --node --out page
+//   dualres page yolo11n_dualres.onnx --node --out page
 //   cd page && ONNXRUNTIME_NODE_INSTALL=skip npm install onnxruntime-node
 //   node run.js photo.rgba 640 480
 //

@@ -1,0 +1,1 @@
+"""An exported model in a web page, or in Node."""
