@@ -19,7 +19,7 @@ import numpy as np
 
 from dualres_plugin.budget import calibration, ladder
 from dualres_plugin.budget.cost import rate_for_budget
-from dualres_plugin.common.errors import DualResError
+from dualres_plugin.common.errors import DualResError, check_number
 
 logger = logging.getLogger("dualres")
 
@@ -50,7 +50,7 @@ class ControllerState:
         images, high: counts so far; high is the largest size.
         rate: of all images.
         recent_rate: of the last 2 x `window` images.
-        fixed_rate: of the last 2 x `window` images, had the calibrated thresholds alone decided.
+        fixed_rate: of the last `watch` images, by default as many, had the calibrated thresholds alone decided.
         threshold: in force for the next image; of more than two sizes the highest one.
         target: wanted rate.
         drifting: `fixed_rate` has left the band around the target.
@@ -75,8 +75,9 @@ class BudgetController:
         target_high_rate: wanted share, 0 to 1; of several sizes the share of each, largest size first, whose mean cost
             is held.
         quantiles: the router's calibration (`router.quantiles`), used until the window has filled.
-        window: how many recent scores set the threshold: shorter follows faster and is noisier. Drift is judged, and
-            recent rates are given, over twice as many images.
+        window: how many recent scores set the threshold: shorter follows faster and is noisier. Recent rates are given
+            over twice as many images.
+        watch: how many images drift is judged over; None is twice the window. Frames of a video are alike for long.
         band: how far the calibrated threshold's own rate may leave the target before a warning.
         costs: of one image at each size, largest size first, in any unit; of two sizes they do not matter.
 
@@ -92,11 +93,13 @@ class BudgetController:
         window: int = 32,
         band: float = 0.15,
         costs: Sequence[float] | None = None,
+        watch: int | None = None,
     ):
         if not len(quantiles):
             raise DualResError("the budget controller starts from a calibrated router: fit it, or run `dualres swap`.")
         if not isinstance(window, int) or not 1 <= window <= 1_000_000:
             raise DualResError(f"window={window!r}: the budget controller needs at least 1 recent score, at most 1e6.")
+        check_number("watch", watch, 1, 1_000_000)
         if not 0 < band <= 1:
             raise DualResError(f"band={band!r} must be above 0, at most 1: it is a difference of shares.")
         self.shares = _shares(target_high_rate)
@@ -108,7 +111,7 @@ class BudgetController:
         # Scores as the calibration has them, evenly spread; real ones push them out.
         self._scores = deque(calibration.score_at(_spread(self.window), quantiles).tolist(), maxlen=self.window)
         self._routes: deque[float] = deque(maxlen=2 * self.window)
-        self._fixed: deque[float] = deque(maxlen=2 * self.window)
+        self._fixed: deque[float] = deque(maxlen=watch or 2 * self.window)
         self._counts = [0] * len(self.shares)
         self._images, self._spent = 0, 0.0
         self._waived = 0.0  # of what skipped images left over: too long ago to be spent in one burst
@@ -218,17 +221,18 @@ class BudgetController:
         self._waived += max(0.0, owed - self.window)
 
     def _watch(self) -> None:
-        drifting = self.state.drifting
-        if drifting and not self._warned:
+        state = self.state
+        if state.drifting and not self._warned:
             logger.warning(
                 "drift: the calibrated threshold would send %.0f %% of the last %d images high instead of %.0f %%%s. "
                 "The controller compensates; recalibrate with `dualres swap` if the content has changed for good.",
-                100 * self.state.fixed_rate,
+                100 * state.fixed_rate,
                 len(self._fixed),
                 100 * self.target,
                 "" if len(self.costs) == 2 else " (shares weighted by what a size costs)",
             )
-        self._warned = drifting
+        # Only what has come back well inside the band can leave it again: one warning for each time, not one a frame.
+        self._warned = state.drifting or (self._warned and abs(state.fixed_rate - self.target) > self.band / 2)
 
     @property
     def state(self) -> ControllerState:
@@ -280,14 +284,16 @@ class BudgetController:
         except (KeyError, TypeError, ValueError) as error:
             raise DualResError(f"this is no saved state of a budget controller ({error}): start without it.") from None
         numbers = [*scores, *routes, *fixed, spent, waived]
-        fits = len(scores) == self.window and len(counts) == len(self._counts) and len(routes) <= 2 * self.window
+        lengths = (self._routes.maxlen or 0, self._fixed.maxlen or 0)
+        fits = len(scores) == self.window and len(counts) == len(self._counts)
+        fits = fits and len(routes) <= lengths[0] and len(fixed) <= lengths[1]
         if not fits or not all(map(math.isfinite, numbers)):
             raise DualResError(
                 f"the saved state of a budget controller does not fit a window of {self.window} and "
                 f"{len(self._counts)} sizes: resume with the settings that it was saved with."
             )
         self._scores.extend(scores)
-        self._routes, self._fixed = deque(routes, 2 * self.window), deque(fixed, 2 * self.window)
+        self._routes, self._fixed = deque(routes, lengths[0]), deque(fixed, lengths[1])
         self._counts, self._images = counts, images
         self._spent, self._waived, self._warned = spent, waived, warned
 

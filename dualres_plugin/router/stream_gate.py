@@ -14,7 +14,7 @@ from dualres_plugin.budget.controller import BudgetController, refuse_threshold
 from dualres_plugin.budget.cost import Budget
 from dualres_plugin.budget.stream.head import StreamHead
 from dualres_plugin.budget.stream.memory import StreamMemory
-from dualres_plugin.budget.stream.stream import Stream, StreamOptions
+from dualres_plugin.budget.stream.stream import WATCH, Stream, StreamOptions
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.routes import SKIP
 from dualres_plugin.common.types import Decision, Detections, RouterImages
@@ -235,7 +235,7 @@ def make_stream_gate(
         return StreamGate(router, options, ladder.thresholds_for(shares, quantiles) if shares else thresholds)
     refuse_threshold(thresholds)
     known = costs() if costs is not None and (count > 2 or options.skip) else None
-    controller = BudgetController(point.wanted_shares(count), quantiles, costs=known)
+    controller = BudgetController(point.wanted_shares(count), quantiles, costs=known, watch=WATCH)
     skip_cost = -known[-1] / (known[0] - known[-1]) if known and options.skip else 0.0
     return StreamGate(router, options, controller=controller, skip_cost=skip_cost)
 

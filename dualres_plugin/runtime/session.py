@@ -14,7 +14,7 @@ from dualres_plugin.budget import calibration, ladder
 from dualres_plugin.budget.controller import BudgetController, refuse_threshold
 from dualres_plugin.budget.cost import Budget
 from dualres_plugin.budget.stream.head import StreamHead
-from dualres_plugin.budget.stream.stream import StreamOptions
+from dualres_plugin.budget.stream.stream import WATCH, StreamOptions
 from dualres_plugin.common.card import Card
 from dualres_plugin.common.errors import DualResError, check_number
 from dualres_plugin.common.images.photo import SourceImage
@@ -100,8 +100,8 @@ class DualResSession:
         head = memory if isinstance(memory, StreamHead) or memory is None else StreamHead.load(memory)
         self._head = head
         self.thresholds = self._thresholds(point)
-        self.controller = self._controller(point) if hold_rate else None
         remembers = head is not None or skip != 0
+        self.controller = self._controller(point, WATCH if remembers else None) if hold_rate else None
         self.memory = (
             SessionStream(self.card, StreamOptions(head, skip), self._quantiles, self.controller) if remembers else None
         )
@@ -123,11 +123,11 @@ class DualResSession:
         """The calibration of the scores that decide."""
         return list(self.card.quantiles if self._head is None else self._head.score_quantiles)
 
-    def _controller(self, point: Budget) -> BudgetController:
+    def _controller(self, point: Budget, watch: int | None) -> BudgetController:
         count = len(self.sizes)
         if count == 2 and point == Budget():
             raise DualResError("hold_rate keeps a rate: give target_high_rate.")
-        return BudgetController(point.wanted_shares(count), self._quantiles, costs=self.card.costs)
+        return BudgetController(point.wanted_shares(count), self._quantiles, costs=self.card.costs, watch=watch)
 
     @property
     def sizes(self) -> tuple[int, ...]:

@@ -132,3 +132,17 @@ def test_what_is_no_saved_state_is_refused(change: dict[str, object]) -> None:
     controller = BudgetController(0.3, QUANTILES)
     with pytest.raises(DualResError, match="saved state"):
         controller.resume({**controller.saved(), **change})
+
+
+def test_a_stream_of_scenes_is_not_warned_of_scene_by_scene(caplog: pytest.LogCaptureFixture) -> None:
+    """Each scene alone is far from the target, all together are on it."""
+    rng = np.random.default_rng(0)
+    scores = [rng.normal(level, 0.1) for level in rng.permutation(np.resize([-2, -1, -0.5, 1], 40)) for _ in range(100)]
+    counts = []
+    for watch in (None, 3000):
+        caplog.clear()
+        controller = BudgetController(0.25, QUANTILES, watch=watch)
+        for score in scores:
+            controller.route(score)
+        counts.append(len(caplog.records))
+    assert counts[0] >= 5 and counts[1] == 0

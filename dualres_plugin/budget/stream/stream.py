@@ -16,6 +16,7 @@ from dualres_plugin.budget.stream.memory import StreamMemory
 from dualres_plugin.budget.stream.motion import Objects
 from dualres_plugin.common.errors import DualResError, check_number
 
+WATCH = 3000  # frames that drift is judged over: two minutes, not one scene
 RUNS_FIRST = 2  # of a scene, before a frame may be skipped: a velocity needs two
 
 
