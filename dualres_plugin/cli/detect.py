@@ -69,7 +69,12 @@ def predict(
     conf: Annotated[
         float, typer.Option(help="Draw and list detections above this score.", callback=within(0, 1))
     ] = 0.25,
-    batch: Annotated[int | None, typer.Option(help="Images per pass (default 1); they wait for others of their route and shape.", callback=within(1))] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            help="Images per pass (default 1); they wait for others of their route and shape.", callback=within(1)
+        ),
+    ] = None,
     save: Annotated[bool, typer.Option(help="Save drawn images or video.")] = True,
     show_routes: Annotated[
         bool, typer.Option("--show-routes", help="Write contact_sheet.jpg: thumbnails with routes, sorted by score.")
