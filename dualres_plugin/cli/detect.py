@@ -75,6 +75,7 @@ def predict(
             help="Images per pass (default 1); they wait for others of their route and shape.", callback=within(1)
         ),
     ] = None,
+    workers: Annotated[int, typer.Option(help="Threads that read photos ahead.", callback=within(0))] = 0,
     save: Annotated[bool, typer.Option(help="Save drawn images or video.")] = True,
     show_routes: Annotated[
         bool, typer.Option("--show-routes", help="Write contact_sheet.jpg: thumbnails with routes, sorted by score.")
@@ -135,7 +136,7 @@ def predict(
         "sizes": sizes, "shares": shares, "thresholds": thresholds,
         **({"half": half} if half else {}),
     }  # fmt: skip
-    typer.echo(str(save_predictions(made, source, out, outputs, settings, share)))
+    typer.echo(str(save_predictions(made, source, out, outputs, settings, share, workers)))
 
 
 @dataclass(frozen=True)
