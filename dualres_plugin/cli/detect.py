@@ -80,7 +80,13 @@ def predict(
     conf: Annotated[
         float, typer.Option(help="Draw and list detections above this score.", callback=within(0, 1))
     ] = 0.25,
-    batch: Annotated[int | None, typer.Option(help="Images per pass (default 1).", callback=within(1))] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            help="Images per pass (default 1); they wait for others of their route and shape.", callback=within(1)
+        ),
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Threads that read photos ahead.", callback=within(0))] = 0,
     save: Annotated[bool, typer.Option(help="Save drawn images or video.")] = True,
     show_routes: Annotated[
         bool, typer.Option("--show-routes", help="Write contact_sheet.jpg: thumbnails with routes, sorted by score.")
@@ -145,7 +151,7 @@ def predict(
         **({"half": half} if half else {}),
         "memory": stamp(str(memory)) if memory else None, "skip": skip,
     }  # fmt: skip
-    typer.echo(str(save_predictions(made, source, out, outputs, settings, share)))
+    typer.echo(str(save_predictions(made, source, out, outputs, settings, share, workers)))
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from dualres_plugin.common.errors import DualResError, check_number, one_line
 from dualres_plugin.common.files.atomic import atomic_write
 from dualres_plugin.common.files.lock import locked
 from dualres_plugin.common.files.shard import Shard
+from dualres_plugin.common.images.ahead import read_ahead
 from dualres_plugin.common.images.blobs import ImageFile
 from dualres_plugin.common.images.decode import UnreadableImageError, read_image
 from dualres_plugin.common.images.photo import SourceImage
@@ -78,6 +79,7 @@ def save_predictions(
     outputs: Outputs | None = None,
     settings: dict[str, Any] | None = None,
     shard: Shard | None = None,
+    workers: int = 0,
 ) -> Summary:
     """Run over a source and write what `outputs` asks for.
 
@@ -92,6 +94,7 @@ def save_predictions(
         settings: what else the predictions depend on; an unfinished run goes on with equal ones alone. None asks the
             predictor.
         shard: do only this share of the images; others do theirs into folders of their own.
+        workers: threads that read photos ahead of the detector; 0 reads each when its turn comes.
 
     Returns:
         Counts of images and routes, those of an unfinished run among them.
@@ -112,7 +115,7 @@ def save_predictions(
         run = _Run(predictor, paths, out, wanted, ids, {**asked, "source": source, **_plain(wanted), **_told(shard)})
         run.open(stack, video)
         try:
-            run.go(iter_source(source) if video else None)
+            run.go(iter_source(source) if video else None, workers)
         except BaseException:
             run.save_what_is_done()
             raise
@@ -223,14 +226,15 @@ class _Run:
 
     # -- the images ------------------------------------------------------------------------------------------------
 
-    def go(self, frames: Iterator[SourceImage] | None) -> None:
+    def go(self, frames: Iterator[SourceImage] | None, workers: int = 0) -> None:
         """Predict and write.
 
         Args:
             frames: of a video; None reads the photos that are not done.
+            workers: threads that read these ahead.
         """
         skip = self.summary.skip if len(self.paths) > 1 or frames is not None else None
-        images = iter_source(self._left(), skip) if frames is None else frames
+        images = read_ahead(self._left(), workers, skip) if frames is None else frames
         total = len(self.paths) if frames is None else None
         with tqdm(total=total, initial=self.summary.images, unit="img", desc="predict", dynamic_ncols=True) as bar:
             for p in self.predictor.stream(images, self.summary.reject):

@@ -78,48 +78,61 @@ def same(a: dict[str, bytes], b: dict[str, bytes]) -> None:
     assert [name for name in exact if a[name] != b[name]] == []
 
 
-@pytest.mark.parametrize("number", STATUS, ids=lambda n: n.name)
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_stopped_command(name: str, number: signal.Signals, work: Path, whole: Runs) -> None:
+def test_a_command_stopped_by_one_signal_after_the_other(name: str, work: Path, whole: Runs) -> None:
+    """Each stop is of the run that follows the last stop, in its folder; the run that nobody stops makes up for all."""
     seconds, results = undisturbed(name, work, whole)
     for seed in range(KILLS):
-        folder = work / f"{name}-{number.name}-{seed}" / "run"
-        status = stop_in(folder, number, seconds, 100 * number + seed, *COMMANDS[name])
-        if status != 0 and number != signal.SIGKILL:
-            early = status in (1, -number) and not (folder / "out").exists()  # before Python came to the command
-            late = status == -number and contents(folder).keys() == results.keys()  # all was done: Python was ending
-            assert early or late or status == STATUS[number]
-            assert leftovers(folder) == []
-        for file in folder.rglob("*.json"):
-            if not file.name.startswith("."):
-                json.loads(file.read_text())
-        for file in folder.rglob("*.jpg"):
-            if not file.name.startswith("."):
-                Image.open(file).load()
-        _, status, said = run_in(folder, *COMMANDS[name])
-        assert status == 0, said[-2000:]
-        assert leftovers(folder) == []
+        folder = work / f"{name}-{seed}" / "run"
+        for number in STATUS:
+            begun = (folder / "out").exists()
+            status = stop_in(folder, number, seconds, 100 * number + seed, *COMMANDS[name])
+            if status != 0 and number != signal.SIGKILL:
+                early = status in (1, -number) and (folder / "out").exists() == begun  # before Python came to it
+                late = (
+                    status == -number and contents(folder).keys() == results.keys()
+                )  # all was done: Python was ending
+                assert early or late or status == STATUS[number], number
+                assert leftovers(folder) == [], number
+            files_are_whole(folder)
+        finish(folder, *COMMANDS[name])
         same(contents(folder), results)
 
 
-def test_a_stopped_export(tmp_path: Path) -> None:
+def files_are_whole(folder: Path) -> None:
+    """Every file with a name of its own can be read."""
+    for file in folder.rglob("*.json"):
+        if not file.name.startswith("."):
+            json.loads(file.read_text())
+    for file in folder.rglob("*.jpg"):
+        if not file.name.startswith("."):
+            Image.open(file).load()
+
+
+def finish(folder: Path, *arguments: object) -> None:
+    """The same command again, to its end."""
+    _, status, said = run_in(folder, *arguments)
+    assert status == 0, said[-2000:]
+    assert leftovers(folder) == []
+
+
+def test_an_export_stopped_by_one_signal_after_the_other(tmp_path: Path) -> None:
     shared = shared_dir()
     if shared is None or not (shared / "weights" / "yolo11n.pt").exists():
         pytest.skip("needs shared/weights/yolo11n.pt")
     net = ResolutionRouter(backbone="tiny@3", input_size=32)
     net.calibrate(np.linspace(-1, 1, 50))
     net.save(tmp_path / "router")
+    folder = tmp_path / "run"
+    arguments = (
+        *("export", shared / "weights" / "yolo11n.pt", "--router", "../router", "--high", 64, "--low", 32),
+        *("--photos", 0, "--out", "m.onnx"),
+    )
     for number in STATUS:
-        folder = tmp_path / number.name
-        arguments = (
-            *("export", shared / "weights" / "yolo11n.pt", "--router", "../router", "--high", 64, "--low", 32),
-            *("--photos", 0, "--out", "m.onnx"),
-        )
         stop_in(folder, number, 15, int(number), *arguments)
-        assert number == signal.SIGKILL or leftovers(folder) == []
-        _, status, said = run_in(folder, *arguments)
-        assert status == 0, said[-2000:]
-        assert list(contents(folder)) == ["m.onnx"]
+        assert number == signal.SIGKILL or leftovers(folder) == [], number
+    finish(folder, *arguments)
+    assert list(contents(folder)) == ["m.onnx"]
 
 
 # -- full disks ----------------------------------------------------------------------------------------------------

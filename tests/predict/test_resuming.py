@@ -262,3 +262,28 @@ def test_a_least_score_that_is_none(router: ResolutionRouter, tmp_path: Path, co
     write_photos(tmp_path / "in", 1)
     with pytest.raises(DualResError, match="conf="):
         save(predictor(router), tmp_path / "in", tmp_path / "out", Outputs(conf=conf))
+
+
+@pytest.mark.parametrize("error", [Stop(), KeyboardInterrupt(), RuntimeError("the GPU is lost")])
+def test_with_photos_read_ahead_in_batches_a_stop_loses_nothing(
+    router: ResolutionRouter, tmp_path: Path, error: BaseException
+) -> None:
+    """Whole files, the order of the photos, and the answers of a run that nobody stops and that reads one by one."""
+    write_photos(tmp_path / "photos", 30)
+    source, out = str(tmp_path / "photos"), tmp_path / "stopped"
+    save_predictions(held(router), source, tmp_path / "whole", EVERYTHING)
+    try:
+        stopped = Predictor(Stopping(14, error), held(router).gate, 64, 0.5, batch=4)
+        save_predictions(stopped, source, out, EVERYTHING, {}, workers=3)
+    except BaseException as end:
+        assert end is error or isinstance(end, DualResError)
+    rows = list(csv.DictReader((out / "routes.csv").open()))
+    whole = list(csv.DictReader((tmp_path / "whole" / "routes.csv").open()))
+    assert 0 < len(rows) < 30 and [r["file"] for r in rows] == [r["file"] for r in whole[: len(rows)]]
+    for file in out.glob("*.jpg"):
+        Image.open(file).load()
+    again = Predictor(FakeAdapter(), held(router).gate, 64, 0.5, batch=4)
+    save_predictions(again, source, out, EVERYTHING, {}, workers=3)
+    done = list(csv.DictReader((out / "routes.csv").open()))
+    assert [(r["file"], r["route"]) for r in done] == [(r["file"], r["route"]) for r in whole]
+    assert not (out / JOURNAL).exists()

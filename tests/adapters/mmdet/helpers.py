@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 from torch import nn
@@ -254,6 +258,21 @@ def environment() -> dict[str, str]:
 def run_tool(tool: str, *arguments: object, cwd: Path) -> str:
     """Run one of mmdet's own scripts as a user does; returns what it printed."""
     return run_python(mim_folder() / "tools" / tool, *arguments, cwd=cwd)
+
+
+def run_tool_here(tool: str, *arguments: object, cwd: Path) -> str:
+    """The same in this process, which has mmdet imported already: no proof that a config finds the plugin by itself."""
+    script = mim_folder() / "tools" / tool
+    printed = io.StringIO()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(printed),
+        contextlib.redirect_stderr(printed),
+    ):
+        patch.setattr(sys, "argv", [str(script), *map(str, arguments)])
+        patch.chdir(cwd)
+        runpy.run_path(str(script), run_name="__main__")
+    return printed.getvalue()
 
 
 def run_python(*arguments: object, cwd: Path) -> str:

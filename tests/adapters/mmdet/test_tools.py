@@ -6,6 +6,7 @@ import copy
 import json
 import pickle
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from mmengine.config import Config
 
 from dualres_plugin.adapters import mmcv_ext as _mmcv_ext
 from dualres_plugin.adapters.mmdet import DualResDetector, MMDetAdapter
-from tests.adapters.mmdet.helpers import Project, mim_folder, run_tool
+from tests.adapters.mmdet.helpers import Project, mim_folder, run_tool, run_tool_here, tiny_router
 from tests.shared import ROOT
 
 
@@ -28,6 +29,13 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project = Project(tmp_path_factory.mktemp("tools"))
     project.config()
     return project
+
+
+@pytest.fixture(scope="module")
+def plain_metrics(project: Project) -> dict[str, float]:
+    """COCO's figures of the config without routing."""
+    run_tool_here("test.py", "base.py", "plain.pth", "--work-dir", "w_base", cwd=project.folder)
+    return metrics_of(project.folder / "w_base")
 
 
 def test_test_py_with_metric_dump_and_drawn_images(project: Project) -> None:
@@ -47,15 +55,31 @@ def test_test_py_with_metric_dump_and_drawn_images(project: Project) -> None:
     assert b"dualres_plugin" not in (project.folder / "out.pkl").read_bytes()  # anybody can read it
 
 
+# The host's own for YOLOX, at a fifth of its sizes.
+SMALL_TTA = """
+tta_pipeline = [
+    dict(type='LoadImageFromFile', backend_args=None),
+    dict(type='TestTimeAug', transforms=[
+        [dict(type='Resize', scale=(s, s), keep_ratio=True) for s in (128, 64, 192)],
+        [dict(type='RandomFlip', prob=1.0), dict(type='RandomFlip', prob=0.0)],
+        [dict(type='Pad', pad_to_square=True, pad_val=dict(img=(114.0, 114.0, 114.0)))],
+        [dict(type='LoadAnnotations', with_bbox=True)],
+        [dict(type='PackDetInputs', meta_keys=(
+            'img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'flip', 'flip_direction'))]])]
+"""
+
+
 def test_test_time_augmentation(project: Project) -> None:
-    printed = run_tool("test.py", "routed.py", "plain.pth", "--work-dir", "tta", "--tta", cwd=project.folder)
+    config = project.config("tta.py")
+    config.write_text(config.read_text() + SMALL_TTA)
+    printed = run_tool_here("test.py", "tta.py", "plain.pth", "--work-dir", "tta", "--tta", cwd=project.folder)
     assert "bbox_mAP" in printed
 
 
-def test_three_sizes_through_the_runner(project: Project) -> None:
+def test_three_sizes_through_the_runner(project: Project, plain_metrics: dict[str, float]) -> None:
     """`tools/test.py` with a ladder: counts by size, the size in every sample; all at the largest is the plain run."""
     project.config("ladder.py", sizes=[1, 0.75, 0.5], shares=[0.25, 0.5, 0.25])
-    printed = run_tool(
+    printed = run_tool_here(
         "test.py", "ladder.py", "plain.pth", "--work-dir", "l", "--out", "l.pkl", cwd=project.folder
     )  # fmt: skip
     dumped = pickle.loads((project.folder / "l.pkl").read_bytes())
@@ -64,19 +88,15 @@ def test_three_sizes_through_the_runner(project: Project) -> None:
     counted = [sum(sample["route"] == str(size) for sample in dumped) for size in sizes]
     assert f"8 images: {sizes[0]} px {counted[0]}" in printed and sum(counted) == 8
     project.config("largest.py", sizes=[sizes[0], 0.75, 0.5], thresholds=[-1e9, -1e9])
-    for name in ("base.py", "largest.py"):
-        run_tool("test.py", name, "plain.pth", "--work-dir", f"l_{name}", cwd=project.folder)
-    found = [metrics_of(project.folder / f"l_{name}") for name in ("base.py", "largest.py")]
-    assert found[0] == found[1] and found[0]["coco/bbox_mAP"] > -1
+    run_tool_here("test.py", "largest.py", "plain.pth", "--work-dir", "l_largest", cwd=project.folder)
+    assert metrics_of(project.folder / "l_largest") == plain_metrics and plain_metrics["coco/bbox_mAP"] > -1
 
 
-def test_all_high_equals_the_plain_config(project: Project) -> None:
+def test_all_high_equals_the_plain_config(project: Project, plain_metrics: dict[str, float]) -> None:
     """The same metric file, to the last digit."""
     project.config("high.py", target_high_rate=1.0)
-    for name in ("base.py", "high.py"):
-        run_tool("test.py", name, "plain.pth", "--work-dir", f"w_{name}", cwd=project.folder)
-    plain, routed = (metrics_of(project.folder / f"w_{name}") for name in ("base.py", "high.py"))
-    assert plain == routed and plain
+    run_tool_here("test.py", "high.py", "plain.pth", "--work-dir", "w_high", cwd=project.folder)
+    assert metrics_of(project.folder / "w_high") == plain_metrics and plain_metrics
 
 
 def metrics_of(work_dir: Path) -> dict[str, float]:
@@ -86,18 +106,16 @@ def metrics_of(work_dir: Path) -> dict[str, float]:
 
 
 def test_get_flops_gives_the_expected_cost(project: Project) -> None:
-    def flops(config: str) -> float:
-        printed = run_tool("analysis_tools/get_flops.py", config, "--num-images", "8", cwd=project.folder)
+    def flops(config: str, run: Callable[..., str] = run_tool_here) -> float:
+        printed = run("analysis_tools/get_flops.py", config, "--num-images", "4", cwd=project.folder)
         number = printed.split("Flops: ")[1].split()[0]
         return float(number[:-1]) * {"K": 1e3, "M": 1e6, "G": 1e9}[number[-1]]
 
     project.config("high.py", target_high_rate=1.0)
     project.config("low.py", target_high_rate=0.0)
-    high, mixed, low = flops("high.py"), flops("routed.py"), flops("low.py")
+    high, mixed, low = flops("high.py"), flops("routed.py", run_tool), flops("low.py")
     # The host counts multiply-accumulates. get_flops builds the model from the config alone: no checkpoint.
     adapter = MMDetAdapter(project.detector)
-    from tests.adapters.mmdet.helpers import tiny_router
-
     router = tiny_router().gmacs() * 1e9
     assert high == pytest.approx(adapter.macs((128, 128)) * 1e9 + router, rel=0.03)
     assert low == pytest.approx(adapter.macs((64, 64)) * 1e9 + router, rel=0.03)

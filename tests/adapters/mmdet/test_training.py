@@ -18,7 +18,7 @@ from mmengine.config import Config
 from dualres_plugin.adapters.mmdet import MMDetAdapter, MMDetBatch, export_router
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.router.network import ResolutionRouter
-from tests.adapters.mmdet.helpers import Project, build, environment, mim_folder, run_tool
+from tests.adapters.mmdet.helpers import Project, build, environment, mim_folder, run_tool, run_tool_here
 
 FRESH = {"backbone": "mobilenet_v3_small", "input_size": 32}
 
@@ -79,14 +79,16 @@ def test_logged_compute_is_the_expected_cost(project: Project, trained: Path) ->
 
 
 def test_the_trained_checkpoint_tests_and_its_threshold_is_calibrated(project: Project, trained: Path) -> None:
-    printed = run_tool("test.py", "train.py", "work/epoch_2.pth", "--work-dir", "tested", cwd=project.folder)
+    printed = run_tool_here("test.py", "train.py", "work/epoch_2.pth", "--work-dir", "tested", cwd=project.folder)
     assert "bbox_mAP" in printed and "images at high" in printed
     quantiles = state(trained / "epoch_2.pth")["score_quantiles"]
     assert quantiles.isfinite().all() and (quantiles.diff() >= 0).all()
 
 
 def test_resuming_ends_where_one_run_ends(project: Project, trained: Path) -> None:
-    run_tool("train.py", "train.py", "--work-dir", "resumed", "--resume", trained / "epoch_1.pth", cwd=project.folder)
+    run_tool_here(
+        "train.py", "train.py", "--work-dir", "resumed", "--resume", trained / "epoch_1.pth", cwd=project.folder
+    )
     resumed, straight = state(project.folder / "resumed" / "epoch_2.pth"), state(trained / "epoch_2.pth")
     assert all(torch.allclose(resumed[key], straight[key], atol=1e-6, equal_nan=True) for key in straight)
 
@@ -98,7 +100,9 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     router = str(ResolutionRouter(**FRESH).save(tmp_path / "start"))
     for project in (one, two):
         project.config("train.py", router=router, target_high_rate=0.3, gamma=5.0)
-    printed = run_tool("train.py", "train.py", "--work-dir", "work", *options, f"load_from={one.plain}", cwd=one.folder)
+    printed = run_tool_here(
+        "train.py", "train.py", "--work-dir", "work", *options, f"load_from={one.plain}", cwd=one.folder
+    )
     # The host's launcher insists on a GPU; a process group that is there already is used as it is.
     script = two.folder / "launch.py"
     tool = mim_folder() / "tools" / "train.py"
@@ -235,7 +239,7 @@ def test_a_router_that_says_the_same_of_every_image_is_told(project: Project) ->
     project.config("constant.py", router=router, norm_eval=True)
     work = ["--work-dir", "constant"]
     options = ["--cfg-options", f"load_from={project.plain}", "train_cfg.max_epochs=1"]
-    assert "scores all training images alike" in run_tool(
+    assert "scores all training images alike" in run_tool_here(
         "train.py", "constant.py", *work, *options, cwd=project.folder
     )
 
@@ -245,11 +249,11 @@ def test_a_share_far_from_the_asked_one_is_told(project: Project) -> None:
     router.calibrate([5.0, 6.0])  # far above all scores of these photos
     folder = router.save(project.folder / "elsewhere")
     project.config("far.py", router=str(folder), target_high_rate=0.9)
-    printed = run_tool("test.py", "far.py", "plain.pth", "--work-dir", "far", cwd=project.folder)
+    printed = run_tool_here("test.py", "far.py", "plain.pth", "--work-dir", "far", cwd=project.folder)
     assert "0 of 8 images at high" in printed and "90% at high were asked for" in printed
 
 
 def test_a_detector_without_weights_is_not_trained_on(project: Project) -> None:
     project.config("random.py", router=FRESH)
-    with pytest.raises(AssertionError, match="frozen and its weights are random"):
-        run_tool("train.py", "random.py", "--work-dir", "random", cwd=project.folder)
+    with pytest.raises(DualResError, match="frozen and its weights are random"):
+        run_tool_here("train.py", "random.py", "--work-dir", "random", cwd=project.folder)
