@@ -23,7 +23,6 @@ ELSEWHERE = {
     "effdet_validate.py": "tests/adapters/effdet/test_examples.py",
     "train_effdet.py": "tests/adapters/effdet/test_examples.py",
     "vgg_sdn/sdn.py": "examples/vgg_sdn/run.py",  # a part of it
-    "web/build.py": "tests/e2e/test_web_page.py",
 }
 Run = Callable[..., str]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shutil
@@ -18,11 +17,10 @@ pytest.importorskip("onnxruntime")
 
 from dualres_plugin import DualResWrapper
 from dualres_plugin.common.images.decode import read_image
+from dualres_plugin.export.web.build import write_node
 from dualres_plugin.runtime.session import DualResSession
 from tests.fakes import lively_router
 from tests.shared import require_shared
-
-BUILD = Path(__file__).parents[2] / "examples" / "web" / "build.py"
 
 
 @pytest.fixture(scope="module")
@@ -51,15 +49,6 @@ def model(photos: list[Path], tmp_path_factory: pytest.TempPathFactory, request:
     return wrapper.export(out, images=photos[0].parent, photos=2, thumbnail=request.param)
 
 
-def build(model: Path, out: Path) -> Path:
-    spec = importlib.util.spec_from_file_location("web_build", BUILD)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    made: Path = module.main([str(model), "--node", "--out", str(out)])
-    return made
-
-
 def run(node: str, script: Path, photo: Path, *thresholds: float) -> dict[str, Any]:
     pixels = read_image(photo)
     height, width = pixels.shape[:2]
@@ -72,7 +61,7 @@ def run(node: str, script: Path, photo: Path, *thresholds: float) -> dict[str, A
 
 
 def test_routes_scores_and_boxes_are_those_of_python(node: str, model: Path, photos: list[Path]) -> None:
-    script = build(model, model.parent / "page")
+    script = write_node(model, model.parent / "page")
     session, boxes = DualResSession(model), 0
     for photo, result in zip(photos, session.predict([str(p) for p in photos]), strict=True):
         found = run(node, script, photo)

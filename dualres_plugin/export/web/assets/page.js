@@ -9,7 +9,7 @@ const TALLEST = 0.82;  // share of the window's height for the photo
 const el = id => document.getElementById(id);
 const card = DUALRES.card, names = routeNames(card), engines = {};
 const state = { engine: null, patience: 30, photo: null, name: "", busy: false, again: false, camera: null, last: null };
-const say = (text, bad = false) => { Object.assign(el("state"), { textContent: text, className: bad ? "bad" : "soft" }); };
+const say = (text, tone = "soft") => { Object.assign(el("state"), { textContent: text, className: tone }); };
 
 // -- what runs it -------------------------------------------------------------------------------------------------
 
@@ -116,14 +116,14 @@ async function run() {
   state.busy = true;
   while (state.again) {
     state.again = false;
-    const { photo, engine, name } = state;
+    const { photo, picture, engine, name } = state;
     try {
       const result = await detect(engine, photo, card, thresholds(), Number(el("conf").value));
-      state.last = result;
+      Object.assign(state, { last: result, drawn: picture });
       tell(result, name);
       draw();
     } catch (error) {
-      if (engine.kind !== "webgpu") say(`This photo failed: ${error.message || error}`, true);
+      if (engine.kind !== "webgpu") say(`This photo failed: ${error.message || error}`, "bad");
       else await giveUpGPU().then(() => { state.again = true; });
     }
   }
@@ -132,7 +132,7 @@ async function run() {
 
 /** The photo and its boxes as large as there is room, in the screen's own pixels: letters stay readable. */
 function draw() {
-  const { picture, last } = state, canvas = el("canvas"), stage = getComputedStyle(el("stage"));
+  const { drawn: picture, last } = state, canvas = el("canvas"), stage = getComputedStyle(el("stage"));
   const room = el("stage").clientWidth - 2 * parseFloat(stage.paddingLeft), dots = window.devicePixelRatio;
   const scale = dots * Math.min(room / picture.width, TALLEST * window.innerHeight / picture.height);
   canvas.hidden = false;
@@ -142,20 +142,24 @@ function draw() {
   const pen = canvas.getContext("2d");
   pen.imageSmoothingQuality = "high";
   pen.drawImage(picture, 0, 0, canvas.width, canvas.height);
-  for (const found of [...last.found].reverse()) drawBox(pen, found, scale, dots);
-}
-
-function drawBox(pen, { box, score, label }, scale, dots) {
-  const [x0, y0, x1, y1] = box.map(v => v * scale), text = `${card.names[label] ?? label} ${score.toFixed(2)}`;
   pen.font = `${13 * dots}px system-ui, sans-serif`;
   pen.textBaseline = "middle";
   pen.lineWidth = 2 * dots;
-  pen.strokeStyle = pen.fillStyle = COLOURS[label % COLOURS.length];
+  const found = last.found.map(one => ({ ...one, box: one.box.map(v => v * scale) })).reverse();
+  for (const { box: [x0, y0, x1, y1], label } of found) {
+    pen.strokeStyle = COLOURS[label % COLOURS.length];
+    pen.strokeRect(x0, y0, x1 - x0, y1 - y0);
+  }
+  for (const one of found) writeName(pen, one, dots);  // over every line
+}
+
+function writeName(pen, { box: [x0, y0], score, label }, dots) {
+  const text = `${card.names[label] ?? label} ${score.toFixed(2)}`, colour = COLOURS[label % COLOURS.length];
   const width = pen.measureText(text).width + 8 * dots, height = 18 * dots;
   const x = Math.max(0, Math.min(x0, pen.canvas.width - width)), y = Math.max(0, y0 - height);
-  pen.strokeRect(x0, y0, x1 - x0, y1 - y0);
+  pen.fillStyle = colour;
   pen.fillRect(x, y, width, height);
-  pen.fillStyle = BRIGHT.includes(pen.fillStyle.toUpperCase()) ? "#000" : "#fff";
+  pen.fillStyle = BRIGHT.includes(colour) ? "#000" : "#fff";
   pen.fillText(text, x + 4 * dots, y + height / 2);
 }
 
@@ -191,13 +195,13 @@ async function open(file) {
   try {
     picture = await createImageBitmap(file);
   } catch {
-    return say(`"${file.name}" is no picture that this browser can read.`, true);
+    return say(`"${file.name}" is no picture that this browser can read.`, "bad");
   }
   const { width, height } = picture;
   try {
     take(picture, width, height, file.name);
   } catch {
-    return say(`"${file.name}" is too large for this browser: ${width} × ${height}.`, true);
+    return say(`"${file.name}" is too large for this browser: ${width} × ${height}.`, "bad");
   } finally {
     picture.close();
   }
@@ -214,7 +218,7 @@ async function startCamera() {
     await video.play();
     state.camera = { stream, video };
   } catch (error) {
-    return say(`No camera: ${error.message || error}`, true);
+    return say(`No camera: ${error.message || error}`, "bad");
   }
   el("camera").textContent = "Stop the camera";
   el("result").ariaLive = "off";  // a voice cannot keep up with it
@@ -261,4 +265,4 @@ el("about").textContent = `${sizesText} px, ${Object.keys(card.names).length} cl
 el("conf").value = card.postprocess.conf;
 buildSliders();
 listen();
-start().catch(error => say(`The model does not load here: ${error.message || error}`, true));
+start().catch(error => say(`The model does not load here: ${error.message || error}`, "bad"));
