@@ -111,8 +111,8 @@ class StreamGate(Gate):
         if count != len(self.streams.batch):
             raise DualResError(
                 f"a batch of {count} images for {len(self.streams.batch)} streams: what the last frame saw is not "
-                "known yet where frames of one stream share a batch. Use batch=1, or one frame of each camera; a list is "
-                "one batch in Ultralytics, so give it a video, a folder, or frame by frame."
+                "known yet where frames of one stream share a batch. Use batch=1, or one frame of each camera; a list "
+                "is one batch in Ultralytics, so give it a video, a folder, or frame by frame."
             )
         streams = [self.streams.of(name) for name in self.streams.batch]
         for stream, image, box in zip(streams, images.images, images.content):
