@@ -2,9 +2,9 @@
 
     python scripts/camera_throughput.py yolo11n.pt runs/clips/val/images --cameras 2,4,8
 
-Every camera plays another folder of frames, and every process has one thread. Loading counts nowhere: all processes wait
-for one another before the first frame. The rounds alternate, so that a machine that slows down slows both; processor
-time per frame says what the work is where others share the machine.
+Every camera plays another folder of frames, and every process has one thread. Loading counts nowhere: all processes
+wait for one another before the first frame. The rounds alternate, so that a machine that slows down slows both;
+processor time per frame says what the work is where others share the machine.
 """
 
 from __future__ import annotations
