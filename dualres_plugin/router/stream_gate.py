@@ -15,8 +15,8 @@ from dualres_plugin.budget.cost import Budget
 from dualres_plugin.budget.stream.head import StreamHead
 from dualres_plugin.budget.stream.memory import StreamMemory
 from dualres_plugin.budget.stream.stream import WATCH, Stream, StreamOptions
+from dualres_plugin.common.card import SKIP
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.routes import SKIP
 from dualres_plugin.common.types import Decision, Detections, RouterImages
 from dualres_plugin.router.checkpoint import DEFAULT, DEFAULT_FOLDER
 from dualres_plugin.router.gate import Gate
