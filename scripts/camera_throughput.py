@@ -2,16 +2,15 @@
 
     python scripts/camera_throughput.py yolo11n.pt runs/clips/val/images --cameras 2,4,8
 
-Every camera plays another folder of frames. One process has all cores in turn for the passes of all cameras; the many
-share them, one thread each. Loading counts nowhere: all processes wait for one another before the first frame. The
-rounds alternate, so that a machine that slows down slows both.
+Every camera plays another folder of frames, and every process has one thread. Loading counts nowhere: all processes
+wait for one another before the first frame. The rounds alternate, so that a machine that slows down slows both;
+processor time per frame says what the work is where others share the machine.
 """
 
 from __future__ import annotations
 
 import argparse
 import multiprocessing
-import os
 import resource
 import time
 from multiprocessing.synchronize import Barrier
@@ -27,7 +26,7 @@ from dualres_plugin.common.images.sources import list_images
 ROUTER, RATE = "default", 0.3
 
 
-def run(detector: str, folders: list[Path], frames: int, skip: int, threads: int, ready: Barrier, out: Any) -> None:
+def run(detector: str, folders: list[Path], frames: int, skip: int, ready: Barrier, out: Any) -> None:
     """One process: its cameras play, and what it took is told.
 
     Args:
@@ -35,45 +34,42 @@ def run(detector: str, folders: list[Path], frames: int, skip: int, threads: int
         folders: of the frames, one a camera.
         frames: of each.
         skip: as of the wrapper.
-        threads: of torch.
         ready: all processes wait here until every one has loaded.
-        out: a queue for seconds, peak MB and the share that was skipped.
+        out: a queue for seconds, processor seconds, peak MB and the share that was skipped.
     """
     import torch
 
     from dualres_plugin import DualResWrapper
     from dualres_plugin.predict.cameras import Cameras
 
-    torch.set_num_threads(threads)
+    torch.set_num_threads(1)
     wrapper = DualResWrapper(detector, ROUTER, memory=True, skip=skip, target_high_rate=RATE)
     cameras = Cameras.of(wrapper)
     sources = {folder.name: [read_image(p) for p in list_images(folder)[:frames]] for folder in folders}
     cameras.step({f"warm {name}": pixels[0] for name, pixels in sources.items()})
     ready.wait()
-    begun, routes = time.perf_counter(), []
+    begun, spent, routes = time.perf_counter(), time.process_time(), []
     for found in cameras.stream({name: iter(pixels) for name, pixels in sources.items()}):
         routes += [p.route.route for p in found.values()]
-    took = time.perf_counter() - begun
+    took, spent = time.perf_counter() - begun, time.process_time() - spent
     out.put(
         (took, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, float(np.mean(np.array(routes) == "skip")))
     )
 
 
-def measure(
-    detector: str, groups: list[list[Path]], frames: int, skip: int, threads: int
-) -> tuple[float, float, float]:
-    """Frames per second of all together, their memory in MB, and the share that was skipped."""
+def measure(detector: str, groups: list[list[Path]], frames: int, skip: int) -> np.ndarray:
+    """Frames per second of all together, processor ms per frame, memory in MB, and the share that was skipped."""
     context = multiprocessing.get_context("spawn")
     ready, out = context.Barrier(len(groups)), context.Queue()
-    options = (frames, skip, threads, ready, out)
-    processes = [context.Process(target=run, args=(detector, group, *options)) for group in groups]
+    processes = [context.Process(target=run, args=(detector, group, frames, skip, ready, out)) for group in groups]
     for process in processes:
         process.start()
     told = [out.get() for _ in processes]
     for process in processes:
         process.join()
-    seconds, memory, skipped = (np.array(column) for column in zip(*told))
-    return frames * sum(map(len, groups)) / float(seconds.max()), float(memory.sum()), float(skipped.mean())
+    seconds, spent, memory, skipped = (np.array(column) for column in zip(*told))
+    count = frames * sum(map(len, groups))
+    return np.array([count / seconds.max(), 1000 * spent.sum() / count, memory.sum(), skipped.mean()])
 
 
 def main() -> None:
@@ -86,19 +82,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     args = parser.parse_args()
     folders = sorted(path for path in args.clips.iterdir() if path.is_dir())
-    cores = len(os.sched_getaffinity(0))
     for count in map(int, args.cameras.split(",")):
         chosen = folders[:count]
-        one, many = [], []
+        ways = {"one process": [chosen], f"{count} processes": [[folder] for folder in chosen]}
+        found: dict[str, list[np.ndarray]] = {name: [] for name in ways}
         for _ in range(args.rounds):
-            one.append(measure(args.detector, [chosen], args.frames, args.skip, cores))
-            many.append(measure(args.detector, [[folder] for folder in chosen], args.frames, args.skip, 1))
-        for name, found in (("one process", one), (f"{count} processes", many)):
-            speed = " / ".join(f"{value[0]:.1f}" for value in found)
-            print(
-                f"{count} cameras, {name}: {speed} frames/s, {found[0][1]:.0f} MB, {found[0][2]:.0%} skipped",
-                flush=True,
-            )
+            for name, groups in ways.items():
+                found[name].append(measure(args.detector, groups, args.frames, args.skip))
+        for name, rounds in found.items():
+            speed, spent = (" / ".join(f"{value[i]:.1f}" for value in rounds) for i in (0, 1))
+            memory, skipped = rounds[0][2:]
+            print(f"{count} cameras, {name}: {speed} frames/s, {spent} processor ms a frame, {memory:.0f} MB, "
+                  f"{skipped:.0%} skipped", flush=True)  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -20,8 +20,8 @@ from dualres_plugin.budget.controller import BudgetController
 from dualres_plugin.budget.stream.head import StreamHead
 from dualres_plugin.budget.stream.memory import StreamMemory
 from dualres_plugin.budget.stream.stream import WATCH, Stream, StreamOptions
+from dualres_plugin.common.card import SKIP
 from dualres_plugin.common.errors import one_message
-from dualres_plugin.common.routes import SKIP
 from dualres_plugin.profile.passes import HIGH, LOW
 from dualres_plugin.profile.table import Profile
 from dualres_plugin.router.checkpoint import DEFAULT_FOLDER

@@ -6,7 +6,7 @@ The detector is a stand-in that costs nothing and answers with random boxes, so 
 about 4 objects an image of 10 categories, and 5 detections a pass. Thumbnails are real: crops of the photos, some
 mirrored, 2,000 of them; image i shows crop i modulo 2,000. Four shards are profiled one after the other, then merged.
 Evaluating is curves, baselines and interval, without the report, which matches three more times by size of the objects.
-Every step is a process of its own. Its time is the processor's, which other work on the machine hardly moves; its memory
+Every step is a process of its own. Its time is the processor's, which other work hardly moves; its memory
 is the most that was resident (VmHWM), and that above what the imports take. Needs about 170 kB of disk per row.
 """
 

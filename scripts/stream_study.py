@@ -24,8 +24,8 @@ import numpy as np
 from dualres_plugin.budget.ladder import thresholds_for
 from dualres_plugin.budget.stream.head import StreamHead
 from dualres_plugin.budget.stream.stream import Stream, StreamOptions
+from dualres_plugin.common.card import SKIP
 from dualres_plugin.common.errors import one_message
-from dualres_plugin.common.routes import SKIP
 from dualres_plugin.common.types import Detections
 from dualres_plugin.evaluate.ladder.paired import PairedAP, halves
 from dualres_plugin.profile.coco_ap import MixedAP

@@ -6,18 +6,21 @@ from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from dualres_plugin.adapters.ultralytics.methods import add_result_callbacks, route_predict_and_val
 from dualres_plugin.adapters.ultralytics.routed import RoutedYolo
+from dualres_plugin.budget.stream.head import StreamHead
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.hosts.registry import adapt, unwrapped
 from dualres_plugin.hosts.routing import Routing
 from dualres_plugin.hosts.sizes import ask_sizes, size_costs
 from dualres_plugin.router.gate import RouteLog, given_point, make_gate
 from dualres_plugin.router.network import ResolutionRouter
+from dualres_plugin.router.stream_gate import make_stream_gate, stream_options
 
 
 @dataclass
@@ -53,6 +56,8 @@ def attach(
     shares: Sequence[float] | None = None,
     thresholds: Sequence[float] | None = None,
     hold_rate: bool = False,
+    memory: bool | StreamHead | Path | str = False,
+    skip: int = 0,
 ) -> Any:
     """Route `yolo.predict`, `yolo.track` and `yolo.val` from now on; `detach` undoes it.
 
@@ -67,6 +72,7 @@ def attach(
         shares, thresholds: of `sizes`, as of `DualResWrapper`.
         hold_rate: keep the share at high on target when the content drifts, by moving the threshold. A threshold
             beside it is refused.
+        memory, skip: of videos and cameras, as of `DualResWrapper`.
 
     Returns:
         The same object.
@@ -82,7 +88,9 @@ def attach(
     high = size if sizes is not None else high
     point = given_point(target_high_rate, threshold, shares, thresholds)
     net = router if isinstance(router, ResolutionRouter) else ResolutionRouter.from_pretrained(router)
-    gate = make_gate(net.eval(), point, len(ladder), hold_rate, partial(size_costs, adapter, size, ladder))
+    setup = point, len(ladder), hold_rate, partial(size_costs, adapter, size, ladder)
+    stream = stream_options(memory, skip, router)
+    gate = make_gate(net.eval(), *setup) if stream is None else make_stream_gate(net.eval(), stream, *setup)
     attached = _Attached(type(adapter), Routing(gate, ladder, RouteLog()), high, yolo.overrides.get("imgsz"), [])
     yolo.add_callback("on_predict_start", attached.put_in)
     attached.callbacks = [("on_predict_start", attached.put_in), *add_result_callbacks(yolo)]

@@ -20,6 +20,7 @@ KEY = "dualres"  # of ONNX's metadata_props
 FORMS = ("cond", "resize", "branches", "pair")
 HALF_ABOVE = 1 << 14  # values of a router's tensor that is stored in 16 bits, in exported files and where asked for
 CARD_MB = 4.0  # a data set of thousands of classes has long names
+SKIP, SKIPPED = -1, "skip"  # step and route of a frame of a stream on which no size runs
 MOST_SIZES = 32  # of one file: each is a step in its graph, and every further one saves less
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dualres_plugin.common.routes import SKIP, SKIPPED
+from dualres_plugin.common.card import SKIP, SKIPPED
 
 Kind = TypeVar("Kind")
 

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dualres_plugin.common.card import SKIP
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.resize import LowSize
-from dualres_plugin.common.routes import SKIP
 from dualres_plugin.common.types import Decision, Detections, ImageDecision, as_index
 from dualres_plugin.hosts.contract import Batch, Decide, HostAdapter
 from dualres_plugin.hosts.ladder import Ladder

@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 
 import torch
 
+from dualres_plugin.common.card import SKIP
 from dualres_plugin.common.errors import DualResError, at_hand, check_number
 from dualres_plugin.common.images.photo import SourceImage
-from dualres_plugin.common.routes import SKIP
 from dualres_plugin.common.types import Detections, ImageDecision
 from dualres_plugin.hosts.contract import HostAdapter, Shape
 from dualres_plugin.hosts.half import half_passes

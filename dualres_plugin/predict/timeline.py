@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from dualres_plugin.common.card import SKIP, SKIPPED
 from dualres_plugin.common.drawing import step_colour
 from dualres_plugin.common.files.atomic import atomic_write
-from dualres_plugin.common.routes import SKIP, SKIPPED
 from dualres_plugin.common.types import ImageDecision
 
 SECONDS = 2.0  # over which the cost is averaged

@@ -15,8 +15,8 @@ from dualres_plugin.budget.cost import Budget
 from dualres_plugin.budget.stream.head import StreamHead
 from dualres_plugin.budget.stream.memory import StreamMemory
 from dualres_plugin.budget.stream.stream import WATCH, Stream, StreamOptions
+from dualres_plugin.common.card import SKIP
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.routes import SKIP
 from dualres_plugin.common.types import Decision, Detections, RouterImages
 from dualres_plugin.router.checkpoint import DEFAULT, DEFAULT_FOLDER
 from dualres_plugin.router.gate import Gate
@@ -111,7 +111,8 @@ class StreamGate(Gate):
         if count != len(self.streams.batch):
             raise DualResError(
                 f"a batch of {count} images for {len(self.streams.batch)} streams: what the last frame saw is not "
-                "known yet where frames of one stream share a batch. Use batch=1, or one frame of each camera."
+                "known yet where frames of one stream share a batch. Use batch=1, or one frame of each camera; a list "
+                "is one batch in Ultralytics, so give it a video, a folder, or frame by frame."
             )
         streams = [self.streams.of(name) for name in self.streams.batch]
         for stream, image, box in zip(streams, images.images, images.content):

@@ -9,9 +9,7 @@ import numpy as np
 from dualres_plugin.budget import ladder
 from dualres_plugin.budget.controller import BudgetController
 from dualres_plugin.budget.stream.stream import Stream, StreamOptions
-from dualres_plugin.common.card import Card
-from dualres_plugin.common.routes import SKIP as SKIP
-from dualres_plugin.common.routes import SKIPPED
+from dualres_plugin.common.card import SKIP, SKIPPED, Card
 from dualres_plugin.runtime.engines import Found
 from dualres_plugin.runtime.result import SessionResult
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from PIL import Image
 
 from dualres_plugin import DualResWrapper
 from dualres_plugin.common.errors import DualResError
+from tests.budget.stream.test_stream import head
 from tests.contract.hosts import Host, identical, pictures, shared_adapter
 from tests.fakes import lively_router
 
@@ -115,3 +117,19 @@ def test_without_supervision_the_error_says_what_to_install(
     monkeypatch.setitem(sys.modules, "supervision", None)
     with pytest.raises(DualResError, match=r"pip install .dualres-plugin\[supervision\]"):
         result.to_supervision()
+
+
+def test_a_still_scene_shows_its_last_boxes_again_in_every_hosts_own_results(host: Host, photos: list[str]) -> None:
+    """`skip` and `memory` through the host's own object, which tells by itself what it found."""
+    router = lively_router(pictures(seed=40))
+    model = DualResWrapper(shared_adapter(host.name), router, high=host.size, threshold=0.3, memory=head(), skip=2)
+    frames = [photos[0]] * 6 + [photos[3]] * 2
+    found = [model.predict(frame, **options(host))[0] for frame in frames]
+    skipped = [r.dualres.route == "skip" for r in found]
+    assert sum(skipped) and not any(skipped[i] for i in (0, 1, 6, 7)), "two looks at a scene first, and at a cut"
+    for before, now in pairwise(found[:6]):
+        if now.dualres.route == "skip":
+            (_, scores, labels), (_, known, classes) = fields(now), fields(before)
+            assert len(labels) and set(labels.tolist()) <= set(classes.tolist())
+            assert np.isin(scores.round(3), known.round(3)).mean() > 0.9
+    assert found[1].dualres.score == pytest.approx(0.25, abs=0.26), "the head's: 0.25, or 0.5 where both were seen"

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from dualres_plugin.common.card import SKIP
 from dualres_plugin.common.images.decode import read_image
 from dualres_plugin.common.images.sources import iter_source
-from dualres_plugin.common.routes import SKIP
 from dualres_plugin.common.types import Decision, Detections
 from dualres_plugin.hosts.contract import HostAdapter
 from dualres_plugin.hosts.routing import as_shares, run_routed

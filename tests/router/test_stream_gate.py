@@ -12,9 +12,9 @@ import pytest
 from dualres_plugin.budget.controller import BudgetController
 from dualres_plugin.budget.cost import Budget
 from dualres_plugin.budget.stream.stream import StreamOptions
+from dualres_plugin.common.card import SKIP
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.images.photo import router_images_of
-from dualres_plugin.common.routes import SKIP
 from dualres_plugin.common.types import Decision, Detections
 from dualres_plugin.router.network import ResolutionRouter
 from dualres_plugin.router.stream_gate import StreamGate, make_stream_gate, stream_options

@@ -127,3 +127,11 @@ def test_a_stream_goes_on_after_a_restart(yolo: Any, router: ResolutionRouter, v
     assert first.streams is not None and second.streams is not None
     second.streams.resume(json.loads(json.dumps(first.streams.saved())))
     assert before + [second.predict(frame, **QUIET)[0].dualres.route for frame in frames[4:]] == whole
+
+
+def test_attach_remembers_too(router: ResolutionRouter, video: Path) -> None:
+    from dualres_plugin.adapters.ultralytics import attach
+
+    yolo = attach(real_yolo(), router, target_high_rate=0.5, skip=3)
+    found = routes(yolo.predict(video, stream=True, **QUIET))
+    assert [name == "skip" for name in found] == 2 * [False, False, True, True, True, False]
