@@ -30,6 +30,7 @@ from tests.shared import require_shared
 
 PHOTOS = 8
 SOFTWARE_GPU = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"]
+TITLE = "</script> & <b>co</b>"
 READY = "body[data-ready=yes]"
 
 
@@ -65,7 +66,10 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def written(model: Path, runtime: Path) -> Path:
     """index.html."""
-    return write_page(model, model.parent / "page", package=runtime)
+    out = model.parent / "page"
+    done = CliRunner().invoke(app, ["page", str(model), "--runtime", str(runtime), "--title", TITLE, "--out", str(out)])
+    assert done.exit_code == 0 and f"open {out / 'index.html'}" in done.output
+    return out / "index.html"
 
 
 @contextmanager
@@ -168,11 +172,11 @@ def test_the_photo_fills_its_place_and_nothing_runs_out_of_the_window(
 def test_every_control_is_reached_by_key_and_has_a_name(page: Page, photos: list[Path]) -> None:
     page.set_viewport_size({"width": 1280, "height": 900})
     detect(page, photos[0])
-    page.evaluate("document.activeElement.blur()")
+    page.focus("#file")
     reached = []
     for _ in range(5):
-        page.keyboard.press("Tab")
         reached.append(page.evaluate("document.activeElement.id || document.activeElement.name"))
+        page.keyboard.press("Tab")
     assert reached == ["file", "camera", "reset", "threshold0", "conf"]
     for name in ("Above it: high", "Least confidence"):
         assert page.get_by_role("slider", name=name, exact=True).count() == 1
@@ -222,7 +226,7 @@ def test_webgpu_finds_what_python_finds(
 
 
 def test_a_gpu_that_is_none_leaves_webassembly(browser: Browser, written: Path, photos: list[Path]) -> None:
-    lie = "navigator.gpu.requestAdapter = async () => ({ info: { isFallbackAdapter: false } });"
+    lie = "if (navigator.gpu) navigator.gpu.requestAdapter = async () => ({ info: { isFallbackAdapter: false } });"
     with opened(browser, written, lie) as page:
         assert page.text_content("#engine") == "WebAssembly" and page.is_disabled("[value=webgpu]")
         assert detect(page, photos[0])["engine"] == "wasm"
@@ -237,15 +241,32 @@ def test_a_gpu_that_is_lost_leaves_webassembly(page: Page, photos: list[Path]) -
     assert "failed" not in (page.text_content("#state") or "")
 
 
+def test_the_switch_may_move_while_an_engine_starts(browser: Browser, written: Path, photos: list[Path]) -> None:
+    slow = "window.wait = new Promise(done => { window.go = done; });"
+    with opened(browser, written, slow) as page:
+        page.evaluate("void (engines.webgpu = window.wait)")
+        page.evaluate("use('webgpu'); use('wasm')")
+        page.evaluate("window.go({ kind: 'webgpu' })")
+        assert detect(page, photos[0])["engine"] == "wasm" and page.text_content("#engine") == "WebAssembly"
+
+
+def test_the_camera(browser: Browser, written: Path) -> None:
+    flags = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+    chromium = browser.browser_type.launch(executable_path=find_chromium(), args=["--disable-gpu", *flags])
+    with opened(chromium, written) as page:
+        page.click("#camera")
+        assert last(page, 120)["engine"] == "wasm" and page.text_content("#camera") == "Stop the camera"
+        page.click("#camera")
+        assert page.text_content("#camera") == "Use the camera" and not page.evaluate("state.camera")
+    chromium.close()
+
+
 # -- the command --------------------------------------------------------------------------------------------------
 
 
-def test_the_command_writes_a_page(model: Path, runtime: Path, tmp_path: Path) -> None:
-    arguments = ["page", str(model), "--runtime", str(runtime), "--title", "</script>", "--out", str(tmp_path / "page")]
-    done = CliRunner().invoke(app, arguments)
-    assert done.exit_code == 0 and f"open {tmp_path / 'page' / 'index.html'}" in done.output
-    assert "</script>" not in (tmp_path / "page" / "model.js").read_text()
-    assert sum(file.stat().st_size for file in (tmp_path / "page").iterdir()) < 25e6
+def test_the_command_writes_a_small_page_with_any_title(page: Page, written: Path) -> None:
+    assert page.title() == page.text_content("h1") == TITLE
+    assert sum(file.stat().st_size for file in written.parent.iterdir()) < 25e6
 
 
 def test_a_pair_and_other_packages_are_refused(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,10 @@ const TALLEST = 0.82;  // share of the window's height for the photo
 
 const el = id => document.getElementById(id);
 const card = DUALRES.card, names = routeNames(card), engines = {};
-const state = { engine: null, patience: 30, photo: null, name: "", busy: false, again: false, camera: null, last: null };
+const state = {
+  engine: null, wanted: "", patience: 30,  // seconds for a trial on WebGPU
+  photo: null, name: "", busy: false, again: false, camera: null, last: null,
+};
 const say = (text, tone = "soft") => { Object.assign(el("state"), { textContent: text, className: tone }); };
 
 // -- what runs it -------------------------------------------------------------------------------------------------
@@ -17,30 +20,35 @@ async function start() {
   const gpu = await findGPU();
   el("engines").hidden = !gpu;
   await use(gpu === "hardware" ? "webgpu" : "wasm");
-  say("Ready. Everything runs in this page; no photo leaves it.");
+  if (!state.photo) say("Ready. Everything runs in this page; no photo leaves it.");
   document.body.dataset.ready = "yes";
   run();
 }
 
 /** Run on `kind` from now on; where WebGPU does not work, on WebAssembly. */
 async function use(kind) {
+  state.wanted = kind;
   el("engine").textContent = `starting ${ENGINES[kind]} …`;
+  engines[kind] ??= makeEngine(kind).then(tried);  // a promise: made once, however often the switch moves
+  let engine;
   try {
-    engines[kind] ??= await tried(await makeEngine(kind));
+    engine = await engines[kind];
   } catch (error) {
     if (kind === "wasm") throw error;
     return giveUpGPU();
   }
-  state.engine = engines[kind];
+  if (state.wanted !== kind) return;  // the switch moved on
+  state.engine = engine;
   el("engine").textContent = ENGINES[kind];
   radio(kind).checked = true;
 }
 
 function giveUpGPU() {
-  engines.webgpu = null;
   radio("webgpu").disabled = true;
   return use("wasm");
 }
+
+const noEngine = error => say(`The model does not load here: ${error.message || error}`, "bad");
 
 /** An engine that has run every size: WebGPU says only then what it cannot do, and builds its shaders. */
 async function tried(engine) {
@@ -206,7 +214,7 @@ async function open(file) {
     picture.close();
   }
   for (const output of el("engines").querySelectorAll("output")) output.textContent = "";
-  if (state.engine) say(`${file.name}, ${width} × ${height}`);
+  say(`${file.name}, ${width} × ${height}`);
   await run();
 }
 
@@ -247,7 +255,7 @@ function listen() {
   el("camera").addEventListener("click", () => (state.camera ? stopCamera() : startCamera()));
   el("reset").addEventListener("click", () => { buildSliders(); run(); });
   el("conf").addEventListener("input", () => { show(); run(); });
-  el("engines").addEventListener("change", event => use(event.target.value).then(run));
+  el("engines").addEventListener("change", event => use(event.target.value).then(run, noEngine));
   window.addEventListener("resize", () => state.last && draw());
   const stage = el("stage");
   for (const name of ["dragover", "dragleave", "drop"]) {
@@ -265,4 +273,4 @@ el("about").textContent = `${sizesText} px, ${Object.keys(card.names).length} cl
 el("conf").value = card.postprocess.conf;
 buildSliders();
 listen();
-start().catch(error => say(`The model does not load here: ${error.message || error}`, "bad"));
+start().catch(noEngine);
