@@ -52,9 +52,8 @@ def run(detector: str, folders: list[Path], frames: int, skip: int, ready: Barri
     for found in cameras.stream({name: iter(pixels) for name, pixels in sources.items()}):
         routes += [p.route.route for p in found.values()]
     took, spent = time.perf_counter() - begun, time.process_time() - spent
-    out.put(
-        (took, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, float(np.mean(np.array(routes) == "skip")))
-    )
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    out.put((took, spent, memory, float(np.mean(np.array(routes) == "skip"))))
 
 
 def measure(detector: str, groups: list[list[Path]], frames: int, skip: int) -> np.ndarray:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dualres_plugin.budget.share import off_target, routes_text
+from dualres_plugin.common.card import SKIPPED
 from dualres_plugin.common.errors import one_line
 from dualres_plugin.common.types import ImageDecision
 
@@ -91,7 +92,8 @@ class Summary:
     @property
     def hint(self) -> str:
         """What to do where the share is too far from its target to be chance; empty where it is not."""
-        if self.target is None or self.held or not self.images or not off_target(self.target, self.high, self.images):
+        ran = self.images - self.routes[SKIPPED]
+        if self.target is None or self.held or not ran or not off_target(self.target, self.high, ran):
             return ""
         return (
             f"The share at high is far from the target of {self.target:.0%}: these images are not like those that the "

@@ -12,6 +12,7 @@ import torch
 from dualres_plugin.budget import ladder
 from dualres_plugin.budget.controller import BudgetController, refuse_threshold
 from dualres_plugin.budget.cost import Budget
+from dualres_plugin.budget.stream import cuts
 from dualres_plugin.budget.stream.head import StreamHead
 from dualres_plugin.budget.stream.memory import StreamMemory
 from dualres_plugin.budget.stream.stream import WATCH, Stream, StreamOptions
@@ -134,7 +135,9 @@ class StreamGate(Gate):
             decided.append(score)
         thumbnails = [scores.get(i, 0.0) for i in range(count)]
         self.streams.waiting = list(zip(streams, steps, decided, thumbnails))
-        return Decision(torch.tensor(decided), torch.tensor(steps), thresholds, recalled=tuple(recalled))
+        device = self.router.mean.device
+        numbers = torch.tensor(decided, device=device), torch.tensor(steps, device=device)
+        return Decision(*numbers, thresholds, recalled=tuple(recalled))
 
     def _thumbnail_scores(self, images: RouterImages, chosen: Sequence[int]) -> dict[int, float]:
         """The router's scores of some images, by number."""
@@ -242,6 +245,8 @@ def make_stream_gate(
 
 
 def _photo(image: torch.Tensor, box: tuple[int, int, int, int]) -> np.ndarray:
-    """(3, H, W) with its content box -> (h, w, 3) view of the photo alone."""
+    """(3, H, W) with its content box -> (h, w, 3) float32, the pixels of the photo that a sketch looks at."""
     x0, y0, x1, y1 = box
-    return np.asarray(image[:, y0:y1, x0:x1].permute(1, 2, 0).detach().cpu())
+    step = cuts.stride(y1 - y0, x1 - x0)
+    # Thinned out before it leaves a GPU.
+    return np.asarray(image[:, y0:y1:step, x0:x1:step].permute(1, 2, 0).detach().float().cpu())

@@ -10,6 +10,11 @@ CUT = 0.5  # correlation of two sketches below which they show different scenes
 BLANK = 1e-3  # spread of a sketch without content, such as a black frame
 
 
+def stride(height: int, width: int) -> int:
+    """How far apart the pixels lie that a sketch looks at, along each axis."""
+    return max(1, min(height // (SAMPLES * GRID[0]), width // (SAMPLES * GRID[1])))
+
+
 def sketch(pixels: np.ndarray) -> np.ndarray:
     """A frame in grey, tiny.
 
@@ -19,8 +24,7 @@ def sketch(pixels: np.ndarray) -> np.ndarray:
     Returns:
         (18, 32) float32 in [0, 1].
     """
-    height, width = pixels.shape[:2]
-    step = max(1, min(height // (SAMPLES * GRID[0]), width // (SAMPLES * GRID[1])))
+    step = stride(*pixels.shape[:2])
     grey = pixels[::step, ::step].astype(np.float32).mean(axis=2)
     if pixels.dtype == np.uint8:
         grey /= 255

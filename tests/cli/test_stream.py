@@ -1,0 +1,63 @@
+"""`dualres train-stream`: where the head goes, and what `predict` does with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from dualres_plugin.budget.stream.head import StreamHead
+from dualres_plugin.cli.app import app
+from dualres_plugin.common.errors import DualResError
+from dualres_plugin.router.network import ResolutionRouter
+from tests.shared import require_shared
+from tests.train.test_stream import SIDE, clips_profile
+
+
+def run(*words: object) -> str:
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.output
+
+
+@pytest.fixture
+def router(tmp_path: Path) -> Path:
+    folder = tmp_path / "router"
+    made = ResolutionRouter(backbone="tiny@4", input_size=SIDE).eval()
+    made.calibrate([-1.0, 0.0, 1.0])
+    made.save(folder)
+    return folder
+
+
+def test_the_head_goes_beside_the_router_or_both_elsewhere(tmp_path: Path, router: Path) -> None:
+    clips_profile(tmp_path / "clips")
+    assert "rank correlation" in run("train-stream", tmp_path / "clips", "--router", router)
+    ours = StreamHead.load(router)
+    run("train-stream", tmp_path / "clips", "--router", router, "--out", tmp_path / "both")
+    assert StreamHead.load(tmp_path / "both") == ours
+    assert ResolutionRouter.from_pretrained(tmp_path / "both").config.input_size == SIDE
+
+
+def test_the_default_routers_folder_is_not_written_to(tmp_path: Path) -> None:
+    with pytest.raises(DualResError, match="--out"):
+        run("train-stream", tmp_path, "--router", "default")
+
+
+def test_predict_remembers_and_skips(tmp_path: Path, router: Path) -> None:
+    pytest.importorskip("ultralytics")
+    weights = require_shared("weights", "yolo11n.pt")
+    clips_profile(tmp_path / "clips")
+    run("train-stream", tmp_path / "clips", "--router", router)
+    (tmp_path / "frames").mkdir()
+    still = Image.fromarray(np.random.default_rng(0).integers(0, 255, (6, 8, 3), dtype=np.uint8)).resize((320, 240))
+    for number in range(4):
+        still.save(tmp_path / "frames" / f"{number}.png")
+    told = run("predict", weights, tmp_path / "frames", "--router", router, "--memory", router, "--skip", 2,
+               "--no-save", "--out", tmp_path / "out")  # fmt: skip
+    assert "skip 2 (50%)" in told
+    routes = [line.split(",")[1] for line in (tmp_path / "out" / "routes.csv").read_text().splitlines()[1:]]
+    assert [route == "skip" for route in routes] == [False, False, True, True]
