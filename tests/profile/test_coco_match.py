@@ -16,7 +16,10 @@ from dualres_plugin.profile.table import Profile
 from tests.profile.coco_reference import evaluate_coco
 from tests.profile.random_images import profile_of, random_images
 
-FOLDER = Path("somewhere")
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("profile")
 
 
 def check(profile: Profile, which: str, area: str) -> None:
@@ -41,16 +44,16 @@ def check(profile: Profile, which: str, area: str) -> None:
 
 @settings(max_examples=60)
 @given(st.integers(0, 10_000), st.integers(1, 7), st.booleans(), st.sampled_from(sorted(AREAS)))
-def test_matching_equals_pycocotools(seed: int, count: int, ties: bool, area: str) -> None:
-    check(profile_of(FOLDER, random_images(seed, count, ties)), "low", area)
+def test_matching_equals_pycocotools(folder: Path, seed: int, count: int, ties: bool, area: str) -> None:
+    check(profile_of(folder, random_images(seed, count, ties)), "low", area)
 
 
-def test_neither_parts_nor_chunks_change_a_match(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_neither_parts_nor_chunks_change_a_match(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images = random_images(3, 12, True)
-    whole = match(profile_of(FOLDER, images), np.arange(12), "high", AREAS["all"])
+    whole = match(profile_of(folder, images), np.arange(12), "high", AREAS["all"])
     monkeypatch.setattr(coco_match, "AT_ONCE", 5)
     monkeypatch.setattr("dualres_plugin.profile.coco_greedy.CHUNK", 2)
-    parts = match(profile_of(FOLDER, images), np.arange(12), "high", AREAS["all"])
+    parts = match(profile_of(folder, images), np.arange(12), "high", AREAS["all"])
 
     def rows(found: coco_match.Matched) -> list[tuple[float, ...]]:
         return sorted(zip(*(column.tolist() for column in found[3:])))
