@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,7 +22,6 @@ from dualres_plugin.hosts.routing import as_shares, decided, in_pixels, run_at
 from dualres_plugin.router.gate import Gate
 from dualres_plugin.router.stream_gate import StreamGate
 
-logger = logging.getLogger("dualres")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
