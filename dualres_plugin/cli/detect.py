@@ -53,7 +53,9 @@ def predict(
     ] = False,
     memory: Annotated[
         Path | None,
-        typer.Option(help="Of a video: read the last frame too; folder of a router after `dualres train-stream`."),
+        typer.Option(
+            help="Of a video: read the last frame too; folder of a router after `dualres train-stream`, or: default."
+        ),
     ] = None,
     skip: Annotated[
         int,

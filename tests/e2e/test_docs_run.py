@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from dualres_plugin.profile import gains
 from tests.adapters.ultralytics.helpers import data_yaml, small_coco, val_photos, video
@@ -63,6 +64,7 @@ SMALL = {
 }
 FCOS = "torchvision:fcos_resnet50_fpn,weights=fcos.pth"  # any second detector of the same classes will do
 SMALL[FCOS] = "ultralytics:yolo11s.pt"
+SMALL["mmdet:yolox_nano_cfg.py,yolox_nano.pth"] = "yolo11s.pt"
 CONFIG = "custom_imports"  # a block with this in it is an mmdet config
 
 
@@ -98,6 +100,8 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("bus.jpg", "street.jpg"):
         shutil.copy(val_photos(1)[0], tmp_path / name)
     video(tmp_path / "street.avi").rename(tmp_path / "street.mp4")
+    for name in ("door.mp4", "yard.mp4"):
+        shutil.copy(tmp_path / "street.mp4", tmp_path / name)
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     (tmp_path / "points.csv").write_text(points_of("docs/auc-policy.md"))
     monkeypatch.chdir(tmp_path)
@@ -117,6 +121,9 @@ def prepared(page: str) -> None:
         for name, data in (("val", "val.json --images val/"), ("frames", "frames.json --images frames/")):
             words = f"profile yolo11n.pt --data {data} --high 192 --low 96 --out runs/{name}"
             assert dualres(*words.split()).status == 0
+    if page == "docs/streams.md":
+        for number, photo in enumerate(sorted(Path("train").iterdir())):
+            pan_over(photo, Path("clips", f"{number}"))
     pages = (
         "docs/deployment.md",
         "docs/streams.md",
@@ -129,6 +136,16 @@ def prepared(page: str) -> None:
         for words in (profile, "train runs/train --out runs/router"):
             assert dualres(*words.split()).status == 0
         shutil.copytree("runs/router", "runs/other")
+
+
+def pan_over(photo: Path, folder: Path, frames: int = 3) -> None:
+    """A clip: a window that moves over a photo."""
+    folder.mkdir(parents=True)
+    with Image.open(photo) as image:
+        width, height = image.size
+        for number in range(frames):
+            x = number * width // 20
+            image.crop((x, 0, x + 4 * width // 5, height)).save(folder / f"{number}.jpg")
 
 
 def frames_of_two_videos() -> None:

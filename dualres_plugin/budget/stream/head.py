@@ -18,6 +18,8 @@ from dualres_plugin.common.files.schema import GATE, Number, PlainDict, Quantile
 
 logger = logging.getLogger("dualres")
 FILE, KIND, VERSION = "stream.json", "dualres-stream-head", 1
+DEFAULT = "default"  # names the head of the router that ships, where a path is asked for
+DEFAULT_FOLDER = Path(__file__).parents[2] / "router" / "default_router"
 
 Weights = Annotated[list[Number], Field(min_length=1 + len(NAMES), max_length=1 + len(NAMES))]
 
@@ -76,12 +78,12 @@ class StreamHead:
         """Read what `save` wrote.
 
         Args:
-            path: the file, or the router's folder.
+            path: the file, or the router's folder; "default" is that of the router that ships.
 
         Raises:
             DualResError: If it is missing, damaged, edited or of another version.
         """
-        file = Path(path)
+        file = DEFAULT_FOLDER if str(path) == DEFAULT else Path(path)
         file = file if file.suffix == ".json" else file / FILE
         if not file.is_file():
             raise DualResError(
