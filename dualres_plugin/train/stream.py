@@ -6,6 +6,7 @@ random, so that the head sees the pasts that any policy may meet; what it learns
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -61,7 +62,7 @@ class Clips:
         self.profile = profile
         paths = [(str(profile.image_path(int(row)).parent), profile.image_path(int(row)).name, int(row))
                  for row in profile.originals]  # fmt: skip
-        paths.sort()
+        paths.sort(key=lambda path: (path[0], in_order(path[1])))
         self.rows = np.array([row for _, _, row in paths], dtype=np.int64)
         folders = np.array([folder for folder, _, _ in paths])
         new = np.flatnonzero(folders[1:] != folders[:-1]) + 1 if len(folders) else np.zeros(0, np.int64)
@@ -82,6 +83,16 @@ class Clips:
             d = self.profile.detections(which, int(row))
             made.append(Detections(d.boxes / np.array([w, h, w, h], dtype=np.float32), d.scores, d.labels))
         return made
+
+
+def in_order(name: str) -> list[tuple[int, str]]:
+    """A key by which frame 2 comes before frame 10, whether or not their numbers are padded.
+
+    Args:
+        name: of a frame's file.
+    """
+    parts = re.split(r"(\d+)", name)
+    return [(int(part) if part.isdecimal() else -1, part) for part in parts]
 
 
 class _Pasts(NamedTuple):

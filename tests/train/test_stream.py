@@ -12,7 +12,7 @@ from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.types import Detections
 from dualres_plugin.profile.table import Profile
 from dualres_plugin.router.network import ResolutionRouter
-from dualres_plugin.train.stream import Clips, train_stream
+from dualres_plugin.train.stream import Clips, in_order, train_stream
 from tests.fakes import make_profile, photo
 
 SIDE = 32
@@ -49,6 +49,13 @@ def test_clips_are_folders_in_the_order_of_their_names(tmp_path: Path, router: R
             [("b", 1), ("a", 2), ("b", 0), ("a", 1), ("a", 0)]]  # fmt: skip
     clips = Clips(make_profile(tmp_path, rows, thumbnail_size=SIDE), router)
     assert clips.rows.tolist() == [4, 3, 1, 2, 0]
+    names = ["a2.jpg", "f9.jpg", "f010.jpg", "f10.jpg", "f²0.jpg"]
+    assert sorted(names[::-1], key=in_order) == names
+        "a2.jpg",
+        "f9.jpg",
+        "f010.jpg",
+        "f10.jpg",
+    ]
     assert clips.starts.tolist() == [0, 3, 5] and clips.clip.tolist() == [0, 0, 0, 1, 1]
 
 
