@@ -51,11 +51,6 @@ def test_clips_are_folders_in_the_order_of_their_names(tmp_path: Path, router: R
     assert clips.rows.tolist() == [4, 3, 1, 2, 0]
     names = ["a2.jpg", "f9.jpg", "f010.jpg", "f10.jpg", "f²0.jpg"]
     assert sorted(names[::-1], key=in_order) == names
-        "a2.jpg",
-        "f9.jpg",
-        "f010.jpg",
-        "f10.jpg",
-    ]
     assert clips.starts.tolist() == [0, 3, 5] and clips.clip.tolist() == [0, 0, 0, 1, 1]
 
 
