@@ -49,8 +49,8 @@ def test_clips_are_folders_in_the_order_of_their_names(tmp_path: Path, router: R
             [("b", 1), ("a", 2), ("b", 0), ("a", 1), ("a", 0)]]  # fmt: skip
     clips = Clips(make_profile(tmp_path, rows, thumbnail_size=SIDE), router)
     assert clips.rows.tolist() == [4, 3, 1, 2, 0]
-    names = ["a2.jpg", "f9.jpg", "f010.jpg", "f10.jpg", "f²0.jpg"]
-    assert sorted(names[::-1], key=in_order) == names
+    names = ["f10.jpg", "f²0.jpg", "f9.jpg", "a2.jpg", "f010.jpg"]
+    assert sorted(names, key=in_order) == ["a2.jpg", "f9.jpg", "f010.jpg", "f10.jpg", "f²0.jpg"]
     assert clips.starts.tolist() == [0, 3, 5] and clips.clip.tolist() == [0, 0, 0, 1, 1]
 
 
