@@ -24,7 +24,6 @@ from dualres_plugin.common.card import SKIP
 from dualres_plugin.common.errors import one_message
 from dualres_plugin.profile.passes import HIGH, LOW
 from dualres_plugin.profile.table import Profile
-from dualres_plugin.router.checkpoint import DEFAULT_FOLDER
 from dualres_plugin.router.network import ResolutionRouter
 from dualres_plugin.train.stream import Clips
 
@@ -89,7 +88,7 @@ def main() -> None:
     args = parser.parse_args()
 
     router = ResolutionRouter.from_pretrained(args.router).eval()
-    head = StreamHead.load(DEFAULT_FOLDER if args.router == "default" else args.router)
+    head = StreamHead.load(args.router)
     clips = Clips(Profile.load(args.profile), router)
     order = list(played(clips, args.frames, args.scenes, np.random.default_rng(args.seed)))
     run = Run(clips, head, args.target, args.skip)

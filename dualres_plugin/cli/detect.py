@@ -23,6 +23,7 @@ from dualres_plugin.cli.options import (
     alone,
     numbers,
     on_device,
+    open_session,
     stamp,
     within,
 )
@@ -127,7 +128,7 @@ def predict(
     from dualres_plugin.budget.cost import Budget
     from dualres_plugin.common.files.lock import locked
     from dualres_plugin.common.files.shard import parse_shard
-    from dualres_plugin.predict.exported import is_exported
+    from dualres_plugin.predict.exported import ExportedPredictor, is_exported
     from dualres_plugin.predict.saving import Outputs, save_predictions
 
     share = parse_shard(shard) if shard else None
@@ -141,7 +142,8 @@ def predict(
     made: ExportedPredictor | Predictor
     if is_exported(detector):
         setup.refuse_for_exported(detector, gmacs, ms)
-        made = _exported(detector, target_high_rate, threshold, *several, hold, conf, memory, skip)
+        point = Budget(target_high_rate, threshold, None, None, *several)
+        made = ExportedPredictor(open_session(detector, point, hold=hold, memory=memory, skip=skip), conf)
     else:
         made = _routed(
             detector, source, Budget(target_high_rate, threshold, gmacs, ms, *several), hold, setup, memory, skip
@@ -193,7 +195,7 @@ def _routed(
     detector: str, source: str, budget: Budget, hold: bool, setup: _Setup, memory: Path | None, skip: int
 ) -> Predictor:
     """A detector with its router in PyTorch."""
-    from dualres_plugin.common.errors import at_hand
+    from dualres_plugin.common.errors import DualResError, at_hand
     from dualres_plugin.hosts.registry import load_detector
     from dualres_plugin.hosts.sizes import ask_sizes
     from dualres_plugin.predict.operating_point import choose_gate
@@ -201,8 +203,8 @@ def _routed(
     from dualres_plugin.router.network import ResolutionRouter, load_default_router
     from dualres_plugin.router.stream_gate import stream_options
 
-    fixed = budget.threshold if budget.thresholds is None else budget.thresholds[0]
-    _check_hold(hold, fixed, "--target-high-rate, --shares, --gmacs or --ms")
+    if hold and (budget.threshold is not None or budget.thresholds is not None):
+        raise DualResError("--hold keeps a rate: give --target-high-rate, --shares, --gmacs or --ms, not a threshold.")
     with at_hand(detector):
         adapter = on_device(load_detector(detector), setup.device)
     size, ladder = ask_sizes(adapter, setup.low, setup.high, setup.sizes)
@@ -210,49 +212,6 @@ def _routed(
     stream = stream_options(False if memory is None else memory, skip, None)
     gate = choose_gate(router, adapter, size, ladder, source, budget, hold, stream=stream)
     return Predictor(adapter, gate, size, ladder, 1 if setup.batch is None else setup.batch, setup.half)
-
-
-def _exported(
-    model: str,
-    rate: float | None,
-    threshold: float | None,
-    shares: tuple[float, ...] | None,
-    thresholds: tuple[float, ...] | None,
-    hold: bool,
-    conf: float,
-    memory: Path | None,
-    skip: int,
-) -> ExportedPredictor:
-    """An exported file or pair in onnxruntime."""
-    from dualres_plugin.budget.ladder import even_shares
-    from dualres_plugin.common.errors import at_hand
-    from dualres_plugin.predict.exported import ExportedPredictor
-    from dualres_plugin.runtime.session import DualResSession
-
-    _check_hold(hold, threshold, "--target-high-rate")
-    _check_hold(hold, thresholds, "--shares", "--thresholds")
-    with at_hand(model):
-        if hold and rate is None and shares is None:  # only the file knows of how many sizes
-            shares = even_shares(len(DualResSession(model, warm_up=False).sizes))
-        session = DualResSession(
-            model,
-            threshold=threshold,
-            target_high_rate=rate,
-            shares=shares,
-            thresholds=thresholds,
-            hold_rate=hold,
-            memory=memory,
-            skip=skip,
-        )
-    return ExportedPredictor(session, conf)
-
-
-def _check_hold(hold: bool, given: object, instead: str, option: str = "--threshold") -> None:
-    """The budget's own refusal, in the words of the command line."""
-    from dualres_plugin.common.errors import DualResError
-
-    if hold and given is not None:
-        raise DualResError(f"--hold keeps a rate: give {instead}, not {option}.")
 
 
 def demo(

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from dualres_plugin.budget.cost import Budget
     from dualres_plugin.hosts.contract import HostAdapter
+    from dualres_plugin.runtime.session import DualResSession
 
 MOST_SEED = 2**32 - 1  # of NumPy's older generators
 MOST_SIZE = 2**15  # pixels: more is a slip of the finger, and no machine's memory
@@ -154,6 +156,37 @@ def on_device(adapter: HostAdapter[Any], device: str) -> HostAdapter[Any]:
         return adapter.to(device)
     except (RuntimeError, AssertionError, ValueError) as error:
         raise DualResError(f"device '{device}' is not available: {error}") from None
+
+
+def open_session(
+    model: Path | str, point: Budget, *, hold: bool = False, threads: int | None = None, **more: Any
+) -> DualResSession:
+    """An exported model at the operating point that a command was given.
+
+    Args:
+        model: the file, or the folder of a pair.
+        point: without GMACs or ms.
+        hold: keep the rate; of a file alike at every size if none is given.
+        threads: of the runtime.
+        **more: as of `DualResSession`.
+
+    Raises:
+        DualResError: If a threshold is to be held, or as `DualResSession`.
+    """
+    from dualres_plugin.budget.ladder import even_shares
+    from dualres_plugin.common.errors import DualResError, at_hand
+    from dualres_plugin.runtime.session import DualResSession
+
+    if hold and (point.threshold is not None or point.thresholds is not None):
+        raise DualResError("--hold keeps a rate: give --target-high-rate or --shares, not --threshold or --thresholds.")
+    shares = point.shares
+    with at_hand(model):
+        if hold and point.target_high_rate is None and shares is None:  # only the file knows of how many sizes
+            shares = even_shares(len(DualResSession(model, warm_up=False).sizes))
+        return DualResSession(
+            model, threshold=point.threshold, target_high_rate=point.target_high_rate, shares=shares,
+            thresholds=point.thresholds, hold_rate=hold, threads=threads, **more,
+        )  # fmt: skip
 
 
 def stamp(files: str | None) -> str | None:

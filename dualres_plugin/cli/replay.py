@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dualres_plugin.cli.options import Rate, Seed, Shares, Threshold, Thresholds, numbers, within
+from dualres_plugin.cli.options import Rate, Seed, Shares, Threshold, Thresholds, numbers, open_session, within
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,21 +59,19 @@ def replay(
     """
     import numpy as np
 
+    from dualres_plugin.budget.cost import Budget
     from dualres_plugin.budget.replay import Load, largest_share
     from dualres_plugin.budget.replay import arrivals as arrive
     from dualres_plugin.budget.replay import replay as run
-    from dualres_plugin.common.errors import at_hand
     from dualres_plugin.common.files.atomic import write_json
     from dualres_plugin.runtime.latency import measure_latency
-    from dualres_plugin.runtime.session import DualResSession
 
     rng = np.random.default_rng(seed)
     when = arrive(arrivals, count, rng)
-    with at_hand(model):
-        session = DualResSession(
-            model, threshold=threshold, target_high_rate=target_high_rate, shares=numbers("--shares", shares),
-            thresholds=numbers("--thresholds", thresholds), threads=threads,
-        )  # fmt: skip
+    point = Budget(
+        target_high_rate, threshold, None, None, numbers("--shares", shares), numbers("--thresholds", thresholds)
+    )
+    session = open_session(model, point, threads=threads)
     scores, times = measure_latency(session, photos)
     photo = rng.integers(len(scores), size=len(when))
     load = Load(when, scores[photo], times[photo])

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from dualres_plugin.cli.ending import Stopped
-from dualres_plugin.cli.options import Rate, Shares, Threshold, Thresholds, numbers, within
-
-if TYPE_CHECKING:
-    from dualres_plugin.budget.cost import Budget
-    from dualres_plugin.runtime.session import DualResSession
+from dualres_plugin.cli.options import Rate, Shares, Threshold, Thresholds, numbers, open_session, within
 
 
 def register(app: typer.Typer) -> None:
@@ -90,29 +86,12 @@ def serve(
     point = Budget(
         target_high_rate, threshold, None, None, numbers("--shares", shares), numbers("--thresholds", thresholds)
     )
-    session = _session(model, point, hold, threads)
+    session = open_session(model, point, hold=hold, threads=threads)
     shown = f"[{host}]" if ":" in host else host
     ready = f"{settings.name} on http://{shown}:{address.getsockname()[1]}"
     server = make_server(make_app(session, settings), timeout, lambda: typer.echo(ready))
     with suppress(Stopped):  # the signal was obeyed: what was there is answered
         server.run(sockets=[address])
-
-
-def _session(model: Path, point: Budget, hold: bool, threads: int | None) -> DualResSession:
-    from dualres_plugin.budget.ladder import even_shares
-    from dualres_plugin.common.errors import DualResError, at_hand
-    from dualres_plugin.runtime.session import DualResSession
-
-    if hold and (point.threshold is not None or point.thresholds is not None):
-        raise DualResError("--hold keeps a rate: give --target-high-rate or --shares, not --threshold or --thresholds.")
-    shares = point.shares
-    with at_hand(model):
-        if hold and point.target_high_rate is None and shares is None:  # only the file knows of how many sizes
-            shares = even_shares(len(DualResSession(model, warm_up=False).sizes))
-        return DualResSession(
-            model, threshold=point.threshold, target_high_rate=point.target_high_rate, shares=shares,
-            thresholds=point.thresholds, hold_rate=hold, threads=threads,
-        )  # fmt: skip
 
 
 def _name(model: Path) -> str:

@@ -35,8 +35,8 @@ def train_stream(
     dualres predict yolo11n.pt street.mp4 --router runs/router --memory runs/router --skip 3 --out runs/street
     """
     from dualres_plugin.common.errors import DualResError
+    from dualres_plugin.common.files.shipped import DEFAULT
     from dualres_plugin.profile.table import Profile
-    from dualres_plugin.router.checkpoint import DEFAULT
     from dualres_plugin.router.network import ResolutionRouter
     from dualres_plugin.train.stream import train_stream as run
 

@@ -62,10 +62,9 @@ def check_sizes(adapter: HostAdapter[Any], size: int, sizes: Sizes, again: bool 
     kind = type(adapter)
     if kind.collate is HostAdapter.collate or kind.detections is HostAdapter.detections:
         return
-    for ratio in Ladder.of(sizes).ratios():
-        if (size, ratio) in adapter.working_sizes and not again:
-            continue
-        for high in (True, False):
+    left = [r for r in Ladder.of(sizes).ratios() if again or (size, r) not in adapter.working_sizes]
+    for ratio in left:
+        for high in (True, False) if ratio == left[0] else (False,):  # the high pass is the same beside any ratio
             try:
                 _at_route(adapter, probe_photo(), size, ratio, high)
             except DualResError:

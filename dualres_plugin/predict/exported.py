@@ -47,6 +47,11 @@ class ExportedPredictor:
         return {"threshold": session.threshold} if two else {"thresholds": session.thresholds}
 
     @property
+    def size(self) -> int:
+        """High size in pixels."""
+        return self.session.sizes[0]
+
+    @property
     def expected_shares(self) -> tuple[float, ...] | None:
         """As of `Predictor`."""
         return self.session.expected_shares

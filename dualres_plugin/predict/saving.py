@@ -203,7 +203,7 @@ class _Run:
         if drawn is not None and video is not None:
             self.journal.announce(drawn.name)
             rate = video_rate(video)
-            self.video, self.timeline = stack.enter_context(video_at(drawn, rate)), Timeline(rate)
+            self.video, self.timeline = stack.enter_context(video_at(drawn, rate)), Timeline(rate, self.predictor.size)
 
     def _take_up(self) -> set[str]:
         """Count what an unfinished run has done; gives the stems of its files."""

@@ -21,10 +21,12 @@ class Timeline:
 
     Args:
         rate: frames per second.
+        largest: the largest size in pixels, which the cost is a share of: it may not be among the frames.
     """
 
-    def __init__(self, rate: float):
+    def __init__(self, rate: float, largest: int):
         self.rate = rate
+        self.largest = largest
         self.window = max(1, round(SECONDS * rate))
         self._step, self._score, self._threshold, self._size = array("b"), array("d"), array("d"), array("i")
         self._names: dict[int, str] = {SKIP: SKIPPED}
@@ -34,7 +36,7 @@ class Timeline:
         self._step.append(route.step)
         self._score.append(route.score)
         self._threshold.append(route.threshold)
-        self._size.append(route.size or 0)
+        self._size.append(0 if route.step == SKIP else route.size or self.largest)
         self._names[route.step] = route.route
 
     def __len__(self) -> int:
@@ -46,11 +48,8 @@ class Timeline:
         return float(self._shares(slice(-self.window, None)).mean()) if len(self) else 0.0
 
     def _shares(self, which: slice = slice(None)) -> np.ndarray:
-        """Pixels of frames as a share of those at the largest size; 0 of skipped ones, 1 where sizes are not known."""
-        largest = max(self._size, default=0)
-        size = np.array(self._size[which], dtype=float)
-        skipped = np.array(self._step[which]) == SKIP
-        return np.where(skipped, 0.0, (size / largest) ** 2 if largest else 1.0)
+        """Pixels of frames as a share of those at the largest size; 0 of skipped ones."""
+        return np.asarray((np.array(self._size[which], dtype=float) / self.largest) ** 2)
 
     def save(self, path: Path) -> None:
         """Draw it.

@@ -15,14 +15,13 @@ from torch import Tensor
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.files.atomic import atomic_dir, write_json
 from dualres_plugin.common.files.schema import GATE, PlainDict, Quantiles, check_size, checked, read_object, shown
+from dualres_plugin.common.files.shipped import DEFAULT, DEFAULT_FOLDER
 from dualres_plugin.common.weights import check_finite
 from dualres_plugin.router.config import RouterConfig
 
 FORMAT_VERSION = 1
 TENSORS_MB = 1000.0  # of router.safetensors; the shipped one has 2
 TENSORS, META = "router.safetensors", "router.json"
-DEFAULT = "default"  # the name of the router that ships with the package
-DEFAULT_FOLDER = Path(__file__).parent / "default_router"
 
 
 class StoredRouter(NamedTuple):

@@ -14,13 +14,14 @@ from torch import Tensor, nn
 from dualres_plugin.budget import calibration, ladder
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.files.schema import checked
+from dualres_plugin.common.files.shipped import DEFAULT
 from dualres_plugin.common.flops import gmacs
 from dualres_plugin.common.modes import in_eval
 from dualres_plugin.common.resize import make_thumbnails, resize_images, to_unit
 from dualres_plugin.common.types import Decision, RouterImages
 from dualres_plugin.common.weights import halved
 from dualres_plugin.router.backbones import load_backbone_weights, named_backbone
-from dualres_plugin.router.checkpoint import DEFAULT, StoredRouter, check_tensors, read_checkpoint, write_checkpoint
+from dualres_plugin.router.checkpoint import StoredRouter, check_tensors, read_checkpoint, write_checkpoint
 from dualres_plugin.router.config import CUSTOM, RouterConfig
 
 logger = logging.getLogger("dualres")

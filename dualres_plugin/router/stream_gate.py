@@ -18,8 +18,8 @@ from dualres_plugin.budget.stream.memory import StreamMemory
 from dualres_plugin.budget.stream.stream import WATCH, Stream, StreamOptions
 from dualres_plugin.common.card import SKIP
 from dualres_plugin.common.errors import DualResError
+from dualres_plugin.common.files.shipped import DEFAULT
 from dualres_plugin.common.types import Decision, Detections, RouterImages
-from dualres_plugin.router.checkpoint import DEFAULT, DEFAULT_FOLDER
 from dualres_plugin.router.gate import Gate
 from dualres_plugin.router.network import ResolutionRouter
 
@@ -211,7 +211,7 @@ def stream_options(memory: bool | StreamHead | Path | str, skip: int, router: ob
     where = router if memory is True else memory
     if where is not None and not isinstance(where, (str, Path)):
         raise DualResError("memory=True looks beside the router's files: give its folder, or memory=FOLDER.")
-    return StreamOptions(StreamHead.load(DEFAULT_FOLDER if where in (None, DEFAULT) else where), skip)
+    return StreamOptions(StreamHead.load(DEFAULT if where is None else where), skip)
 
 
 def make_stream_gate(

@@ -88,7 +88,7 @@ def test_a_ladder_holds_its_mean_cost(desk: Path, tmp_path: Path) -> None:
         ok("predict", desk / "ladder.onnx", desk / "list.txt", "--hold", *words, "--no-save", "--out", out)
         assert len(table(out)) == 8
     done = dualres("predict", desk / "ladder.onnx", desk / "list.txt", "--hold", "--thresholds", "1,0", "--out", out)
-    assert "give --shares, not --thresholds" in done.message
+    assert "not --threshold or --thresholds" in done.message
 
 
 @pytest.mark.shared
@@ -113,8 +113,8 @@ def test_shares_are_those_of_the_files_sizes(
     [
         (("--router", "r", "--low", 160), "leave out --router, --low"),
         (("--batch", 4), "leave out --batch"),
-        (("--threshold", 0, "--target-high-rate", 0.5), "either threshold or target_high_rate"),
-        (("--threshold", 0, "--hold"), "give --target-high-rate, not --threshold"),
+        (("--threshold", 0, "--target-high-rate", 0.5), "give only one of the budgets"),
+        (("--threshold", 0, "--hold"), "give --target-high-rate or --shares, not --threshold"),
         (("--target-high-rate", 2), "must lie between 0"),
     ],
 )

@@ -15,9 +15,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from dualres_plugin.common.errors import DualResError
+from dualres_plugin.common.files.shipped import DEFAULT_FOLDER
 from dualres_plugin.common.images.photo import router_images_of
 from dualres_plugin.common.weights import halved
-from dualres_plugin.router.checkpoint import DEFAULT_FOLDER
 from dualres_plugin.router.network import ResolutionRouter
 from tests.fakes import photo
 from tests.router.helpers import loud, pickle_bomb, tiny
@@ -168,7 +168,7 @@ def test_a_failed_save_leaves_the_old_router(tmp_path: Path) -> None:
 
 
 def test_the_shipped_router_is_small_calibrated_and_says_what_it_learned_from() -> None:
-    from dualres_plugin.router.checkpoint import DEFAULT_FOLDER
+    from dualres_plugin.common.files.shipped import DEFAULT_FOLDER
 
     router = ResolutionRouter.from_pretrained("default")
     assert sum(f.stat().st_size for f in DEFAULT_FOLDER.iterdir()) <= 4_000_000

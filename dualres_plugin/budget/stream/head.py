@@ -15,11 +15,10 @@ from dualres_plugin.budget.stream.memory import StreamMemory
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.files.atomic import write_json
 from dualres_plugin.common.files.schema import GATE, Number, PlainDict, Quantiles, checked, read_object, shown
+from dualres_plugin.common.files.shipped import DEFAULT, DEFAULT_FOLDER
 
 logger = logging.getLogger("dualres")
 FILE, KIND, VERSION = "stream.json", "dualres-stream-head", 1
-DEFAULT = "default"  # names the head of the router that ships, where a path is asked for
-DEFAULT_FOLDER = Path(__file__).parents[2] / "router" / "default_router"
 
 Weights = Annotated[list[Number], Field(min_length=1 + len(NAMES), max_length=1 + len(NAMES))]
 
