@@ -48,7 +48,7 @@ def main() -> None:
 def scores(router: ResolutionRouter, folders: Sequence[str]) -> Iterator[tuple[float, float, float]]:
     """Of each photo: on PyTorch's thumbnail, and on those from bytes with OpenCV and without."""
     card = Card("cond", "any", HIGH, 0.5, 32, 0.0, "0", Preprocess(), Postprocess())
-    for image in iter_source([Path(folder) for folder in folders]):
+    for image in (image for folder in folders for image in iter_source(Path(folder))):
         frame = make_frame(image.pixels, card)
         x0, y0, x1, y1 = frame.content
         photo = np.rint(frame.images[0, :, y0:y1, x0:x1].transpose(1, 2, 0) * 255).astype(np.uint8)

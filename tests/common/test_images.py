@@ -297,3 +297,8 @@ def test_sources_that_cannot_even_be_named(tmp_path: Path) -> None:
     for source in (tmp_path / "loop", tmp_path / "a\0b"):
         with pytest.raises(DualResError):
             list(iter_source(source))
+
+
+def test_a_folder_inside_a_list_is_told_from_a_damaged_photo(tmp_path: Path) -> None:
+    with pytest.raises(DualResError, match="is a folder inside of a list"):
+        list(iter_source([tmp_path]))

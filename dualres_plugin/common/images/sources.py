@@ -127,6 +127,10 @@ def _one(item: Any, name: str, on_skip: OnSkip | None) -> Iterator[SourceImage]:
         yield SourceImage(name, to_rgb(item))
     else:
         file = item if isinstance(item, (RemoteFile, TarMember)) else Path(item)
+        if isinstance(file, Path) and file.is_dir():
+            raise DualResError(
+                f"'{file}' is a folder inside of a list: a list holds photos. Give the folder by itself."
+            )
         try:
             yield SourceImage(file.name, read_image(file), file)
         except UnreadableImageError as error:

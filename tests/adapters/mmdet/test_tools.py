@@ -20,8 +20,9 @@ from mmengine.config import Config
 
 from dualres_plugin.adapters import mmcv_ext as _mmcv_ext
 from dualres_plugin.adapters.mmdet import DualResDetector, MMDetAdapter
+from dualres_plugin.common.images.decode import read_image
 from tests.adapters.mmdet.helpers import Project, mim_folder, run_tool, run_tool_here, tiny_router
-from tests.shared import ROOT
+from tests.shared import ROOT, require_shared
 
 
 @pytest.fixture(scope="module")
@@ -168,6 +169,34 @@ def test_det_inferencer_on_an_image_and_a_folder(project: Project) -> None:
     assert len(list((out / "vis").iterdir())) == 8
     single = inferencer(str(project.folder / "images" / "000.png"), pred_score_thr=0.0)
     assert set(single["predictions"][0]) >= {"bboxes", "labels", "scores"}
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("way", ["inference_detector", "DetInferencer"])
+def test_a_scene_that_stands_still_is_remembered_and_skipped(way: str, tmp_path: Path) -> None:
+    """YOLOX-Nano with its own weights: the third frame reuses what the second one found."""
+    from mmdet.apis import DetInferencer, inference_detector, init_detector
+
+    from dualres_plugin import DualResWrapper
+
+    config = mim_folder() / "configs" / "yolox" / "yolox_nano_8xb8-300e_coco.py"
+    weights = str(require_shared("weights", "yolox_nano.pth"))
+    frame = read_image(min(require_shared("data", "coco_mini", "images", "val2017").iterdir()))[..., ::-1].copy()
+    inferencer = DetInferencer(str(config), weights, device="cpu") if way == "DetInferencer" else None
+    detector = inferencer.model if inferencer else init_detector(str(config), weights, palette="coco", device="cpu")
+    model = DualResWrapper(detector, "default", memory=True, skip=1, target_high_rate=1.0)
+    if inferencer:
+        inferencer.model = model.host
+        samples = [inferencer(frame, return_datasamples=True)["predictions"][0] for _ in range(4)]
+    else:
+        samples = [inference_detector(model.host, frame) for _ in range(4)]
+    assert [sample.route for sample in samples] == ["high", "high", "skip", "high"]
+    second, third = (sample.pred_instances for sample in samples[1:3])
+    sure = second.scores > 0.3
+    assert sure.any() and len(third) == len(second)
+    edges = torch.tensor([frame.shape[1], frame.shape[0]] * 2)
+    inside = torch.minimum(second.bboxes.clamp(min=0), edges)  # what is remembered ends at the frame's edges
+    torch.testing.assert_close(third.bboxes[sure], inside[sure], atol=0.5, rtol=0)
 
 
 def test_a_low_route_without_rescale(project: Project) -> None:
