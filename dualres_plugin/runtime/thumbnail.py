@@ -22,9 +22,7 @@ def make_thumbnail(photo: np.ndarray, size: int) -> np.ndarray:
         (1, 3, S, S) float32, RGB in [0, 1].
     """
     ratios = [side / size for side in photo.shape[:2]]
-    # Pillow's is exact. OpenCV's takes a third of the time at a ratio of 4, but as long at 8, and below 2 its triangle
-    # has too few pixels.
-    small = _by_opencv(photo, size, ratios) if min(ratios) >= 2 and max(ratios) <= 8 else None
+    small = _by_opencv(photo, size, ratios)
     if small is None:
         small = np.asarray(Image.fromarray(photo).resize((size, size), Image.Resampling.BILINEAR))
     thumbnail = np.empty((1, 3, size, size), dtype=np.float32)
@@ -33,24 +31,50 @@ def make_thumbnail(photo: np.ndarray, size: int) -> np.ndarray:
 
 
 def _by_opencv(photo: np.ndarray, size: int, ratios: Sequence[float]) -> np.ndarray | None:
-    """(size, size, 3) uint8; None without OpenCV.
+    """(size, size, 3) uint8; None without OpenCV, and where Pillow is better.
 
     Antialiased bilinear is a triangle as wide as the pixels that shrink into one. A blur whose weights are its values
     at whole pixels, read in between linearly, is the same triangle: exactly so where the ratio is a whole number.
+    That takes a third of Pillow's time at a ratio of 4, but as long at 8, and below 2 the triangle has too few pixels.
+    Photos that shrink further are halved first, which leaves a quarter of the pixels to blur.
     """
+    halved = max(ratios) >= 5.5 and min(ratios) >= 3  # before, the other filter would move more routes
+    if min(ratios) < 2 or max(ratios) > (16 if halved else 8):
+        return None
     try:
         import cv2
     except ImportError:
         return None
-    rows, columns = map(_triangle, ratios)
-    blurred = cv2.sepFilter2D(np.ascontiguousarray(photo), -1, columns, rows)
+    photo = np.ascontiguousarray(photo)
+    if halved:
+        height, width = photo.shape[:2]
+        photo = cv2.resize(photo, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+    rows, columns = map(_triangle_of_halves if halved else _triangle, ratios)
+    blurred = cv2.sepFilter2D(photo, -1, columns, rows)
     return np.asarray(cv2.resize(blurred, (size, size), interpolation=cv2.INTER_LINEAR))
 
 
 def _triangle(ratio: float) -> np.ndarray:
     """Weights of a triangle that reaches `ratio` pixels to both sides."""
     reach = math.ceil(ratio) - 1
-    weights = 1 - np.abs(np.arange(-reach, reach + 1)) / ratio
+    return _weights(reach, 1 / ratio)
+
+
+def _triangle_of_halves(ratio: float) -> np.ndarray:
+    """Weights for the pixels of a halved photo, so that all in all the blur is as wide as a triangle of `ratio`.
+
+    Widths are variances, which add up: ratio²/6 is the triangle's in pixels of the photo; halving brings 1/4, and
+    reading linearly, between pixels twice as large, 4/6. The weights 1 - slope |k| have the rest, a quarter of it in
+    pixels of the half; that is linear in the slope.
+    """
+    variance = (ratio**2 / 6 - 1 / 4 - 4 / 6) / 4
+    reach = math.ceil(ratio / 2) - 1
+    sides, count = reach * (reach + 1), 2 * reach + 1  # 2 Σk and Σ1; Σk² is sides count / 3, 2 Σk³ sides² / 2
+    return _weights(reach, count * (sides / 3 - variance) / (sides * (sides / 2 - variance)))
+
+
+def _weights(reach: int, slope: float) -> np.ndarray:
+    weights = 1 - slope * np.abs(np.arange(-reach, reach + 1))
     return np.asarray(weights / weights.sum())
 
 

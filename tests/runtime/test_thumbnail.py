@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,16 +50,16 @@ def test_a_thumbnail_is_that_of_pytorch(library: str, shape: tuple[int, int], mo
     assert apart.mean() < 1.5 / 255 and np.percentile(apart, 99) < 6 / 255
 
 
-@pytest.mark.parametrize("library", ["cv2", "PIL"])
+@pytest.mark.parametrize(("library", "size"), [("cv2", 160), ("PIL", 160), ("cv2", 112), ("cv2", 64)])
 @pytest.mark.parametrize("split", SETS, ids="-".join)
 def test_scores_and_routes_are_those_of_pytorch(
-    library: str, split: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+    library: str, size: int, split: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The tolerance that docs/deployment.md states, at every share of the default router's calibration."""
     if library == "PIL":
         monkeypatch.setitem(sys.modules, "cv2", None)
     router = ResolutionRouter.from_pretrained("default")
-    size = router.config.input_size
+    router.config = replace(router.config, input_size=size)
     card = Card("cond", "test", 640, 0.5, 32, 0.0, "0", Preprocess(), Postprocess(), thumbnail=size)
     files = sorted(require_shared("data", split[0], "images", split[1]).iterdir())[:MOST]
     photos = [read_image(path) for path in files]
@@ -67,8 +68,9 @@ def test_scores_and_routes_are_those_of_pytorch(
         ours = router(torch.cat([torch.from_numpy(frame.thumbnail) for frame in frames])).numpy()
     theirs = torch.cat([router.score(RouterImages(torch.from_numpy(f.images), [f.content])) for f in frames]).numpy()
     assert spearman(ours, theirs) > 0.999
+    router.calibrate(theirs)
     changed = [float(np.mean((ours > t) != (theirs > t))) for t in map(router.threshold_for, RATES)]
-    assert np.mean(changed) < 0.005
+    assert np.mean(changed) < (0.005 if size == 160 else 0.01)  # the head was fitted at 160 px: elsewhere it is rough
 
 
 @pytest.mark.parametrize("form", FORMS)
