@@ -23,7 +23,7 @@ def advise(
         Path,
         typer.Argument(metavar="PROFILE", help="A labelled profile, best made with --sizes, of images not trained on."),
     ],
-    router: Annotated[str, typer.Option(help="Folder of a router, or: default.")] = "default",
+    router: Annotated[str, typer.Option(help="Folder of a router, or: default, small.")] = "default",
     choose_on: Annotated[
         Path | None,
         typer.Option(

@@ -55,7 +55,8 @@ def predict(
     memory: Annotated[
         Path | None,
         typer.Option(
-            help="Of a video: read the last frame too; folder of a router after `dualres train-stream`, or: default."
+            help="Of a video: read the last frame too; folder of a router after `dualres train-stream`, or: default, "
+            "small."
         ),
     ] = None,
     skip: Annotated[

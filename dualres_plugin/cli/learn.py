@@ -44,8 +44,8 @@ def train(
     backbone: Annotated[
         str | None,
         typer.Option(
-            help="default (the shipped router's body), detector:DETECTOR (its own), tiny, lite, a torchvision "
-            "classifier, or timm:NAME."
+            help="default or small (the bodies of the routers that ship), detector:DETECTOR (its own), tiny, lite, a "
+            "torchvision classifier, or timm:NAME."
         ),
     ] = None,
     weights: Annotated[Path | None, typer.Option(help="Local file with backbone weights.")] = None,
@@ -97,7 +97,7 @@ def train(
 
 def evaluate(
     profile: Annotated[Path, typer.Argument(metavar="PROFILE", help="A labelled profile of images not used to train.")],
-    router: Annotated[str, typer.Argument(metavar="ROUTER", help="Folder of a router, or: default.")],
+    router: Annotated[str, typer.Argument(metavar="ROUTER", help="Folder of a router, or: default, small.")],
     out: Annotated[Path, typer.Option(help="Where report.html, metrics.json, curve.csv and curve.png go.")],
     sizes: Annotated[
         list[Path] | None,
@@ -198,7 +198,7 @@ def _timings(detector: str, router: ResolutionRouter, profile: Profile, images: 
 
 
 def swap(
-    router: Annotated[str, typer.Argument(metavar="ROUTER", help="Folder of a trained router, or: default.")],
+    router: Annotated[str, typer.Argument(metavar="ROUTER", help="Folder of a trained router, or: default, small.")],
     detector: Annotated[str, typer.Option(help="The detector to plug it into, as HOST:NAME.")],
     images: Annotated[Path, typer.Option(help="Unlabelled images like those to come.")],
     out: Annotated[Path, typer.Option(help="Folder of the recalibrated router.")],

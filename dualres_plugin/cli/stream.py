@@ -19,7 +19,7 @@ def train_stream(
     profile: Annotated[
         Path, typer.Argument(metavar="PROFILE", help="A profile of clips: one folder of frames each, named in order.")
     ],
-    router: Annotated[str, typer.Option(help="Folder of the router that learns it, or: default.")],
+    router: Annotated[str, typer.Option(help="Folder of the router that learns it, or: default, small.")],
     out: Annotated[
         Path | None, typer.Option(help="Where router and stream.json go; the router's own folder if none.")
     ] = None,
@@ -35,13 +35,13 @@ def train_stream(
     dualres predict yolo11n.pt street.mp4 --router runs/router --memory runs/router --skip 3 --out runs/street
     """
     from dualres_plugin.common.errors import DualResError
-    from dualres_plugin.common.files.shipped import DEFAULT
+    from dualres_plugin.common.files.shipped import SHIPPED
     from dualres_plugin.profile.table import Profile
     from dualres_plugin.router.network import ResolutionRouter
     from dualres_plugin.train.stream import train_stream as run
 
-    if out is None and router == DEFAULT:
-        raise DualResError("the default router's folder is the package's own: say where to put both with --out.")
+    if out is None and router in SHIPPED:
+        raise DualResError("the folder of a router that ships is the package's own: say where to put both with --out.")
     net = ResolutionRouter.from_pretrained(router)
     head = run(Profile.load(profile), net, gain=gain, seed=seed)
     folder = Path(router) if out is None else out

@@ -33,8 +33,8 @@ class DualResWrapper:
 
     Args:
         detector: a `YOLO`, a torchvision detection model, or any object with an installed adapter.
-        router: a `ResolutionRouter`, the folder of one, or "default"; None is the default router, with a message,
-            unless `fit` comes first.
+        router: a `ResolutionRouter`, the folder of one, "default" or "small"; None is the default router, with a
+            message, unless `fit` comes first.
         low: the low size, as a ratio of the high one (0.5) or in pixels (320); None is half, or the size that
             `low_detector` was built for where its host knows one.
         high: the high size in pixels; None is what the host runs the detector at, such as the `imgsz` of its training.
@@ -146,7 +146,7 @@ class DualResWrapper:
         """Plug a router in; one trained on another detector serves too.
 
         Args:
-            router: a `ResolutionRouter`, the folder of one, or "default".
+            router: a `ResolutionRouter`, the folder of one, "default" or "small".
 
         Raises:
             DualResError: If it does not load, or has no calibration where a rate is wanted.

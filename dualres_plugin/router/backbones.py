@@ -1,7 +1,7 @@
 """Feature extractors for the router, by name, without any download.
 
 A name is one of these, and `@N` behind it keeps the first N blocks only:
-- `plain` and `tiny`, small networks of this project; `plain` is the body of the shipped router
+- `plain`, `narrow` and `tiny`, small networks of this project; the first two are the bodies of the shipped routers
 - `lite`, the layout of EfficientNet-Lite0, for which weights are easily found
 - `demo`, the body of the demo's detector
 - `mobilenet_v3_large` or any other torchvision classifier that has `.features`
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.weights import check_finite, read_state_dict
-from dualres_plugin.router.blocks import DemoBackbone, lite_blocks, plain_blocks, tiny_blocks
+from dualres_plugin.router.blocks import DemoBackbone, lite_blocks, narrow_blocks, plain_blocks, tiny_blocks
 from dualres_plugin.router.config import RouterConfig
 
 
@@ -70,7 +70,7 @@ def _torchvision_blocks(name: str) -> list[nn.Module]:
     # Of classifiers alone: `get_model` of a detector would fetch weights for the body in it.
     if name not in models.list_models(module=models):
         raise DualResError(
-            f"unknown router backbone '{name}'. Use 'plain', 'tiny', a torchvision classifier such as "
+            f"unknown router backbone '{name}'. Use 'plain', 'narrow', 'tiny', a torchvision classifier such as "
             "'mobilenet_v3_large', or 'timm:NAME'."
         )
     model = models.get_model(name, weights=None)
@@ -133,6 +133,8 @@ def build_backbone(name: str, pool: Sequence[int] | None = None) -> PooledStages
         blocks = tiny_blocks()
     elif base == "plain":
         blocks = plain_blocks()
+    elif base == "narrow":
+        blocks = narrow_blocks()
     elif base == "lite":
         blocks = lite_blocks()
     elif base == "demo":

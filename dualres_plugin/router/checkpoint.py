@@ -15,7 +15,7 @@ from torch import Tensor
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.files.atomic import atomic_dir, write_json
 from dualres_plugin.common.files.schema import GATE, PlainDict, Quantiles, check_size, checked, read_object, shown
-from dualres_plugin.common.files.shipped import DEFAULT, DEFAULT_FOLDER
+from dualres_plugin.common.files.shipped import router_folder
 from dualres_plugin.common.weights import check_finite
 from dualres_plugin.router.config import RouterConfig
 
@@ -73,7 +73,7 @@ def read_checkpoint(path: Path | str) -> StoredRouter:
     """Read a router folder.
 
     Args:
-        path: the folder, one of its two files, or "default" for the shipped one.
+        path: the folder, one of its two files, or "default" or "small" for one that ships.
 
     Returns:
         All that a router can be built from.
@@ -82,7 +82,7 @@ def read_checkpoint(path: Path | str) -> StoredRouter:
         DualResError: If files are missing, damaged, edited, too large or of another version, a number in them is not
             finite, or every one is zero.
     """
-    path = DEFAULT_FOLDER if str(path) == DEFAULT else Path(path)
+    path = router_folder(path)
     if path.name in (TENSORS, META):
         path = path.parent
     if not path.is_dir():

@@ -255,7 +255,7 @@ class ResolutionRouter(nn.Module):
 
     @classmethod
     def from_pretrained(cls, path: Path | str, backbone: nn.Module | None = None) -> ResolutionRouter:
-        """Load a router folder, or the shipped router by the name "default".
+        """Load a router folder, or one that ships by its name, "default" or "small".
 
         Args:
             path: the folder that `save` wrote, or one of its two files.

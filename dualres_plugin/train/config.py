@@ -43,8 +43,8 @@ class TrainConfig:
     Attributes:
         objective: "rank" or "paper" (`objectives.OBJECTIVES`).
         gain: which gain `rank` learns (`gains.GAINS`); "auto" is "ap_objects" with labels, "agreement" without.
-        backbone: the router's body, see `RouterConfig`. "default" is that of the shipped router, "detector:HOST:NAME"
-            that of a detector at thumbnail size.
+        backbone: the router's body, see `RouterConfig`. "default" and "small" are those of the routers that ship,
+            "detector:HOST:NAME" that of a detector at thumbnail size.
         weights: a local file with weights of the backbone.
         input_size: side of the thumbnails in pixels; None is what the body was made for, 128 where nothing says.
         pool: stages of the backbone that are pooled, see `RouterConfig`.

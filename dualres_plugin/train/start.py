@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from dualres_plugin.common.errors import DualResError
+from dualres_plugin.common.files.shipped import SHIPPED
 from dualres_plugin.hosts.contract import HostAdapter
 from dualres_plugin.hosts.registry import load_detector
 from dualres_plugin.router.config import RouterConfig
@@ -51,29 +52,30 @@ def new_router(config: TrainConfig) -> ResolutionRouter:
         DualResError: If the backbone is unknown, its detector or weights cannot be loaded, or weights are given for
             one that brings its own.
     """
-    if config.weights is not None and (config.backbone == "default" or config.backbone.startswith("detector:")):
+    if config.weights is not None and (config.backbone in SHIPPED or config.backbone.startswith("detector:")):
         raise DualResError(
             f"weights '{config.weights}' are of no use with backbone '{config.backbone}', which brings its own: leave "
             "one of them out."
         )
     if config.backbone.startswith("detector:"):
         return own_backbone_router(load_detector(config.backbone.removeprefix("detector:")), config.input_size or 128)
-    if config.backbone == "default":
-        return default_body_router(config.input_size)
+    if config.backbone in SHIPPED:
+        return shipped_body_router(config.backbone, config.input_size)
     architecture = RouterConfig(config.backbone, config.input_size or 128, list(config.pool), config.hidden)
     return ResolutionRouter(architecture, weights=config.weights)
 
 
-def default_body_router(input_size: int | None = None) -> ResolutionRouter:
-    """The shipped router's body with a new head.
+def shipped_body_router(name: str, input_size: int | None = None) -> ResolutionRouter:
+    """The body of a router that ships, with a new head.
 
     Args:
-        input_size: side of the thumbnails in pixels; None is that of the shipped router.
+        name: "default" or "small".
+        input_size: side of the thumbnails in pixels; None is that router's own.
 
     Returns:
         The router; its head is still to be fitted.
     """
-    shipped = ResolutionRouter.from_pretrained("default")
+    shipped = ResolutionRouter.from_pretrained(name)
     router = ResolutionRouter(replace(shipped.config, input_size=input_size or shipped.config.input_size))
     router.backbone.load_state_dict(shipped.backbone.state_dict())
     return router

@@ -16,6 +16,7 @@ import torch
 
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.files.paths import base_names
+from dualres_plugin.common.files.shipped import SHIPPED
 from dualres_plugin.profile.overlap import image_sketch
 from dualres_plugin.profile.table import Profile
 from dualres_plugin.router.network import ResolutionRouter
@@ -116,7 +117,7 @@ def _warnings(data: TrainingSet, correlation: float | None) -> list[str]:
 def _trains_backbone(config: TrainConfig, objective: Objective, router: ResolutionRouter) -> bool:
     if config.train_backbone is not None:
         return config.train_backbone
-    comes_trained = bool(router.config.description) or config.weights is not None or config.backbone == "default"
+    comes_trained = bool(router.config.description) or config.weights is not None or config.backbone in SHIPPED
     return objective.needs_gradients or not comes_trained
 
 

@@ -42,9 +42,10 @@ def test_the_head_goes_beside_the_router_or_both_elsewhere(tmp_path: Path, route
     assert ResolutionRouter.from_pretrained(tmp_path / "both").config.input_size == SIDE
 
 
-def test_the_default_routers_folder_is_not_written_to(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["default", "small"])
+def test_the_folder_of_a_router_that_ships_is_not_written_to(tmp_path: Path, name: str) -> None:
     with pytest.raises(DualResError, match="--out"):
-        run("train-stream", tmp_path, "--router", "default")
+        run("train-stream", tmp_path, "--router", name)
 
 
 def test_predict_remembers_and_skips(tmp_path: Path, router: Path) -> None:

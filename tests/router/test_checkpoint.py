@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from dualres_plugin.common.errors import DualResError
-from dualres_plugin.common.files.shipped import DEFAULT_FOLDER
+from dualres_plugin.common.files.shipped import SHIPPED, router_folder
 from dualres_plugin.common.images.photo import router_images_of
 from dualres_plugin.common.weights import halved
 from dualres_plugin.router.network import ResolutionRouter
@@ -164,28 +164,41 @@ def test_a_failed_save_leaves_the_old_router(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 1
 
 
-# -- the shipped router ------------------------------------------------------
+# -- the shipped routers -----------------------------------------------------
 
 
-def test_the_shipped_router_is_small_calibrated_and_says_what_it_learned_from() -> None:
-    from dualres_plugin.common.files.shipped import DEFAULT_FOLDER
-
-    router = ResolutionRouter.from_pretrained("default")
-    assert sum(f.stat().st_size for f in DEFAULT_FOLDER.iterdir()) <= 4_000_000
-    assert router.gmacs() <= 0.08 and len(router.quantiles) == 101 and not router.training
+@pytest.mark.parametrize(("name", "megabytes", "gmacs"), [("default", 1.2, 0.041), ("small", 0.7, 0.006)])
+def test_a_shipped_router_is_small_calibrated_and_says_what_it_learned_from(
+    name: str, megabytes: float, gmacs: float
+) -> None:
+    router = ResolutionRouter.from_pretrained(name)
+    assert (router_folder(name) / "router.safetensors").stat().st_size <= 1e6 * megabytes
+    assert router.gmacs() <= gmacs and len(router.quantiles) == 101 and not router.training
     assert "COCO" in router.info["summary"] and router.info["trained_on"]
     assert router.threshold_for(0.2) > router.threshold_for(0.8)
 
 
-def test_a_busy_scene_scores_above_an_empty_one_by_the_shipped_router() -> None:
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_busy_scene_scores_above_an_empty_one_by_a_shipped_router(name: str) -> None:
     """Generated scenes, unlike anything it saw: many small objects gain more than a plain background."""
     from dualres_plugin.common.images.photo import router_images_of
     from dualres_plugin.demo.scenes import generate_scene
 
-    router = ResolutionRouter.from_pretrained("default")
+    router = ResolutionRouter.from_pretrained(name)
     empty = [np.full((240, 320, 3), shade, np.uint8) for shade in (40, 120, 200)]
     busy = [generate_scene(0, i).image for i in range(12)]
     assert router.score(router_images_of(busy)).mean() > router.score(router_images_of(empty)).mean()
+
+
+def test_a_folder_of_a_shipped_routers_name_is_named_with_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    mine = tiny()
+    mine.save("small")
+    assert ResolutionRouter.from_pretrained("small").config != mine.config
+    for mine_at in ("./small", tmp_path / "small"):
+        assert ResolutionRouter.from_pretrained(mine_at).config == mine.config
 
 
 def test_tensors_of_zeros_are_refused(tmp_path: Path) -> None:
@@ -224,7 +237,3 @@ def test_what_16_bits_cannot_hold_stays_in_32(tmp_path: Path) -> None:
     assert torch.equal(found["large"], large) and torch.equal(found["small"], small)
     assert found["count"].dtype == torch.int64
     assert halved({"weight": torch.ones(1 << 15)})["weight"].dtype == torch.float16
-
-
-def test_the_router_that_ships_has_half_the_bytes() -> None:
-    assert (DEFAULT_FOLDER / "router.safetensors").stat().st_size < 1.2e6

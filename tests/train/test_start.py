@@ -22,7 +22,7 @@ def test_a_given_router_is_trained_on(profile: Profile, unseen: Profile) -> None
     assert router is mine and order(router, unseen) > 0.9
 
 
-@pytest.mark.parametrize("backbone", ["default", "detector:yolo11n.pt", "tiny@3"])
+@pytest.mark.parametrize("backbone", ["default", "small", "detector:yolo11n.pt", "tiny@3"])
 def test_weights_that_are_of_no_use_or_not_there(backbone: str) -> None:
     message = "do not exist" if backbone == "tiny@3" else f"are of no use with backbone '{backbone}'"
     with pytest.raises(DualResError, match=message):

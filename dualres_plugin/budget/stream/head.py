@@ -15,7 +15,7 @@ from dualres_plugin.budget.stream.memory import StreamMemory
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.files.atomic import write_json
 from dualres_plugin.common.files.schema import GATE, Number, PlainDict, Quantiles, checked, read_object, shown
-from dualres_plugin.common.files.shipped import DEFAULT, DEFAULT_FOLDER
+from dualres_plugin.common.files.shipped import router_folder
 
 logger = logging.getLogger("dualres")
 FILE, KIND, VERSION = "stream.json", "dualres-stream-head", 1
@@ -77,12 +77,12 @@ class StreamHead:
         """Read what `save` wrote.
 
         Args:
-            path: the file, or the router's folder; "default" is that of the router that ships.
+            path: the file, or the router's folder; "default" and "small" are those that ship.
 
         Raises:
             DualResError: If it is missing, damaged, edited or of another version.
         """
-        file = DEFAULT_FOLDER if str(path) == DEFAULT else Path(path)
+        file = router_folder(path)
         file = file if file.suffix == ".json" else file / FILE
         if not file.is_file():
             raise DualResError(

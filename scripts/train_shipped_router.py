@@ -1,10 +1,11 @@
-"""Train the router that ships with the package: a small body of this project taught by a large one.
+"""Train a router that ships with the package: a small body of this project taught by a large one.
 
     dualres profile DETECTOR_A --data train.json --images train/ --views 4 --thumbnail 256 --out runs/a
     dualres profile DETECTOR_B --data train.json --images train/ --views 4 --thumbnail 256 --out runs/b
     dualres train runs/a runs/b --backbone detector:mmdet:yolox.py,yolox.pth --input-size 256 --out runs/teacher
-    python scripts/train_default_router.py --teacher runs/teacher --profile runs/a --profile runs/b \\
-        --photos train/ --photos more/ --out dualres_plugin/default_router
+    python scripts/train_shipped_router.py --teacher runs/teacher --profile runs/a --profile runs/b \\
+        --photos train/ --photos more/ --out runs/default
+    python scripts/train_shipped_router.py … --body narrow --size 80 --epochs 12 --out runs/small
 
 A few hundred photos with gains are too few to learn to see from. So the body learns from a teacher, a router on a
 detector's backbone that looks at larger thumbnails, to give the same feature maps, the same pooled features and the
@@ -33,7 +34,7 @@ from dualres_plugin.router.network import ResolutionRouter
 from dualres_plugin.train.config import TrainConfig
 from dualres_plugin.train.train import train_router
 
-BODY, POOL, SIZE = "plain", [1, 2, 3, 4], 160  # one pooled block per stride: 4, 8, 16, 32
+POOL = [1, 2, 3, 4]  # one pooled block per stride: 4, 8, 16, 32
 LONG_SIDE = 576  # photos are kept at most this large
 
 
@@ -42,6 +43,8 @@ def main() -> None:
     parser.add_argument("--teacher", required=True, help="folder of the teaching router")
     parser.add_argument("--profile", action="append", required=True, help="training profile; repeatable")
     parser.add_argument("--photos", action="append", required=True, help="folder of photos to crop; repeatable")
+    parser.add_argument("--body", default="plain")
+    parser.add_argument("--size", type=int, default=160, help="side of its thumbnails in pixels")
     parser.add_argument("--crops", type=int, default=10000)
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--batch", type=int, default=32)
@@ -53,11 +56,11 @@ def main() -> None:
     args = parser.parse_args()
 
     torch.manual_seed(args.seed)
-    lessons = Lessons(ResolutionRouter.from_pretrained(args.teacher), args.photos, args.crops, args.seed)
-    router = ResolutionRouter(RouterConfig(BODY, SIZE, POOL))
+    lessons = Lessons(ResolutionRouter.from_pretrained(args.teacher), args.photos, args.crops, args.size, args.seed)
+    router = ResolutionRouter(RouterConfig(args.body, args.size, POOL))
     learn(router, lessons, args.epochs, args.batch)
     router.eval().to(memory_format=torch.contiguous_format)
-    settings = TrainConfig(backbone=BODY, input_size=SIZE, pool=POOL, train_backbone=False, seed=args.seed)
+    settings = TrainConfig(backbone=args.body, input_size=args.size, pool=POOL, train_backbone=False, seed=args.seed)
     train_router([Profile.load(p) for p in args.profile], settings, router=router)
     router.info["summary"] = args.summary
     router.info["metrics"]["note"] = "optimistic: the teacher, and so the body, learned from the same photos"
@@ -76,7 +79,7 @@ class Lessons:
         score: (n,) standardised scores.
     """
 
-    def __init__(self, teacher: ResolutionRouter, folders: list[str], crops: int, seed: int):
+    def __init__(self, teacher: ResolutionRouter, folders: list[str], crops: int, size: int, seed: int):
         rng = np.random.default_rng(seed)
         photos = [_photo(path) for folder in folders for path in list_images(folder)]
         self.photos = len(photos)
@@ -91,10 +94,10 @@ class Lessons:
                 features = teacher.features(x)
                 scores.append(teacher.head(features).squeeze(1))
             pooled.append(features)
-            small = _resized(x, SIZE)
-            thumbs.append((small * 255).round().byte())
-            # Stages halve: /4, /8, … of the pupil's input, whatever the teacher's is.
-            maps.append([F.adaptive_avg_pool2d(m, SIZE >> (2 + i)).half() for i, m in enumerate(seen)])
+            thumbs.append((_resized(x, size) * 255).round().byte())
+            # Stages halve: /4, /8, … of the pupil's input, rounded up, whatever the teacher's is.
+            sides = [-(-size // 2 ** (2 + i)) for i in range(len(seen))]
+            maps.append([F.adaptive_avg_pool2d(m, side).half() for m, side in zip(seen, sides)])
         self.thumbs, self.pooled, self.score = torch.cat(thumbs), _standard(torch.cat(pooled)), torch.cat(scores)
         self.score = (self.score - self.score.mean()) / self.score.std()
         self.maps = [_standard_maps(torch.cat(stage)) for stage in zip(*maps)]
@@ -109,7 +112,7 @@ def learn(router: ResolutionRouter, lessons: Lessons, epochs: int, batch: int) -
     assert isinstance(body, PooledStages)
     seen = _record(body)
     with torch.no_grad():
-        width = router.eval().features(torch.zeros(1, 3, SIZE, SIZE)).shape[1]
+        width = router.eval().features(lessons.thumbs[:1].float()).shape[1]
     to_maps = nn.ModuleList(nn.Conv2d(m.shape[1], t.shape[1], 1) for m, t in zip(seen, lessons.maps))
     to_pooled, to_score = nn.Linear(width, lessons.pooled.shape[1]), nn.Linear(width, 1)
     parameters = [p for module in (body, to_maps, to_pooled, to_score) for p in module.parameters()]
