@@ -19,6 +19,7 @@ from dualres_plugin.budget.stream.head import StreamHead
 from dualres_plugin.budget.stream.memory import StreamMemory
 from dualres_plugin.budget.stream.stream import Stream, StreamOptions, steady
 from dualres_plugin.common.errors import DualResError
+from dualres_plugin.common.files.shipped import SHIPPED
 from tests.budget.stream.test_memory import BOX, SCENE
 from tests.fakes import photo
 
@@ -139,6 +140,12 @@ def test_a_head_goes_through_its_file(tmp_path: Path) -> None:
     made = head(info={"clips": 3})
     path = made.save(tmp_path)
     assert StreamHead.load(tmp_path) == StreamHead.load(path) == made
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_router_that_ships_brings_a_head(name: str) -> None:
+    shipped = StreamHead.load(name)
+    assert len(shipped.score_quantiles) == 101 and shipped.info["spearman"] > shipped.info["spearman_of_thumbnail"]
 
 
 @pytest.mark.parametrize(
