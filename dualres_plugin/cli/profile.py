@@ -9,6 +9,7 @@ import typer
 
 from dualres_plugin.cli.options import (
     MOST_SIZE,
+    ChannelsLast,
     Detector,
     Half,
     High,
@@ -69,6 +70,7 @@ def profile(
         str, typer.Option(help="cpu, cuda, cuda:1, mps …; several, such as cuda:0,cuda:1: a process on each.")
     ] = "cpu",
     half: Half = None,
+    channels_last: ChannelsLast = False,
     allow_outside: Annotated[
         bool, typer.Option("--allow-outside", help="File names of the annotations may lead out of --images.")
     ] = False,
@@ -120,7 +122,7 @@ def profile(
         typer.echo(f"{len(made)} views of {len(made.originals)} images in {out}")
         return
     dataset = load_dataset(data, images, split, allow_outside)
-    adapter = on_device(load_detector(detector), device.partition(",")[0])
+    adapter = on_device(load_detector(detector), device.partition(",")[0], channels_last)
     common: dict[str, Any] = {
         "views": views, "batch": batch, "seed": seed, "thumbnail_size": thumbnail, "half": half,
     }  # fmt: skip
