@@ -30,13 +30,22 @@ def profile(
     detector: Detector,
     out: Annotated[Path, typer.Option(help="Folder of the profile; a started one is resumed.")],
     data: Annotated[
-        str | None, typer.Option(help="COCO annotations (.json) or an Ultralytics data.yaml; none: no labels.")
+        str | None,
+        typer.Option(
+            help="COCO annotations (.json) or an Ultralytics data.yaml; none: no labels, or those in .tar shards."
+        ),
     ] = None,
     images: Annotated[
         str | None,
         typer.Option(
             help="Image folder, .tar shards (photos-{000..099}.tar) or URL of a folder (s3://…); without --data also a "
             "list file (.txt). Not needed with a data.yaml.",
+        ),
+    ] = None,
+    names: Annotated[
+        Path | None,
+        typer.Option(
+            help="Category names of labels inside of .tar shards: COCO's categories (.json), or a name a line."
         ),
     ] = None,
     high: High = None,
@@ -121,7 +130,7 @@ def profile(
         made = on_devices(profile, given)
         typer.echo(f"{len(made)} views of {len(made.originals)} images in {out}")
         return
-    dataset = load_dataset(data, images, split, allow_outside)
+    dataset = load_dataset(data, images, split, allow_outside, names)
     adapter = on_device(load_detector(detector), device.partition(",")[0], channels_last)
     common: dict[str, Any] = {
         "views": views, "batch": batch, "seed": seed, "thumbnail_size": thumbnail, "half": half,
