@@ -133,8 +133,7 @@ def _mixed_ap(m: Matches, route: np.ndarray, weights: np.ndarray) -> float:
     present = objects > 0  # COCO leaves categories without objects out of the mean
     if not present.any():
         return float("nan")
-    used = np.flatnonzero((route[m.image] == m.source) & (weights > 0)[m.image])
-    category, weight, hit, miss = m.category[used], weights[m.image[used]], m.hit[used], m.miss[used]
+    category, weight, hit, miss = _used(m, route, weights)
     start = np.searchsorted(category, np.arange(len(objects)))  # where each category begins
     last = _last_group(category, hit, len(objects))
     if last < 0:
@@ -151,6 +150,12 @@ def _mixed_ap(m: Matches, route: np.ndarray, weights: np.ndarray) -> float:
             gained[done : done + len(at)] = _gained(group, tp / objects[of], tp / (tp + fp), 2.0 * (last - group))
             done += len(at)
     return float(gained[:done].sum() / (len(RECALLS) * len(THRESHOLDS) * present.sum()))
+
+
+def _used(m: Matches, route: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Of the detections that count: category, weight, hit and miss."""
+    used = np.flatnonzero((route[m.image] == m.source) & (weights > 0)[m.image])
+    return m.category[used], weights[m.image[used]], m.hit[used], m.miss[used]
 
 
 def _last_group(category: np.ndarray, hit: np.ndarray, categories: int) -> int:

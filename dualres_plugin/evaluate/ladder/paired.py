@@ -187,12 +187,13 @@ def _count(m: Matches, n: int, passes: int, bins: int) -> _Cells:
     t = len(THRESHOLDS)
     bin_of, middle, rank = _bins(m, bins)
     active = [int((np.array([len(row) for row in middle]) > k).sum()) for k in range(max(map(len, middle), default=0))]
-    begin = np.concatenate([[0], np.cumsum(active)])
     counted = m.hit | m.miss
     kept = np.lexsort((m.image, m.source))
     kept = kept[(counted[kept] > 0) & (bin_of[kept] >= 0)]
-    owner = m.source[kept].astype(np.int64) * n + m.image[kept]
-    hit, not_counted = m.hit[kept].astype(np.uint32), (~counted[kept] & (2**t - 1)).astype(np.uint32)
+    start = np.searchsorted(m.source[kept].astype(np.int64) * n + m.image[kept], np.arange(passes * n + 1))
+    begin = np.cumsum([0, *active], dtype=np.int32)
+    layers = m.hit[kept].astype(np.uint32) << 1 | 1
+    layers |= (~counted[kept] & (2**t - 1)).astype(np.uint32) << 1 + t
     padded = np.zeros((len(middle), len(active)))
     for row, found in enumerate(middle):
         padded[row, : len(found)] = found
@@ -202,9 +203,14 @@ def _count(m: Matches, n: int, passes: int, bins: int) -> _Cells:
         (len(held.categories), n), check_invariants=False,
     )  # fmt: skip
     return _Cells(
-        t, active, torch.from_numpy(padded).float(), (begin[bin_of[kept]] + rank[m.category[kept]]).astype(np.int32),
-        1 | hit << 1 | not_counted << 1 + t, np.searchsorted(owner, np.arange(passes * n + 1)), objects,
-    )  # fmt: skip
+        t,
+        active,
+        torch.from_numpy(padded).float(),
+        begin[bin_of[kept]] + rank[m.category[kept]],
+        layers,
+        start,
+        objects,
+    )
 
 
 def _bins(m: Matches, most: int) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
@@ -226,7 +232,7 @@ def _bins(m: Matches, most: int) -> tuple[np.ndarray, list[np.ndarray], np.ndarr
         out[of] = np.where(cell < len(edges), cell, -1)
         middle.append((1 + 1 / np.diff(ends, prepend=-1)) / 2)
     order = np.argsort([-len(found) for found in middle], kind="stable")
-    rank = np.empty(len(order), dtype=np.int64)
+    rank = np.empty(len(order), dtype=np.int32)
     rank[order] = np.arange(len(order))
     return out, [middle[i] for i in order], rank
 
