@@ -321,7 +321,7 @@ class EffdetAdapter(HostAdapter[EffdetBatch]):
             scales.append(note["img_scale"])
             sizes.append((image.shape[1], image.shape[0]))
         device = next(self._base.parameters()).device
-        tensor = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous().to(device).float()
+        tensor = torch.from_numpy(pixels).to(device, non_blocking=True).permute(0, 3, 1, 2).contiguous().float()
         mean, std = self._colours.norm(tensor)
         img_scale, img_size = torch.tensor(scales, dtype=torch.float32), torch.tensor(sizes).view(-1, 2)
         info = {"img_scale": img_scale.to(device), "img_size": img_size.to(device)}

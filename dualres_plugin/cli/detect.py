@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dualres_plugin.cli.options import (
+    ChannelsLast,
     Detector,
     Device,
     Half,
@@ -107,6 +108,7 @@ def predict(
     ] = None,
     device: Device = "cpu",
     half: Half = None,
+    channels_last: ChannelsLast = False,
     shard: Annotated[
         str | None,
         typer.Option(help="Do only this share of the images, such as 3/64, into OUT.3-of-64; auto asks the launcher."),
@@ -138,7 +140,7 @@ def predict(
         with locked(out):  # whoever writes there now is told of before the detector is loaded
             pass
     outputs = Outputs(conf, save, show_routes, save_txt or save_conf, save_conf, ids)
-    setup = _Setup(router, low, high, numbers("--sizes", sizes), batch, device, half)
+    setup = _Setup(router, low, high, numbers("--sizes", sizes), batch, device, half, channels_last)
     several = numbers("--shares", shares), numbers("--thresholds", thresholds)
     made: ExportedPredictor | Predictor
     if is_exported(detector):
@@ -170,6 +172,7 @@ class _Setup:
     batch: int | None
     device: str
     half: str | None
+    channels_last: bool
 
     def refuse_for_exported(self, model: str, gmacs: float | None, ms: float | None) -> None:
         """Raises DualResError if an option is given that an exported model does not take."""
@@ -184,6 +187,7 @@ class _Setup:
             "--sizes": self.sizes,
         }
         given |= {"--batch": self.batch, "--device": None if self.device == "cpu" else self.device, "--half": self.half}
+        given |= {"--channels-last": self.channels_last or None}
         inside = [name for name, value in given.items() if value is not None]
         if inside:
             raise DualResError(
@@ -207,7 +211,7 @@ def _routed(
     if hold and (budget.threshold is not None or budget.thresholds is not None):
         raise DualResError("--hold keeps a rate: give --target-high-rate, --shares, --gmacs or --ms, not a threshold.")
     with at_hand(detector):
-        adapter = on_device(load_detector(detector), setup.device)
+        adapter = on_device(load_detector(detector), setup.device, setup.channels_last)
     size, ladder = ask_sizes(adapter, setup.low, setup.high, setup.sizes)
     router = ResolutionRouter.from_pretrained(setup.router) if setup.router else load_default_router()
     stream = stream_options(False if memory is None else memory, skip, None)

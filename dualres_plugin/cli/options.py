@@ -62,6 +62,13 @@ Half = Annotated[
     str | None,
     typer.Option(help="Run the detector in 16 bits: fp16 (GPU) or bf16. The router stays in 32.", metavar="fp16|bf16"),
 ]
+ChannelsLast = Annotated[
+    bool,
+    typer.Option(
+        "--channels-last",
+        help="Convolutions with the channels last in memory: for GPUs with tensor cores, beside --half.",
+    ),
+]
 Rate = Annotated[float | None, typer.Option(help="Wanted share at high, 0 to 1 (default 0.5).", callback=within(0, 1))]
 Threshold = Annotated[float | None, typer.Option(help="Score above which an image goes high.", callback=within())]
 Sizes = Annotated[
@@ -136,26 +143,27 @@ def numbers(option: str, text: str | None) -> tuple[float, ...] | None:
         raise DualResError(f"{option} '{text}': give numbers with commas between them, such as 1,2,3.") from None
 
 
-def on_device(adapter: HostAdapter[Any], device: str) -> HostAdapter[Any]:
+def on_device(adapter: HostAdapter[Any], device: str, last: bool = False) -> HostAdapter[Any]:
     """Move a detector.
 
     Args:
         adapter: of the detector.
         device: as torch names it.
+        last: with its channels last in memory.
 
     Raises:
         DualResError: If there is no such device.
     """
     from dualres_plugin.common.errors import DualResError
+    from dualres_plugin.hosts.memory_format import channels_last
 
-    if device == "cpu":
-        return adapter
     try:
         if device.startswith("meta"):  # torch's device without memory: everything but a result comes out of it
             raise ValueError("it computes nothing")
-        return adapter.to(device)
+        moved = adapter if device == "cpu" else adapter.to(device)
     except (RuntimeError, AssertionError, ValueError) as error:
         raise DualResError(f"device '{device}' is not available: {error}") from None
+    return channels_last(moved) if last else moved
 
 
 def open_session(

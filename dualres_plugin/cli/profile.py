@@ -9,6 +9,7 @@ import typer
 
 from dualres_plugin.cli.options import (
     MOST_SIZE,
+    ChannelsLast,
     Detector,
     Half,
     High,
@@ -29,13 +30,22 @@ def profile(
     detector: Detector,
     out: Annotated[Path, typer.Option(help="Folder of the profile; a started one is resumed.")],
     data: Annotated[
-        str | None, typer.Option(help="COCO annotations (.json) or an Ultralytics data.yaml; none: no labels.")
+        str | None,
+        typer.Option(
+            help="COCO annotations (.json) or an Ultralytics data.yaml; none: no labels, or those in .tar shards."
+        ),
     ] = None,
     images: Annotated[
         str | None,
         typer.Option(
             help="Image folder, .tar shards (photos-{000..099}.tar) or URL of a folder (s3://…); without --data also a "
             "list file (.txt). Not needed with a data.yaml.",
+        ),
+    ] = None,
+    names: Annotated[
+        Path | None,
+        typer.Option(
+            help="Category names of labels inside of .tar shards: COCO's categories (.json), or a name a line."
         ),
     ] = None,
     high: High = None,
@@ -69,6 +79,7 @@ def profile(
         str, typer.Option(help="cpu, cuda, cuda:1, mps …; several, such as cuda:0,cuda:1: a process on each.")
     ] = "cpu",
     half: Half = None,
+    channels_last: ChannelsLast = False,
     allow_outside: Annotated[
         bool, typer.Option("--allow-outside", help="File names of the annotations may lead out of --images.")
     ] = False,
@@ -119,8 +130,8 @@ def profile(
         made = on_devices(profile, given)
         typer.echo(f"{len(made)} views of {len(made.originals)} images in {out}")
         return
-    dataset = load_dataset(data, images, split, allow_outside)
-    adapter = on_device(load_detector(detector), device.partition(",")[0])
+    dataset = load_dataset(data, images, split, allow_outside, names)
+    adapter = on_device(load_detector(detector), device.partition(",")[0], channels_last)
     common: dict[str, Any] = {
         "views": views, "batch": batch, "seed": seed, "thumbnail_size": thumbnail, "half": half,
     }  # fmt: skip

@@ -128,7 +128,7 @@ def on_ray(given: dict[str, Any], dataset: Dataset, settings: ProfileSettings) -
     from dualres_plugin.profile.parts.cluster import Cluster, build_on_ray
 
     cluster = Cluster(given["address"], given["concurrency"], given["num_gpus"])
-    load = partial(_loaded, given["detector"], given["device"])
+    load = partial(_loaded, given["detector"], given["device"], given["channels_last"])
     return build_on_ray(load, dataset, given["out"], settings, cluster, detector_name=short_name(given["detector"]))
 
 
@@ -171,7 +171,7 @@ def _passes(adapter: HostAdapter[Any], settings: ProfileSettings, shape: tuple[i
     return {str(settings.high): adapter.macs(shape), **smaller}
 
 
-def _loaded(detector: str, device: str) -> HostAdapter[Any]:
+def _loaded(detector: str, device: str, last: bool) -> HostAdapter[Any]:
     from dualres_plugin.hosts.registry import load_detector
 
-    return on_device(load_detector(detector), device)
+    return on_device(load_detector(detector), device, last)

@@ -180,8 +180,8 @@ def bootstrap_auc(
     """
     order = descending(scores)
     values = []
-    draws = draw(mixed.n, resamples, rng, groups)
-    for weights in tqdm(draws, desc="bootstrap", disable=not progress, leave=False):
+    for _ in tqdm(range(resamples), desc="bootstrap", disable=not progress, leave=False):
+        weights = draw(mixed.n, 1, rng, groups)[0]  # one at a time: all of them are as large as a small profile
         beta, ap = sweep(mixed, order, COARSE, weights.astype(float))
         try:
             values.append(auc_policy(beta, ap))

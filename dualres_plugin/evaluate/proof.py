@@ -139,18 +139,18 @@ def prove(
         progress: show a bar.
     """
     rows, rng = profile.originals, np.random.default_rng(seed)
-    draws = halves(len(rows), resamples, rng, groups)
-    every = np.concatenate([np.ones((1, len(rows)), dtype=bool), draws])
+    every = np.ones((1 + resamples, len(rows)), dtype=bool)
+    draws = halves(len(rows), resamples, rng, groups, out=every[1:])
     low_cost, high_cost = (profile.column(f"gmacs_{name}")[rows].astype(np.float64) for name in (LOW, HIGH))
     spent = _mean(np.where(high, high_cost, low_cost) + router_gmacs, every)
     fixed, passes = _fixed(profile, spent, every)
     ways = [
-        _plain("all high", "every image at high", high_cost.mean(), np.ones(len(rows), dtype=int), every),
+        _plain("all high", "every image at high", high_cost.mean(), np.ones(len(rows), dtype=np.int8), every),
         fixed,
         _random(high, float(spent[0] - router_gmacs), rng, every),
         _cascade(profile, float(spent[0]), every),
     ]
-    routes = np.concatenate([high[None].astype(int), *(way.routes for way in ways)])
+    routes = np.concatenate([high[None].astype(np.int8), *(way.routes for way in ways)])
     differences: list[dict[str, Difference]] = [{} for _ in ways]
     for area in tqdm(AREAS, desc="paired comparisons", unit="size", disable=not progress, leave=False):
         ap = _aps(profile, passes, area, routes, draws)
@@ -198,7 +198,7 @@ def _fixed(profile: Profile, spent: np.ndarray, every: np.ndarray) -> tuple[_Way
     part = np.clip((spent - costs[below]) / step, 0, 1) if above > below else np.zeros(len(spent))
     ends = [line[below], line[above]]
     passes = list(dict.fromkeys([LOW, HIGH, *(p.name for p in ends)]))
-    routes = np.stack([np.full(len(profile.originals), passes.index(p.name)) for p in ends])
+    routes = np.stack([np.full(len(profile.originals), passes.index(p.name), dtype=np.int8) for p in ends])
     gmacs = float(costs[below][0] + part[0] * (costs[above][0] - costs[below][0]))
     used = [p for p, share in zip(ends, (1 - part[0], part[0])) if share > 0]
     names = " and ".join(f"{p.size} px{', by the host' if p.own and p.name != HIGH else ''}" for p in used)
@@ -229,7 +229,7 @@ def _line(profile: Profile) -> tuple[list[Pass], int]:
 def _random(high: np.ndarray, gmacs: float, rng: np.random.Generator, every: np.ndarray) -> _Way:
     """The same share at high, by chance: turns of one order, so that each image is high about equally often."""
     n, count = len(high), int(high.sum())
-    order, routes = rng.permutation(n), np.zeros((MIXES, n), dtype=int)
+    order, routes = rng.permutation(n), np.zeros((MIXES, n), dtype=np.int8)
     for number, route in enumerate(routes):
         route[order[(number * n // MIXES + np.arange(count)) % n]] = 1
     share = np.full((MIXES, len(every)), 1 / MIXES)
@@ -241,7 +241,7 @@ def _cascade(profile: Profile, gmacs: float, every: np.ndarray) -> _Way:
     low, high = profile.gmacs
     unsure = descending(cascade_uncertainty(profile, profile.originals))
     count = round(float(np.clip((gmacs - low) / high, 0, 1)) * len(unsure))
-    route = np.zeros(len(unsure), dtype=int)
+    route = np.zeros(len(unsure), dtype=np.int8)
     route[unsure[:count]] = 1
     what = f"low on every image, and high on top for {count / len(unsure):.0%}, where low is unsure"
     return _plain("cascade", what, low + count / len(unsure) * high, route, every)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dualres_plugin.common.errors import DualResError
+from dualres_plugin.profile.coco_greedy import THRESHOLDS
 from dualres_plugin.profile.coco_match import Matched, from_bits, match
 from dualres_plugin.profile.passes import HIGH, LOW
 from dualres_plugin.profile.table import Profile
@@ -46,7 +47,7 @@ class Matches:
         source: (D,) number of the pass that it comes from.
         score: (D,) its score.
         category: (D,) number of its category.
-        hit, miss: (T, D) bool, true and false positives at each IoU threshold; ignored ones are neither.
+        hit, miss: (D,) uint16, bit t for each IoU threshold: true and false positives; ignored ones are neither.
         held: what objects the images have.
         n: how many images.
     """
@@ -59,13 +60,6 @@ class Matches:
     miss: np.ndarray
     held: Objects
     n: int
-
-    @property
-    def objects(self) -> np.ndarray:
-        """(C, I) how many objects of each category each image has."""
-        dense = np.zeros((len(self.held.categories), self.n))
-        dense[self.held.category, self.held.image] = self.held.count
-        return dense
 
 
 class MixedAP:
@@ -113,7 +107,7 @@ class MixedAP:
             AP in [0, 1]; NaN where no weighted image shows an object.
         """
         return _mixed_ap(
-            self.matches, np.asarray(route, dtype=np.int64), np.ones(self.n) if weights is None else weights
+            self.matches, np.asarray(route, dtype=np.int8), np.ones(self.n) if weights is None else weights
         )
 
     def ends(self, weights: np.ndarray | None = None) -> tuple[float, float]:
@@ -139,23 +133,43 @@ def _mixed_ap(m: Matches, route: np.ndarray, weights: np.ndarray) -> float:
     present = objects > 0  # COCO leaves categories without objects out of the mean
     if not present.any():
         return float("nan")
-    used = np.flatnonzero((route[m.image] == m.source) & (weights[m.image] > 0))
-    category, weight = m.category[used], weights[m.image[used]]
+    category, weight, hit, miss = _used(m, route, weights)
     start = np.searchsorted(category, np.arange(len(objects)))  # where each category begins
-    places = [np.flatnonzero(hit[used]) for hit in m.hit]
-    last = max((t * len(objects) + int(category[at[-1]]) for t, at in enumerate(places) if len(at)), default=-1)
+    last = _last_group(category, hit, len(objects))
     if last < 0:
         return 0.0
-    gained = []
-    for threshold, at in enumerate(places):  # one after the other: running sums of all at once are ten times as large
+    gained, done = np.empty(len(THRESHOLDS) * np.count_nonzero(hit)), 0  # at most; what is not written takes no memory
+    for threshold in range(len(THRESHOLDS)):  # one after the other: running sums of all at once are ten times as large
+        at = _places(hit, threshold)
         if len(at):
             of = category[at]
-            tp, fp = np.cumsum(weight[at]), np.cumsum(m.miss[threshold, used] * weight)
+            tp, fp = np.cumsum(weight[at]), np.cumsum((miss & 1 << threshold != 0) * weight)
             before = _before(tp, np.searchsorted(at, start))[of], _before(fp, start)[of]
             tp, fp = tp - before[0], fp[at] - before[1]
             group = threshold * len(objects) + of.astype(np.int64)
-            gained.append(_gained(group, tp / objects[of], tp / (tp + fp), 2.0 * (last - group)))
-    return float(np.concatenate(gained).sum() / (len(RECALLS) * len(m.hit) * present.sum()))
+            gained[done : done + len(at)] = _gained(group, tp / objects[of], tp / (tp + fp), 2.0 * (last - group))
+            done += len(at)
+    return float(gained[:done].sum() / (len(RECALLS) * len(THRESHOLDS) * present.sum()))
+
+
+def _used(m: Matches, route: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Of the detections that count: category, weight, hit and miss."""
+    used = np.flatnonzero((route[m.image] == m.source) & (weights > 0)[m.image])
+    return m.category[used], weights[m.image[used]], m.hit[used], m.miss[used]
+
+
+def _last_group(category: np.ndarray, hit: np.ndarray, categories: int) -> int:
+    """Number of the last (threshold, category) with a hit; -1 where there is none."""
+    for threshold in reversed(range(len(THRESHOLDS))):
+        at = _places(hit, threshold)
+        if len(at):
+            return threshold * categories + int(category[at[-1]])
+    return -1
+
+
+def _places(bits: np.ndarray, threshold: int) -> np.ndarray:
+    """Where this threshold's bit is set."""
+    return np.flatnonzero(bits & 1 << threshold != 0)  # of bools, which NumPy finds much faster than of numbers
 
 
 def _gained(group: np.ndarray, recall: np.ndarray, precision: np.ndarray, lift: np.ndarray) -> np.ndarray:
@@ -171,8 +185,7 @@ def _gained(group: np.ndarray, recall: np.ndarray, precision: np.ndarray, lift: 
 
 def _before(cumulated: np.ndarray, start: np.ndarray) -> np.ndarray:
     """(C,) value of a running sum just before each start."""
-    padded = np.concatenate([[0.0], cumulated])
-    return np.asarray(padded[start])
+    return np.where(start > 0, cumulated[start - 1], 0.0)
 
 
 def _interpolated_ap(tp: np.ndarray, fp: np.ndarray, objects: float) -> np.ndarray:
@@ -190,18 +203,14 @@ def _interpolated_ap(tp: np.ndarray, fp: np.ndarray, objects: float) -> np.ndarr
 
 def _join(matches: Sequence[Matched], n: int) -> Matches:
     known = _objects(matches)
-    every = [np.concatenate([getattr(m, name) for m in matches]) for name in ("image", "category", "score")]
-    image, category, score = every
+    names = ("image", "category", "score", "hit", "miss")
+    image, category, score, hit, miss = (np.concatenate([getattr(m, name) for m in matches]) for name in names)
     source = np.repeat(np.arange(len(matches), dtype=np.int8), [len(m.image) for m in matches])
-    number = np.searchsorted(known.categories, category)
-    chosen = np.flatnonzero(np.isin(category, known.categories))  # COCO leaves other categories out of the mean
+    number = np.searchsorted(known.categories, category).astype(np.int32)
     # Highest score first; ties in image order, as pycocotools' stable sort leaves them.
-    chosen = chosen[np.lexsort((image[chosen], -score[chosen], number[chosen]))]
-    hit, miss = (from_bits(np.concatenate([getattr(m, name) for m in matches])[chosen]) for name in ("hit", "miss"))
-    return Matches(
-        image[chosen], source[chosen], score[chosen].astype(np.float64), number[chosen].astype(np.int32), hit, miss,
-        known, n,
-    )  # fmt: skip
+    order = np.lexsort((image, -score, number))
+    order = order[np.isin(category, known.categories)[order]]  # COCO leaves other categories out of the mean
+    return Matches(image[order], source[order], score[order], number[order], hit[order], miss[order], known, n)
 
 
 def _objects(matches: Sequence[Matched]) -> Objects:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ from dualres_plugin.profile.coco_greedy import MOST, Boxes, match_boxes
 from dualres_plugin.profile.table import Profile
 
 AT_ONCE = 1000  # images
+OF_ANY_AREA = ("shown_image", "shown_category", "image", "category", "score")  # held once for all areas
 
 
 class Matched(NamedTuple):
@@ -45,12 +47,14 @@ def match(profile: Profile, rows: np.ndarray, which: str, area: tuple[float, flo
     Returns:
         Its detections and objects; image numbers are 0 to n - 1.
     """
-    key = (rows.tobytes(), which, area)
+    key = (blake2b(rows.tobytes()).digest(), which, area)
     if key not in profile.matched:
         # Matching is an image's own matter, so a part of the images at a time gives the same in less memory.
         starts = range(0, max(1, len(rows)), AT_ONCE)
         parts = [_match_part(profile, rows[i : i + AT_ONCE], which, area, i) for i in starts]
-        profile.matched[key] = Matched(*(np.concatenate(column) for column in zip(*parts)))
+        fresh = Matched(*(np.concatenate(column) for column in zip(*parts)))
+        before = next((m for k, m in profile.matched.items() if k[:2] == key[:2]), fresh)
+        profile.matched[key] = fresh._replace(**{name: getattr(before, name) for name in OF_ANY_AREA})
     found: Matched = profile.matched[key]
     return found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -151,7 +151,7 @@ def expand_source(source: str | Path) -> list[ImageFile]:
     """
     text, path = str(source), Path(source)
     if is_url(text):
-        return _members(text) if is_tar(text) else list(list_remote(text, IMAGE_SUFFIXES))
+        return list(tar_members(text)) if is_tar(text) else list(list_remote(text, IMAGE_SUFFIXES))
     try:
         is_dir, is_file = path.is_dir(), path.is_file()
     except OSError as error:  # a name longer than the file system takes
@@ -161,7 +161,7 @@ def expand_source(source: str | Path) -> list[ImageFile]:
     if path.suffix.lower() == ".txt" and is_file:
         lines = (line.strip() for line in _list_text(path).splitlines())
         return [RemoteFile(line) if is_url(line) else path.parent / line for line in lines if line]
-    return _members(text) if is_tar(text) else list(_matching(source, is_file))
+    return list(tar_members(text)) if is_tar(text) else list(_matching(source, is_file))
 
 
 def _matching(source: str | Path, is_file: bool) -> list[Path]:
@@ -174,13 +174,21 @@ def _matching(source: str | Path, is_file: bool) -> list[Path]:
     return found
 
 
-def _members(pattern: str) -> list[ImageFile]:
-    """The photos of .tar shards that a name, range or glob stands for."""
+def tar_members(pattern: str, suffixes: Collection[str] = IMAGE_SUFFIXES) -> list[TarMember]:
+    """The members of .tar shards.
+
+    Args:
+        pattern: a name, range or glob of shards, or a URL of them.
+        suffixes: of the members that are wanted; others are passed over.
+
+    Raises:
+        DualResError: If a shard is missing or damaged, or no photo is in them.
+    """
     shards = shards_of(pattern)
     if len(shards) == 1 and not is_url(pattern):
         shards = [str(p) for p in _matching(pattern, Path(pattern).is_file())]
-    found: list[ImageFile] = [member for shard in shards for member in list_tar(shard, IMAGE_SUFFIXES)]
-    if not found:
+    found = [member for shard in shards for member in list_tar(shard, suffixes)]
+    if not any(member.suffix.lower() in IMAGE_SUFFIXES for member in found):
         raise DualResError(f"no images in '{pattern}' ({', '.join(sorted(IMAGE_SUFFIXES))}).")
     return found
 
@@ -198,7 +206,7 @@ def lookup(images: str) -> Callable[[str], ImageFile | None]:
         DualResError: As `expand_source` does.
     """
     if is_tar(images):
-        members = {m.key.removeprefix("./"): m for m in _members(images) if isinstance(m, TarMember)}
+        members = {m.key.removeprefix("./"): m for m in tar_members(images)}
         return members.get
     root = images.rstrip("/") + "/"
     if images.startswith(("http://", "https://")):

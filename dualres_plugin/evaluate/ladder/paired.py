@@ -20,46 +20,48 @@ import torch
 from torch import Tensor
 
 from dualres_plugin.profile.coco_ap import RECALLS, Matches, MixedAP
+from dualres_plugin.profile.coco_greedy import THRESHOLDS
+from dualres_plugin.profile.coco_match import from_bits
 
 BINS = 128
 CHUNK = 64  # resamples at a time: their cells fit into the processor's cache
+MOVED = 2048  # images at a time: a detection is held in 8 bytes, and counted in some hundreds
 
 
 @dataclass(frozen=True)
 class _Cells:
-    """Sparse counts: what each image of each pass has in which cell.
+    """What each detection that counts at some IoU threshold adds to which cells.
 
-    Categories are in order of their number of cells, most first, so that the k-th cells of the C_k categories that have
-    one are a block of (1 + 2T, C_k): what counts at any IoU threshold, hits at each of the T thresholds, and what does
-    not count at that threshold though it counts at another.
+    There is a layer of cells for what counts at any of the T thresholds, one for the hits at each, and one for what
+    does not count at that threshold though it counts at another. Within a layer the k-th cells of all categories that
+    have one are neighbours; categories are in order of their number of cells, most first, so these are the first C_k.
 
     Attributes:
         thresholds: T.
         active: (K,) C_k, falling.
         middle: (C, K) how far into a cell the mean of its hits lies: 1, its end, where it holds one score of hits.
-        cell, value: (E,), sorted by pass and image.
-        start: (P * I + 1,) where the entries of each pass and image begin.
-        objects: (C, I).
+        place: (E,) int32 cell of each detection within a layer; detections are sorted by pass and image.
+        layers: (E,) uint32, bit l for each of the 1 + 2T layers that it is in.
+        start: (P * I + 1,) where the detections of each pass and image begin.
+        objects: (C, I), sparse.
     """
 
     thresholds: int
     active: list[int]
     middle: Tensor
-    cell: np.ndarray
-    value: np.ndarray
+    place: np.ndarray
+    layers: np.ndarray
     start: np.ndarray
     objects: Tensor
 
     @property
-    def size(self) -> int:
-        """Of all cells."""
-        return (1 + 2 * self.thresholds) * sum(self.active)
+    def shape(self) -> tuple[int, int]:
+        """Layers, and cells of each."""
+        return 1 + 2 * self.thresholds, sum(self.active)
 
     def blocks(self, counts: Tensor) -> list[Tensor]:
         """`counts`, (cells, b), as one (1 + 2T, C_k, b) for each k."""
-        layers = 1 + 2 * self.thresholds
-        parts = counts.split([layers * c for c in self.active])
-        return [part.view(layers, c, -1) for part, c in zip(parts, self.active)]
+        return list(counts.view(*self.shape, -1).split(self.active, dim=1))
 
 
 class PairedAP:
@@ -71,7 +73,6 @@ class PairedAP:
     """
 
     def __init__(self, mixed: MixedAP, bins: int = BINS):
-        self.mixed = mixed
         self.cells = _count(mixed.matches, mixed.n, len(mixed.passes), bins)
 
     def resampled(self, routes: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -95,14 +96,16 @@ class PairedAP:
 
     def _chunk(self, routes: np.ndarray, draws: Tensor) -> np.ndarray:
         """As `resampled`, of a few draws (n, b)."""
-        counts = torch.zeros(self.cells.size, draws.shape[1])
+        layers, cells = self.cells.shape
+        counts = torch.zeros(layers * cells, draws.shape[1])
         blocks = self.cells.blocks(counts)
-        objects = self.cells.objects @ draws
+        objects = torch.sparse.mm(self.cells.objects, draws)
         out = np.empty((len(routes), draws.shape[1]))
         before = None
         for number, route in enumerate(routes):
             changed = np.arange(len(route)) if before is None else np.flatnonzero(route != before)
-            self._move(counts, changed, before, route, draws)
+            for part in np.array_split(changed, range(MOVED, len(changed), MOVED)):
+                self._move(counts, part, before, route, draws)
             before = route
             out[number] = _average_precision(blocks, objects, self.cells.middle).numpy()
         return out
@@ -122,12 +125,14 @@ class PairedAP:
 
     def _entries(self, images: np.ndarray, route: np.ndarray, sign: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Cell, value and place among `images` of everything that these have at their routes."""
-        key = route[images] * len(route) + images
+        key = route[images].astype(np.int64) * len(route) + images
         first = self.cells.start[key]
         length = self.cells.start[key + 1] - first
-        entry = np.repeat(first - np.cumsum(length) + length, length) + np.arange(length.sum())
-        value = self.cells.value[entry] * np.float32(sign)
-        return self.cells.cell[entry], value, np.repeat(np.arange(len(images)), length)
+        detection = np.repeat(first - np.cumsum(length) + length, length) + np.arange(length.sum())
+        layers, cells = self.cells.shape
+        layer, of = np.nonzero(from_bits(self.cells.layers[detection], layers))
+        cell = layer * cells + self.cells.place[detection][of]
+        return cell, np.full(len(cell), sign, np.float32), np.repeat(np.arange(len(images)), length)[of]
 
 
 @contextmanager
@@ -179,28 +184,33 @@ def _average_precision(blocks: Sequence[Tensor], objects: Tensor, middle: Tensor
 
 
 def _count(m: Matches, n: int, passes: int, bins: int) -> _Cells:
-    t = len(m.hit)
+    t = len(THRESHOLDS)
     bin_of, middle, rank = _bins(m, bins)
     active = [int((np.array([len(row) for row in middle]) > k).sum()) for k in range(max(map(len, middle), default=0))]
-    offset = (1 + 2 * t) * np.concatenate([[0], np.cumsum(active)]).astype(np.int64)
-    width = np.array([*active, 0], dtype=np.int64)
     counted = m.hit | m.miss
-    base = counted.any(axis=0) & (bin_of >= 0)
-    layers = [base, *(m.hit & base), *(base & ~counted)]
-    detection = np.concatenate([np.flatnonzero(layer) for layer in layers])
-    layer = np.repeat(np.arange(len(layers)), [int(part.sum()) for part in layers])
-    cell = offset[bin_of[detection]] + layer * width[bin_of[detection]] + rank[m.category[detection]]
-    owner = m.source[detection].astype(np.int64) * n + m.image[detection]
-    unique, value = np.unique(owner * offset[-1] + cell, return_counts=True)  # sorted by pass and image
-    start = np.searchsorted(unique // max(1, offset[-1]), np.arange(passes * n + 1))
+    kept = np.lexsort((m.image, m.source))
+    kept = kept[(counted[kept] > 0) & (bin_of[kept] >= 0)]
+    start = np.searchsorted(m.source[kept].astype(np.int64) * n + m.image[kept], np.arange(passes * n + 1))
+    begin = np.cumsum([0, *active], dtype=np.int32)
+    layers = m.hit[kept].astype(np.uint32) << 1 | 1
+    layers |= (~counted[kept] & (2**t - 1)).astype(np.uint32) << 1 + t
     padded = np.zeros((len(middle), len(active)))
     for row, found in enumerate(middle):
         padded[row, : len(found)] = found
-    order = np.argsort(rank)
-    return _Cells(
-        t, active, torch.from_numpy(padded).float(), unique % max(1, offset[-1]), value.astype(np.float32), start,
-        torch.from_numpy(m.objects[order]).float(),
+    held = m.held
+    objects = torch.sparse_coo_tensor(
+        torch.from_numpy(np.stack([rank[held.category], held.image])), torch.from_numpy(held.count).float(),
+        (len(held.categories), n), check_invariants=False,
     )  # fmt: skip
+    return _Cells(
+        t,
+        active,
+        torch.from_numpy(padded).float(),
+        begin[bin_of[kept]] + rank[m.category[kept]],
+        layers,
+        start,
+        objects,
+    )
 
 
 def _bins(m: Matches, most: int) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
@@ -210,10 +220,10 @@ def _bins(m: Matches, most: int) -> tuple[np.ndarray, list[np.ndarray], np.ndarr
         (D,) cell of each detection, -1 for those below every hit of their category; `_Cells.middle` of each category,
         most cells first; and (C,) the place of each category in that order.
     """
-    hit = np.asarray(m.hit.any(axis=0))
-    out = np.full(len(m.score), -1)
+    hit = m.hit > 0
+    out = np.full(len(m.score), -1, dtype=np.int32)
     middle = []
-    for category in range(len(m.objects)):
+    for category in range(len(m.held.categories)):
         of = np.flatnonzero(m.category == category)
         scores = np.unique(m.score[of][hit[of]])[::-1]  # highest first
         ends = np.unique(np.linspace(0, len(scores) - 1, min(most, len(scores))).round().astype(int))
@@ -222,7 +232,7 @@ def _bins(m: Matches, most: int) -> tuple[np.ndarray, list[np.ndarray], np.ndarr
         out[of] = np.where(cell < len(edges), cell, -1)
         middle.append((1 + 1 / np.diff(ends, prepend=-1)) / 2)
     order = np.argsort([-len(found) for found in middle], kind="stable")
-    rank = np.empty(len(order), dtype=np.int64)
+    rank = np.empty(len(order), dtype=np.int32)
     rank[order] = np.arange(len(order))
     return out, [middle[i] for i in order], rank
 
@@ -247,7 +257,13 @@ def draw(n: int, resamples: int, rng: np.random.Generator, groups: np.ndarray | 
     return drawn
 
 
-def halves(n: int, resamples: int, rng: np.random.Generator, groups: np.ndarray | None = None) -> np.ndarray:
+def halves(
+    n: int,
+    resamples: int,
+    rng: np.random.Generator,
+    groups: np.ndarray | None = None,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
     """Random halves of the images, each image once: what the intervals of differences are made of.
 
     A half misses the whole by as much as the whole misses the world, so the spread of halves is that of the whole. A
@@ -259,12 +275,13 @@ def halves(n: int, resamples: int, rng: np.random.Generator, groups: np.ndarray 
         resamples: how many halves.
         rng: source of the draws.
         groups: (n,) number of the group of each image, such as its video: whole groups are drawn.
+        out: (resamples, n) bool, filled in place of a new array.
 
     Returns:
         (resamples, n) bool, the images of each half.
     """
     names, of = np.unique(np.arange(n) if groups is None else groups, return_inverse=True)
-    drawn = np.empty((resamples, n), dtype=bool)
+    drawn = np.empty((resamples, n), dtype=bool) if out is None else out
     for row in drawn:
         half = np.zeros(len(names), dtype=bool)
         half[rng.permutation(len(names))[: max(1, (len(names) + rng.integers(2)) // 2)]] = True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ def read_coco(annotations: Path, images: Path | str, allow_outside: bool = False
     coco = _short_lists(annotations, LISTS) if large else _lists(annotations, LISTS)
     find = _finder(images)
     dataset = Dataset(shown(annotations.stem), [])
-    dataset.categories = _categories(dataset, coco["categories"])
+    dataset.categories = read_categories(dataset, coco["categories"])
     if not dataset.categories:
         raise DualResError(f"'{annotations}' has no category with a number and a name: boxes mean nothing without.")
     listed = _images(dataset, coco["images"])
@@ -91,7 +91,7 @@ def read_ids(annotations: Path) -> tuple[dict[str, int], dict[int, str]]:
     coco = _short_lists(annotations, names) if is_large(annotations) else _lists(annotations, names)
     dropped = Dataset(shown(annotations.stem), [])
     images = {Path(name).name: i for i, (name, _) in _images(dropped, coco["images"]).items()}
-    categories = _categories(dropped, coco["categories"])
+    categories = read_categories(dropped, coco["categories"])
     for message in dropped.warnings():
         logger.warning(message)
     return images, categories
@@ -134,10 +134,20 @@ def whole(value: Any, limit: int = LARGEST_ID) -> int | None:
     return value if isinstance(value, int) and abs(value) <= limit else None
 
 
-def _categories(dataset: Dataset, entries: list[Any]) -> dict[int, str]:
+def read_categories(dataset: Dataset, entries: list[Any], source: str = "the file") -> dict[int, str]:
+    """The names of a list `categories`.
+
+    Args:
+        dataset: told of what is left out.
+        entries: of the list, of any kind.
+        source: what holds the list, for messages.
+
+    Returns:
+        Name by category id.
+    """
     names: dict[int, str] = {}
     for number, entry in enumerate(entries, 1):
-        where = f"category {number} of the file"
+        where = f"category {number} of {source}"
         i = whole(entry.get("id"), LARGEST_CATEGORY) if isinstance(entry, dict) else None
         if i is None or not isinstance(entry.get("name"), (str, int)):
             dataset.drop("categories without a number and a name", where)
@@ -161,15 +171,26 @@ def _images(dataset: Dataset, entries: list[Any]) -> dict[int, tuple[str, tuple[
             dataset.drop("images without a usable file_name", where)
         elif i in found:
             dataset.drop("images with an id that was used before", name)
-        elif entry.get("height") is None or entry.get("width") is None:
-            found[i] = name, None  # the file says it
+        elif stated_size(entry) == (0, 0):
+            dataset.drop("images with an impossible height or width", name)
         else:
-            size = whole(entry["height"]) or 0, whole(entry["width"]) or 0
-            if min(size) < 1 or size[0] * size[1] > MOST_PIXELS:
-                dataset.drop("images with an impossible height or width", name)
-            else:
-                found[i] = name, size
+            found[i] = name, stated_size(entry)
     return found
+
+
+def stated_size(entry: dict[str, Any]) -> tuple[int, int] | None:
+    """The (height, width) of a photo that an entry states.
+
+    Args:
+        entry: with `height` and `width`, or without.
+
+    Returns:
+        None where it does not state both: the photo's file does. (0, 0) where they are impossible.
+    """
+    if entry.get("height") is None or entry.get("width") is None:
+        return None
+    height, width = whole(entry["height"]) or 0, whole(entry["width"]) or 0
+    return (height, width) if min(height, width) >= 1 and height * width <= MOST_PIXELS else (0, 0)
 
 
 def _refuse_outside(annotations: Path, folder: Path | str, entries: dict[int, tuple[str, Any]]) -> None:
@@ -185,15 +206,33 @@ def _object(
     dataset: Dataset, entry: Any, where: str, images: dict[int, list[LabelledBox]]
 ) -> tuple[int, LabelledBox] | None:
     """The image's id and the object; None if the entry is left out."""
+    image = whole(entry.get("image_id")) if isinstance(entry, dict) else None
+    if isinstance(entry, dict) and (image is None or image not in images):
+        dataset.drop("annotations of images that the file does not list", where)
+        return None
+    box = read_box(dataset, entry, where, dataset.categories)
+    return None if box is None or image is None else (image, box)
+
+
+def read_box(dataset: Dataset, entry: Any, where: str, known: Container[int] | None) -> LabelledBox | None:
+    """The object of an annotation.
+
+    Args:
+        dataset: told of what is left out.
+        entry: anything.
+        where: it stands, for messages.
+        known: categories; None takes any.
+
+    Returns:
+        None if it is left out.
+    """
     if not isinstance(entry, dict):
         dataset.drop("annotations that are no objects", where)
         return None
-    image, category = whole(entry.get("image_id")), whole(entry.get("category_id"), LARGEST_CATEGORY)
+    category = whole(entry.get("category_id"), LARGEST_CATEGORY)
     crowd = entry.get("iscrowd")
     box = _finite(entry.get("bbox"), 4)
-    if image is None or image not in images:
-        dataset.drop("annotations of images that the file does not list", where)
-    elif category is None or category not in dataset.categories:
+    if category is None or (known is not None and category not in known):
         dataset.drop("annotations of unknown categories", where)
     elif box is None:
         dataset.drop("boxes that are not four finite numbers", where)
@@ -206,7 +245,7 @@ def _object(
         stated = entry.get("area")
         area = [w * h] if stated is None else _finite([stated], 1, LARGEST_PIXEL**2)
         if area is not None and area[0] >= 0:
-            return image, LabelledBox(x, y, x + w, y + h, category, bool(crowd), area[0])
+            return LabelledBox(x, y, x + w, y + h, category, bool(crowd), area[0])
         dataset.drop("annotations with an impossible area", where)
     return None
 

@@ -1,4 +1,4 @@
-"""Reading labelled and unlabelled image sets: COCO JSON, an Ultralytics `data.yaml`, or a plain folder."""
+"""Reading labelled and unlabelled image sets: COCO JSON, an Ultralytics `data.yaml`, shards, or a plain folder."""
 
 from __future__ import annotations
 
@@ -11,33 +11,43 @@ from dualres_plugin.common.images.sources import expand_source, list_images
 from dualres_plugin.common.images.tars import is_tar
 from dualres_plugin.profile.data.coco_json import read_coco
 from dualres_plugin.profile.data.records import Dataset, shown
+from dualres_plugin.profile.data.shard_labels import read_shards
 from dualres_plugin.profile.data.yolo_labels import read_yolo
 
 logger = logging.getLogger("dualres")
 
 
 def load_dataset(
-    data: Path | str | None, images: Path | str | None = None, split: str = "train", allow_outside: bool = False
+    data: Path | str | None,
+    images: Path | str | None = None,
+    split: str = "train",
+    allow_outside: bool = False,
+    names: Path | None = None,
 ) -> Dataset:
     """Read a dataset.
 
     Args:
-        data: COCO annotations (.json), an Ultralytics `data.yaml`, or None for unlabelled images.
+        data: COCO annotations (.json), an Ultralytics `data.yaml`, or None: images without labels, or shards with
+            labels inside.
         images: the image folder, .tar shards or a URL, without annotations also a list file; not used with a
             `data.yaml`.
         split: which split of a `data.yaml`.
         allow_outside: file names of COCO annotations may lead out of the image folder.
+        names: of the categories of labels inside of shards, see `shard_labels.read_names`.
 
     Returns:
-        At least one image; labelled unless `data` is None.
+        At least one image; without `data` labelled only where shards have labels inside.
 
     Raises:
         DualResError: If something is missing or malformed, or no image is left.
     """
+    shards = data is None and images is not None and is_tar(str(images)) and not Path(images).is_dir()
+    if names is not None and not shards:
+        raise DualResError("--names is of labels inside of .tar shards: give the shards as --images, without --data.")
     if data is None:
         if images is None:
             raise DualResError("give --data (annotations or data.yaml) or --images (a folder), or both.")
-        dataset = _without_labels(images)
+        dataset = read_shards(str(images), names) if shards else _without_labels(images)
     elif Path(data).suffix.lower() in (".yaml", ".yml"):
         dataset = read_yolo(Path(data), split)
     else:
@@ -51,7 +61,7 @@ def load_dataset(
 
 def _without_labels(images: Path | str) -> Dataset:
     dataset = Dataset(shown(Path(images).name), [], labelled=False)
-    listed = Path(images).suffix.lower() == ".txt" or is_tar(str(images)) or is_url(images)
+    listed = Path(images).suffix.lower() == ".txt" or is_url(images)
     for i, path in enumerate(expand_source(images) if listed else list_images(images)):
         dataset.add(i + 1, path, None, [])
     return dataset
@@ -89,10 +99,12 @@ def match_categories(
         in_order = dict(zip(labels, sorted(categories)))
         logger.warning(order_warning(in_order, categories, class_names))
         return in_order, []
+    unnamed = all(name == str(i) for i, name in categories.items())
+    doubt = "these have no names, give --names FILE." if unnamed else "wrong detector or wrong annotations?"
     shown = ", ".join(list((class_names or {}).values())[:5]) or f"{len(labels)} unnamed classes"
     raise DualResError(
         f"the detector's classes ({shown}, …) are none of the dataset's "
-        f"({', '.join(list(categories.values())[:5])}, …): wrong detector or wrong annotations?"
+        f"({', '.join(list(categories.values())[:5])}, …): {doubt}"
     )
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,8 +13,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from dualres_plugin.common.types import Detections
+from dualres_plugin.evaluate.ladder import paired
 from dualres_plugin.evaluate.ladder.paired import PairedAP, draw, halves
-from dualres_plugin.profile.coco_ap import MixedAP
+from dualres_plugin.profile.coco_ap import Matches, MixedAP, Objects
 from tests.fakes import planted_ladder
 from tests.profile.random_images import profile_of, random_images
 
@@ -52,6 +56,33 @@ def test_few_cells_move_the_difference_little(mixed: MixedAP) -> None:
     routes, draws = np.stack([np.full(mixed.n, k) for k in range(4)]), draw(mixed.n, 50, rng)
     fine, coarse = (PairedAP(mixed, bins).resampled(routes, draws) for bins in (10**6, 64))
     assert np.abs((fine[0] - fine) - (coarse[0] - coarse)).max() < 0.01
+
+
+def test_images_that_move_in_blocks_give_the_same(mixed: MixedAP, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(2)
+    routes, draws = rng.integers(0, 4, (6, mixed.n)), draw(mixed.n, 5, rng)
+    whole = PairedAP(mixed).resampled(routes, draws)
+    monkeypatch.setattr(paired, "MOVED", 7)
+    assert (PairedAP(mixed).resampled(routes, draws) == whole).all()
+
+
+def test_a_detection_takes_few_bytes() -> None:
+    """A data set of 120,000 images has more than a million of them."""
+    rng, n, count = np.random.default_rng(0), 20_000, 200_000
+    hit = rng.integers(0, 2**10, count, dtype=np.uint16)
+    category = np.sort(rng.integers(0, 10, count, dtype=np.int32))
+    score = -np.sort(-rng.random((10, count // 10), dtype=np.float32), axis=1).reshape(-1)
+    images = np.arange(n, dtype=np.int32)
+    held = Objects(np.arange(10), images % 10, images, np.ones(n, dtype=np.int32))
+    source = rng.integers(0, 2, count, dtype=np.int8)
+    matches = Matches(rng.choice(images, count), source, score, category, hit, ~hit & 1023, held, n)
+    mixed: Any = SimpleNamespace(matches=matches, n=n, passes=("low", "high"))
+    routes, draws = rng.integers(0, 2, (2, n)), draw(n, 2, rng)
+    tracemalloc.start()
+    PairedAP(mixed).resampled(routes, draws)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100 * count  # 480 when what a detection adds to each cell was held
 
 
 def test_groups_are_drawn_whole() -> None:
