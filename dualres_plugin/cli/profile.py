@@ -28,8 +28,16 @@ def register(app: typer.Typer) -> None:
 def profile(
     detector: Detector,
     out: Annotated[Path, typer.Option(help="Folder of the profile; a started one is resumed.")],
+    clips: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[CLIP]...", help="Instead of --images: videos, and folders of videos or of frames."),
+    ] = None,
     data: Annotated[
-        str | None, typer.Option(help="COCO annotations (.json) or an Ultralytics data.yaml; none: no labels.")
+        str | None,
+        typer.Option(
+            help="COCO annotations (.json), COCO-VID among them, an Ultralytics data.yaml, or MOTChallenge sequences; "
+            "none: no labels."
+        ),
     ] = None,
     images: Annotated[
         str | None,
@@ -38,6 +46,7 @@ def profile(
             "list file (.txt). Not needed with a data.yaml.",
         ),
     ] = None,
+    every: Annotated[int, typer.Option(help="Of clips: take every Nth frame.", callback=within(1))] = 1,
     high: High = None,
     low: Low = None,
     sizes: Annotated[
@@ -103,6 +112,8 @@ def profile(
     dualres profile yolo11n.pt --data train.json --images train/ --views 8 --out runs/train
     dualres profile yolo11n.pt --data data.yaml --split val --out runs/val
     dualres profile yolo11n.pt --images unlabelled/ --out runs/nolabels
+    dualres profile yolo11n.pt street.mp4 yard.mp4 clips/ --every 2 --out runs/clips
+    dualres profile yolo11n.pt --data MOT17/train --out runs/mot
     dualres profile yolo11n.pt --data val.json --images val/ --sizes 640,512,448,384,320 --out runs/ladder
     """
     given = dict(locals())
@@ -111,6 +122,7 @@ def profile(
     from dualres_plugin.hosts.registry import load_detector
     from dualres_plugin.hosts.sizes import ask_sizes
     from dualres_plugin.profile.build import ProfileSettings, build_profile, build_shard
+    from dualres_plugin.profile.data.clips import check_views
     from dualres_plugin.profile.data.dataset import load_dataset
 
     check_engine(given)
@@ -119,7 +131,8 @@ def profile(
         made = on_devices(profile, given)
         typer.echo(f"{len(made)} views of {len(made.originals)} images in {out}")
         return
-    dataset = load_dataset(data, images, split, allow_outside)
+    dataset = load_dataset(data, images, split, allow_outside, clips or (), every)
+    check_views(dataset, views)
     adapter = on_device(load_detector(detector), device.partition(",")[0])
     common: dict[str, Any] = {
         "views": views, "batch": batch, "seed": seed, "thumbnail_size": thumbnail, "half": half,

@@ -242,14 +242,17 @@ def _describe(
         "thumbnail_size": settings.thumbnail_size,
         **ladder,
         **({"half": settings.half} if settings.half else {}),
+        **({"clips": True} if dataset.clips else {}),
     }
 
 
 def _fingerprint_of(dataset: Dataset) -> str:
     """A hash of the JSON list of all records, which is never in memory as a whole."""
-    digest = hashlib.sha256()
+    digest, clips = hashlib.sha256(), dataset.clips
     for number, r in enumerate(dataset.records):
-        content = (r.id, r.path.name, r.size, r.boxes.tolist(), r.categories.tolist())
+        content: tuple[Any, ...] = (r.id, r.path.name, r.size, r.boxes.tolist(), r.categories.tolist())
+        if clips:
+            content += (Path(r.clip).name, r.frame)
         digest.update((", " if number else "[").encode() + json.dumps(content).encode())
     digest.update(b"]")
     return digest.hexdigest()[:16]

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from dualres_plugin.budget.stream.head import StreamHead
 from dualres_plugin.cli.app import app
 from dualres_plugin.common.errors import DualResError
+from dualres_plugin.predict.video import video_at
 from dualres_plugin.router.network import ResolutionRouter
 from tests.shared import require_shared
 from tests.train.test_stream import SIDE, clips_profile
@@ -40,6 +41,26 @@ def test_the_head_goes_beside_the_router_or_both_elsewhere(tmp_path: Path, route
     run("train-stream", tmp_path / "clips", "--router", router, "--out", tmp_path / "both")
     assert StreamHead.load(tmp_path / "both") == ours
     assert ResolutionRouter.from_pretrained(tmp_path / "both").config.input_size == SIDE
+
+
+def test_from_videos_to_a_head(tmp_path: Path, router: Path) -> None:
+    """Label-free, with a real detector, and no frame on disk."""
+    pytest.importorskip("ultralytics")
+    weights = require_shared("weights", "yolo11n.pt")
+    photos = sorted(require_shared("data", "coco_mini", "images", "val2017").glob("*.jpg"))[:6]
+    (tmp_path / "v").mkdir()
+    for photo in photos:
+        with Image.open(photo) as picture, video_at(tmp_path / "v" / f"{photo.stem}.mp4", 25.0) as video:
+            for left in range(4):
+                video.write(picture.convert("RGB").resize((340, 260)).crop((left, 0, 320 + left, 240)))
+            video.finish()
+    told = run("profile", weights, tmp_path / "v", "--high", 320, "--thumbnail", 32, "--out", tmp_path / "clips")
+    assert "24 views of 24 images" in told and sorted(f.suffix for f in (tmp_path / "v").iterdir()) == [".mp4"] * 6
+    assert "6 clips" in run("train-stream", tmp_path / "clips", "--router", router)
+    assert StreamHead.load(router).info["frames"] == 24
+    one = tmp_path / "v" / f"{photos[0].stem}.mp4"
+    few = run("profile", weights, one, "--every", 2, "--high", 320, "--out", tmp_path / "few")
+    assert "2 views of 2 images" in few
 
 
 def test_the_default_routers_folder_is_not_written_to(tmp_path: Path) -> None:
