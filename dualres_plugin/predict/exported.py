@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,11 @@ class ExportedPredictor:
     def size(self) -> int:
         """High size in pixels."""
         return self.session.sizes[0]
+
+    @property
+    def sizes(self) -> Sequence[float]:
+        """In pixels, largest first."""
+        return self.session.sizes
 
     @property
     def expected_shares(self) -> tuple[float, ...] | None:

@@ -100,6 +100,11 @@ class Predictor:
         return {"host": self.adapter.name, "high": self.size, "lower": self.ladder.ratios(), **point, **half}
 
     @property
+    def sizes(self) -> list[float]:
+        """In pixels, largest first."""
+        return [self.size, *(ratio * self.size for ratio in self.ladder.ratios(self.size))]
+
+    @property
     def expected_shares(self) -> tuple[float, ...] | None:
         """The share at each size that the operating point promises, on images like those of the calibration."""
         return self.gate.expected_shares
