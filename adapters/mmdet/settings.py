@@ -78,6 +78,9 @@ class Settings:
 
     def wanted(self) -> Budget:
         """What is asked for, of two sizes or of several."""
+        held = stream_settings(self.stream)
+        if held is not None and held.fps is not None:
+            return given_point(None, self.threshold, self.shares, self.thresholds, held.fps)
         return given_point(self.target_high_rate, self.threshold) if self.sizes is None else self.point()
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from dualres_plugin.budget.stream.stream import StreamOptions
-from dualres_plugin.common.errors import DualResError
+from dualres_plugin.common.errors import DualResError, check_number
 from dualres_plugin.common.types import Decision, Detections, RouterImages
 from dualres_plugin.router.gate import Gate
 from dualres_plugin.router.stream_gate import StreamGate, stream_options
@@ -22,6 +22,7 @@ class StreamSettings:
         skip: the most frames in a row that may reuse the last boxes.
         still, slow, hysteresis: as of `StreamOptions`.
         hold_rate: keep `target_high_rate`, or the mean cost of `shares`, when the content drifts.
+        fps: instead of a rate: mean frames per second, held by what frames take while they run.
 
     Raises:
         DualResError: If a number is out of range.
@@ -33,11 +34,13 @@ class StreamSettings:
     slow: float = StreamOptions.slow
     hysteresis: float = StreamOptions.hysteresis
     hold_rate: bool = False
+    fps: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("hold_rate", *(() if isinstance(self.memory, str) else ("memory",))):
             if not isinstance(getattr(self, name), bool):
                 raise DualResError(f"stream: {name}={getattr(self, name)!r} must be True or False.")
+        check_number("fps", self.fps, above=0)
         self._plain()
 
     def _plain(self) -> StreamOptions:

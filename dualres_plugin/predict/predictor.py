@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from dualres_plugin.budget.controller import BudgetController
 from dualres_plugin.common.card import SKIP
 from dualres_plugin.common.errors import DualResError, at_hand, check_number
 from dualres_plugin.common.images.photo import SourceImage
@@ -110,6 +111,11 @@ class Predictor:
         return self.gate.expected_shares
 
     @property
+    def controller(self) -> BudgetController | None:
+        """What holds a budget, where one is held."""
+        return self.gate.controller
+
+    @property
     def held(self) -> bool:
         """A controller moves the threshold to keep that share."""
         return self.gate.controller is not None
@@ -121,7 +127,7 @@ class Predictor:
             score: the router's.
         """
         if self.gate.controller is not None:
-            self.gate.controller.step(score)
+            self.gate.controller.replay(score)
 
     def stream(
         self, images: Iterator[SourceImage], on_skip: Callable[[str], None] | None = None

@@ -16,6 +16,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from dualres_plugin.budget.pace import pace_of
 from dualres_plugin.common.drawing import draw
 from dualres_plugin.common.errors import DualResError, check_number, one_line
 from dualres_plugin.common.files.atomic import atomic_write
@@ -307,6 +308,7 @@ class _Run:
             problem = f"; the first problem: {self.summary.first_problem}" if self.summary.first_problem else ""
             raise DualResError(f"not one image of the source can be used{problem}")
         self._save()
+        self.summary.pace = pace_of(self.predictor.controller)
         self.journal.close(remove=True)
         self.ids.tell()
 

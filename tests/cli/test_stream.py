@@ -63,6 +63,25 @@ def test_from_videos_to_a_head(tmp_path: Path, router: Path) -> None:
     assert "2 views of 2 images" in few
 
 
+def test_predict_holds_frames_per_second(tmp_path: Path, router: Path) -> None:
+    """A real detector; whatever this machine does, far fewer frames than it can are all high, far more all low."""
+    pytest.importorskip("ultralytics")
+    weights = require_shared("weights", "yolo11n.pt")
+    with video_at(tmp_path / "v.mp4", 25.0) as video:
+        for number in range(90):
+            video.write(Image.fromarray(np.random.default_rng(number).integers(0, 255, (120, 160, 3), dtype=np.uint8)))
+        video.finish()
+    shares: dict[float, float] = {}
+    for fps in (0.2, 5000):
+        told = run("predict", weights, tmp_path / "v.mp4", "--router", router, "--fps", fps, "--high", 160, "--no-save",
+                   "--out", tmp_path / str(fps))  # fmt: skip
+        assert f"frames a second at the end, {fps:g} wanted" in told and "ms a frame by size" in told
+        shares[fps] = float(told.split("(")[1].split("%")[0])
+    assert shares[0.2] > 80 > 20 > shares[5000]
+    with pytest.raises(DualResError, match="only one of the budgets"):
+        run("predict", weights, tmp_path / "v.mp4", "--fps", 5, "--ms", 5, "--out", tmp_path / "none")
+
+
 def test_the_default_routers_folder_is_not_written_to(tmp_path: Path) -> None:
     with pytest.raises(DualResError, match="--out"):
         run("train-stream", tmp_path, "--router", "default")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dualres_plugin.budget.pace import PacedController
 from dualres_plugin.common.card import SKIP, SKIPPED
 from dualres_plugin.common.types import ImageDecision
 from dualres_plugin.predict.timeline import Timeline
@@ -59,3 +60,21 @@ def test_a_long_video_is_thinned_in_the_page(monkeypatch: pytest.MonkeyPatch) ->
     for _ in range(10):
         line.add(LOW, GREY)
     assert line.series()["x"] == [0, 3, 6, 9] and "one frame in 3" in line.series()["summary"]
+
+
+def test_where_frames_per_second_are_held_the_cost_is_in_ms(tmp_path: Path) -> None:
+    times = [0.0, 0.5, 0.6, 0.7, 0.9]
+    paced = PacedController(10, [-1.0, 1.0], clock=iter(times).__next__)
+    line = Timeline(rate=1, largest=640, paced=paced)
+    for route in (HIGH, HIGH, LOW, HIGH, LOW):
+        paced.arrive(1)
+        paced.step(route.score)
+        line.add(route, GREY)
+    assert line.cost.budget == 100 and line.cost.of[:4] == pytest.approx([500, 100, 100, 200])
+    drawn = line.series()
+    assert drawn["cost"] == pytest.approx([500, 300, 100, 150, 200]), "of the last two seconds that are known"
+    assert "mean cost 225.0 ms, budget 100.0 ms" in drawn["summary"] and drawn["costName"].startswith("ms a frame")
+    assert drawn["most"] == 500 and not drawn["share"]
+    line.save(tmp_path / "timeline.png")
+    line.save_page(tmp_path / "timeline.html", "v.mp4")
+    assert (tmp_path / "timeline.html").stat().st_size > 1000

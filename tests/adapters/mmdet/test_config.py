@@ -219,7 +219,8 @@ MISTAKES = {
     "dual_res = dict(router='x')": "key 'dual_res': did you mean 'dualres'",
     "dualres = 'runs/router'": "must be dict",
     "dualres = dict(router='x', stream=dict(memory=True, skips=3))": "unknown key 'skips' in the stream.*known keys: "
-    "memory, skip, still, slow, hysteresis, hold_rate",
+    "memory, skip, still, slow, hysteresis, hold_rate, fps",
+    "dualres = dict(router='x', stream=dict(fps=0))": "fps=0",
     "dualres = dict(router='x', stream=True)": "must be dict.memory=True",
     "dualres = dict(router='x', stream=dict(skip=-1))": "skip=-1",
     "dualres = dict(router='x', stream=dict(hold_rate=1))": "hold_rate=1 must be True or False",
