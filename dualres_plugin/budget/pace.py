@@ -56,7 +56,7 @@ class Pace:
 class PacedController(BudgetController):
     """Holds frames per second: a `BudgetController` whose target follows the times that frames take.
 
-    Until every size has run twice, all sizes are used alike; the first frame of each warms up and does not count.
+    The first frames go to each size twice, largest first: once to warm up, which does not count, and once to be timed.
 
     Args:
         fps: wanted mean of frames per second.
@@ -179,10 +179,16 @@ class PacedController(BudgetController):
         if all(larger > smaller for larger, smaller in pairwise(times)):
             self.costs = ladder.relative_costs(times)
 
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        """As of `BudgetController`; those of a single size, where that has not been timed yet."""
+        for step, taken in enumerate(self._sizes()):
+            if not taken:
+                return tuple(math.inf if i < step else -math.inf for i in range(len(self.shares) - 1))
+        return super().thresholds
+
     def _level(self) -> float:
         times = self._times()
-        if any(map(math.isnan, times)):
-            return super()._level()
         return self.target + self._owed / (self.window * self._spread(times))
 
     # -- what it knows -------------------------------------------------------------------------------------------

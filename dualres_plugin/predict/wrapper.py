@@ -181,7 +181,7 @@ class DualResWrapper:
         given = (target_high_rate, threshold, shares, thresholds, fps)
         if sum(value is not None for value in given) != 1:
             raise DualResError(
-                "give either target_high_rate, threshold or fps; of several sizes, shares, thresholds or fps."
+                "give either target_high_rate or threshold, or fps; of several sizes, shares or thresholds."
             )
         point = given_point(*given)
         self._check_point(point)

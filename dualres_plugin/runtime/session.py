@@ -376,8 +376,6 @@ def _asked(
 ) -> Budget:
     """The operating point that a user gives; an empty one is the file's own."""
     if sum(value is not None for value in (rate, threshold, shares, thresholds, fps)) > 1:
-        raise DualResError(
-            "give either threshold, target_high_rate or fps; of several sizes, shares, thresholds or fps."
-        )
+        raise DualResError("give either threshold or target_high_rate, or fps; of several sizes, shares or thresholds.")
     several = [None if values is None else tuple(values) for values in (shares, thresholds)]
     return Budget(rate, threshold, shares=several[0], thresholds=several[1], fps=fps)

@@ -138,11 +138,13 @@ def test_sizes_that_take_the_same_time() -> None:
     assert machine.run(300) == pytest.approx(1000 / 30, rel=0.05)
 
 
-def test_the_first_frame_of_a_size_does_not_count() -> None:
+def test_each_size_is_timed_first_and_its_first_frame_does_not_count() -> None:
     controller = PacedController(20, QUANTILES, clock=iter([0.0, 5.0, 5.05, 5.1]).__next__)
-    for _ in range(4):
+    steps = []
+    for score in (-9.0, -9.0, 9.0, 9.0):
         controller.arrive(1)
-        controller.step(9.0)
+        steps.append(controller.step(score))
+    assert steps == [0, 0, 1, 1], "whatever the scores"
     assert controller.pace.times_ms[1] != controller.pace.times_ms[1], "low has not run"
     assert controller.pace.recent_fps == pytest.approx(20) and controller.pace.owed_ms == pytest.approx(0)
 
