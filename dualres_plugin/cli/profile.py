@@ -122,7 +122,6 @@ def profile(
     from dualres_plugin.hosts.registry import load_detector
     from dualres_plugin.hosts.sizes import ask_sizes
     from dualres_plugin.profile.build import ProfileSettings, build_profile, build_shard
-    from dualres_plugin.profile.data.clips import check_views
     from dualres_plugin.profile.data.dataset import load_dataset
 
     check_engine(given)
@@ -132,7 +131,6 @@ def profile(
         typer.echo(f"{len(made)} views of {len(made.originals)} images in {out}")
         return
     dataset = load_dataset(data, images, split, allow_outside, clips or (), every)
-    check_views(dataset, views)
     adapter = on_device(load_detector(detector), device.partition(",")[0])
     common: dict[str, Any] = {
         "views": views, "batch": batch, "seed": seed, "thumbnail_size": thumbnail, "half": half,

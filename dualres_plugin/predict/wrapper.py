@@ -301,6 +301,8 @@ class DualResWrapper:
         count = len(self.ladder)
         if self._point.fixed_thresholds(count) is not None:
             return "given"
+        if self._point.fps is not None:
+            return f"moves to hold {self._point.fps:g} frames a second"
         shares = self._point.wanted_shares(count)
         wanted = f"{shares[0]:.0%}" if count == 2 else " / ".join(f"{share:.0%}" for share in shares)
         return f"{'held at' if self._hold_rate else 'target'} {wanted}"

@@ -171,6 +171,8 @@ class DualResSession:
 
     def _point(self) -> str:
         """The operating point in words."""
+        if isinstance(self.controller, PacedController):
+            return f"{self.controller.fps:g} frames a second held"
         found = ", ".join(f"{t:+.4f}" for t in self.next_thresholds)
         shares = self.expected_shares
         if shares is None:

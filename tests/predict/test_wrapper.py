@@ -189,7 +189,7 @@ def test_frames_per_second_instead_of_a_rate(router: ResolutionRouter) -> None:
     for picture in pictures(5):
         wrapper.decide([picture])
     assert isinstance(wrapper.controller, PacedController) and wrapper.controller.state.images == 5
-    assert wrapper.controller.pace.fps == 25
+    assert wrapper.controller.pace.fps == 25 and "moves to hold 25 frames a second" in repr(wrapper)
     wrapper.set_operating_point(fps=12)
     assert isinstance(wrapper.controller, PacedController) and wrapper.controller.budget_ms == pytest.approx(1000 / 12)
     wrapper.set_operating_point(target_high_rate=0.3)

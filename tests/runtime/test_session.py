@@ -132,7 +132,7 @@ def test_a_session_holds_frames_per_second(models: dict[str, Path], tmp_path: Pa
         frame = make_frame(photos[0], session.card)
         session.run(frame.images, frame.content)
         assert session.controller.state.images == len(photos) + 1 and session.expected_shares is None
-        assert "threshold" in repr(session)
+        assert f"{fps:g} frames a second held" in repr(session)
     with pytest.raises(DualResError, match="or fps"):
         DualResSession(copy, fps=5, target_high_rate=0.3)
 

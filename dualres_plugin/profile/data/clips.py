@@ -102,7 +102,7 @@ def check_views(dataset: Dataset, views: int) -> None:
         DualResError: If there are to be more than the frames themselves.
     """
     if views > 1 and any(isinstance(record.path, VideoFrame) for record in dataset.records):
-        raise DualResError(f"--views {views} is of photos: leave it out for videos, or write their frames to a folder.")
+        raise DualResError(f"views={views} are of photos: 1 for videos, or write their frames to a folder.")
 
 
 def _by_clip(records: Iterable[ImageRecord]) -> Iterator[list[ImageRecord]]:

@@ -336,6 +336,12 @@ def test_what_a_stream_is_decided_with(project: Project) -> None:
     assert held.controller.state.images == 4
     held.train()
     assert held.controller.state.images == 0, "another calibration, another controller"
+    paced = build(Config.fromfile(project.config("paced.py", stream={"fps": 5, "skip": 1})).model)
+    assert paced.controller.pace.fps == 5 and paced.streams is not None
+    frame = paced.adapter.collate(project.pictures[:1], 128)
+    for _ in range(3):
+        paced.predict(frame.inputs, frame.samples)
+    assert paced.controller.state.images == 3
     assert build(Config.fromfile(project.config("plain.py")).model).controller is None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ from dualres_plugin.common.images.decode import UnreadableImageError, read_image
 from dualres_plugin.common.images.video import VideoFrame, count_frames, frames
 from dualres_plugin.predict.video import video_at
 from dualres_plugin.profile.build import build_profile, build_shard
-from dualres_plugin.profile.data.clips import check_views
 from dualres_plugin.profile.data.dataset import load_dataset
 from dualres_plugin.profile.parts.clips import ClipRows
 from dualres_plugin.profile.parts.merge import merge_shards
@@ -131,8 +131,8 @@ def test_what_is_no_clip_is_refused(tmp_path: Path, videos: list[Path]) -> None:
         load_dataset(None, clips=[str(videos[0]), str(tmp_path / "v")])
     with pytest.raises(DualResError, match="give one of them"):
         load_dataset(None, tmp_path, clips=[str(videos[0])])
-    with pytest.raises(DualResError, match="--views 3 is of photos"):
-        check_views(load_dataset(None, clips=[str(videos[0])]), 3)
+    with pytest.raises(DualResError, match="views=3 are of photos"):
+        build_profile(adapter(), load_dataset(None, videos[0]), tmp_path / "p", replace(SETTINGS, views=3))
 
 
 def test_a_video_that_loses_frames_meanwhile_loses_rows(tmp_path: Path, videos: list[Path]) -> None:
