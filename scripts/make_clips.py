@@ -6,15 +6,17 @@ A clip is the view of a camera that moves over a photo, and of others after cuts
 augmented views, so AP is real. Every frame has sensor noise of its own: no two frames are equal, even at a stand-still.
 What this cannot show: objects that move on their own, motion blur, and what is hidden and appears.
 
-Writes OUT/images/clip_000/000000.jpg, … and OUT/annotations.json (COCO), ready for `dualres profile` and for
-`--groups folder`.
+Writes OUT/images/clip_000/000000.jpg, … and OUT/annotations.json (COCO-VID), ready for `dualres profile` and for
+`--groups folder`. With --mp4 the frames go into OUT/videos/clip_000.mp4 instead; the annotations fit those too.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +24,14 @@ import numpy as np
 from PIL import Image
 
 from dualres_plugin.common.images.decode import read_image
+from dualres_plugin.predict.video import video_at
 from dualres_plugin.profile.data.coco_json import read_coco
 from dualres_plugin.profile.data.records import Dataset, ImageRecord
 from dualres_plugin.profile.views import DROP_VISIBLE, KEEP_VISIBLE
 
 LONG, SHORT = 640, 480  # frame, in pixels
 MOVES = ("still", "pan", "zoom", "both")
+RATE = 25.0  # frames a second of an .mp4
 NOISE = 2.0  # grey levels
 CLOSEST = 0.45  # smallest window, share of the largest one
 
@@ -67,12 +71,14 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=30)
     parser.add_argument("--cuts", type=float, default=0.3, help="share of clips that show more than one photo")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--mp4", action="store_true", help="write videos instead of frames")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
 
     rng = np.random.default_rng(args.seed)
     dataset = read_coco(Path(args.data), Path(args.images))
     coco: dict[str, Any] = {
+        "videos": [],
         "images": [],
         "annotations": [],
         "categories": [{"id": i, "name": name} for i, name in dataset.categories.items()],
@@ -80,7 +86,13 @@ def main() -> None:
     order = rng.permutation(len(dataset.records))
     for clip in range(args.clips):
         shots = _plan(dataset, order, clip, args.cuts, rng)
-        _film(shots, clip, args.frames, args.out, coco, rng)
+        if args.mp4:
+            (args.out / "videos").mkdir(parents=True, exist_ok=True)
+            with video_at(args.out / "videos" / f"clip_{clip:03d}.mp4", RATE) as video:
+                _film(shots, clip, args.frames, lambda frame, name, video=video: video.write(frame), coco, rng)
+                video.finish()
+        else:
+            _film(shots, clip, args.frames, partial(_save, args.out / "images"), coco, rng)
     (args.out / "annotations.json").write_text(json.dumps(coco))
     print(f"{args.clips} clips, {len(coco['images'])} frames, {len(coco['annotations'])} boxes in {args.out}")
 
@@ -107,20 +119,33 @@ def _shot(record: ImageRecord, move: str, rng: np.random.Generator) -> Shot:
     return Shot(record, start, end)
 
 
-def _film(shots: list[Shot], clip: int, frames: int, out: Path, coco: dict[str, Any], rng: np.random.Generator) -> None:
+def _save(folder: Path, frame: Image.Image, name: str) -> None:
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    frame.save(folder / name, quality=92)
+
+
+def _film(
+    shots: list[Shot],
+    clip: int,
+    frames: int,
+    write: Callable[[Image.Image, str], None],
+    coco: dict[str, Any],
+    rng: np.random.Generator,
+) -> None:
     height, width = shots[0].record.size
     frame = (LONG, SHORT) if height > width else (SHORT, LONG)
-    folder = out / "images" / f"clip_{clip:03d}"
-    folder.mkdir(parents=True, exist_ok=True)
+    title = f"clip_{clip:03d}"
+    coco["videos"].append({"id": clip + 1, "name": title})
     borders = np.linspace(0, frames, len(shots) + 1).round().astype(int)
     for shot, begin, end in zip(shots, borders, borders[1:]):
         photo = Image.fromarray(read_image(shot.record.path, shot.record.size))
         for number in range(begin, end):
             window = shot.window((number - begin) / max(1, end - begin - 1), frame)
-            name = f"{number:06d}.jpg"
-            _picture(photo, window, frame, rng).save(folder / name, quality=92)
+            name = f"{title}/{number:06d}.jpg"
+            write(_picture(photo, window, frame, rng), name)
             image = len(coco["images"])
-            described = {"id": image, "file_name": f"{folder.name}/{name}", "height": frame[0], "width": frame[1]}
+            described = {"id": image, "file_name": name, "height": frame[0], "width": frame[1]}
+            described |= {"video_id": clip + 1, "frame_id": number}
             described["photo"] = shot.record.path.name  # another one than before: a cut
             coco["images"].append(described)
             coco["annotations"] += _objects(shot.record, window, frame, image, len(coco["annotations"]))

@@ -31,6 +31,7 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 
 from dualres_plugin.adapters.mmdet.settings import SETTINGS, unknown_keys_message
+from dualres_plugin.adapters.mmdet.streams import stream_settings
 from dualres_plugin.adapters.mmdet_key import ADAPTER
 from dualres_plugin.common.errors import DualResError
 
@@ -53,7 +54,7 @@ def wrap_model(cfg: dict[str, Any], file: str | None = None) -> None:
         settings = _checked_settings(cfg[KEY])
         if cfg.get("model") is None:
             raise DualResError("the config has a dualres key but no model: put the detector's config in _base_.")
-        _resolve_router(settings, file)
+        _resolve_folders(settings, file)
         # `backbone` is for init_detector, which looks for a key `init_cfg` in it.
         cfg["model"] = ConfigDict(type=TYPE, detector=cfg["model"], backbone=ConfigDict(), dualres=settings)
     if is_wrapped(cfg.get("model")):
@@ -112,16 +113,19 @@ def _checked_settings(settings: Any) -> dict[str, Any]:
     unknown = [key for key in settings if key not in SETTINGS]
     if unknown:
         raise DualResError(unknown_keys_message(unknown))
+    stream_settings(settings.get("stream"))
     return settings
 
 
-def _resolve_router(settings: dict[str, Any], file: str | None) -> None:
+def _resolve_folders(settings: dict[str, Any], file: str | None) -> None:
     """A relative folder that is there beside the config file is meant; else it is one of the working directory."""
-    router = settings.get("router")
-    if file and isinstance(router, str) and not Path(router).is_absolute():
-        beside = Path(file).absolute().parent / router
-        if beside.exists():
-            settings["router"] = str(beside)
+    stream = settings.get("stream")
+    for holder, name in ((settings, "router"), (stream if isinstance(stream, dict) else {}, "memory")):
+        given = holder.get(name)
+        if file and isinstance(given, str) and not Path(given).is_absolute():
+            beside = Path(file).absolute().parent / given
+            if beside.exists():
+                holder[name] = str(beside)
 
 
 def _check_spelling(cfg: dict[str, Any]) -> None:

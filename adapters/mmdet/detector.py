@@ -16,16 +16,20 @@ from torch import Tensor, nn
 
 from dualres_plugin.adapters.mmdet.adapter import MMDetAdapter
 from dualres_plugin.adapters.mmdet.batch import MMDetBatch, check_boxes_follow
-from dualres_plugin.adapters.mmdet.pipeline import check_fit
+from dualres_plugin.adapters.mmdet.pipeline import check_fit, resize_scale, test_pipeline
 from dualres_plugin.adapters.mmdet.routed import RoutedDetector
 from dualres_plugin.adapters.mmdet.settings import Settings, build_router, settings_of
+from dualres_plugin.adapters.mmdet.streams import Held, Remembered, stream_settings
+from dualres_plugin.budget.controller import BudgetController
 from dualres_plugin.budget.cost import Budget
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.types import Decision, RouterImages
 from dualres_plugin.common.weights import check_finite
 from dualres_plugin.hosts.ladder import Ladder
 from dualres_plugin.hosts.routing import Routing
-from dualres_plugin.hosts.sizes import ask_sizes
+from dualres_plugin.hosts.sizes import ask_sizes, size_costs
+from dualres_plugin.router.gate import Gate, make_gate
+from dualres_plugin.router.stream_gate import StreamGate, make_stream_gate
 from dualres_plugin.train.gating import dualres_loss, gumbel_gate, temperature_at
 
 QUANTILES = 101  # of the calibration scores, as in ResolutionRouter.calibrate
@@ -80,6 +84,7 @@ class DualResDetector(RoutedDetector):
         # Random batch sizes are for training detectors. The router's high size is that of the pipeline.
         self.data_preprocessor.batch_augments = None
         self.router = build_router(chosen.router)
+        self._held = self._follow(chosen, ladder)
         self.target_high_rate, self.threshold = float(chosen.target_high_rate), chosen.threshold
         self.gamma, self.seed, self.norm_eval = float(chosen.gamma), int(chosen.seed), chosen.norm_eval
         self.temperature = (float(chosen.temperature[0]), float(chosen.temperature[1]))
@@ -95,6 +100,38 @@ class DualResDetector(RoutedDetector):
 
     def _decide(self, images: RouterImages) -> Decision:
         return self.router.decide(images, self.current_thresholds())
+
+    def _follow(self, chosen: Settings, ladder: Ladder) -> Held | None:
+        """Let what a config says of streams decide, if it says something."""
+        stream = stream_settings(chosen.stream)
+        if stream is None:
+            return None
+        options = stream.options(chosen.router)
+
+        def costs() -> list[float]:
+            size = min(resize_scale(test_pipeline(self)))  # the host sets a model's config when all is built
+            return size_costs(self.adapter, size, ladder)
+
+        setup = chosen.wanted(), len(ladder), stream.hold_rate, costs
+
+        def make() -> Gate:
+            self.router.quantiles = _from_quantiles(self.score_quantiles)
+            return make_gate(self.router, *setup) if options is None else make_stream_gate(self.router, options, *setup)
+
+        held = Held(make) if options is None else Remembered(make)
+        self.routing.decide = held
+        return held
+
+    @property
+    def streams(self) -> StreamGate | None:
+        """With `stream`, what the frames so far left behind; `saved` and `resume` keep it over a restart."""
+        gate = None if self._held is None else self._held.gate
+        return gate if isinstance(gate, StreamGate) else None
+
+    @property
+    def controller(self) -> BudgetController | None:
+        """What holds the rate, with `stream=dict(hold_rate=True)`."""
+        return None if self._held is None else self._held.gate.controller
 
     def current_thresholds(self) -> tuple[float, ...]:
         """The scores between the sizes, descending; one, of two sizes.
@@ -132,6 +169,8 @@ class DualResDetector(RoutedDetector):
         """The router alone trains; the frozen detector stays in eval."""
         self.training = mode
         self.router.train(mode)
+        if mode and self._held is not None:
+            self._held.forget()
         if mode and self.norm_eval:
             for module in self.router.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -260,6 +299,8 @@ class DualResDetector(RoutedDetector):
         self._check_router(state_dict, f"{prefix}router.")
         self._check_detector(state_dict, f"{prefix}detector.")
         super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, *rest)
+        if self._held is not None:
+            self._held.forget()
 
     def _check_detector(self, state_dict: dict[str, Any], prefix: str) -> None:
         given = {key[len(prefix) :]: value.shape for key, value in state_dict.items() if key.startswith(prefix)}

@@ -8,7 +8,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from dualres_plugin.adapters.mmdet.streams import stream_settings
 from dualres_plugin.budget.calibration import check_rate
+from dualres_plugin.budget.controller import refuse_threshold
 from dualres_plugin.budget.cost import Budget
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.router.gate import given_point
@@ -29,6 +31,7 @@ class Settings:
         threshold: score above which an image goes high; overrides `target_high_rate`.
         shares: of `sizes`, the wanted share of images at each; None is as many at each.
         thresholds: of `sizes`, the scores between them, descending.
+        stream: of frames of a video or camera, dict(memory=True, skip=3, hold_rate=True): see `streams.StreamSettings`.
         gamma: γ of Eq. 5, the weight of the rate penalty.
         temperature: (first, last) temperature of the Gumbel gate.
         norm_eval: keep the router's batch norms at their stored statistics, as its backbone was pretrained
@@ -47,6 +50,7 @@ class Settings:
     threshold: float | None = None
     shares: Sequence[float] | None = None
     thresholds: Sequence[float] | None = None
+    stream: Mapping[str, Any] | None = None
     gamma: float = 1.0
     temperature: Sequence[float] = (1.0, 1.0)
     norm_eval: bool = True
@@ -64,10 +68,20 @@ class Settings:
             raise DualResError("shares and thresholds belong to sizes: give sizes=[640, 512, 448], largest first.")
         if self.sizes is not None and any(of_two.values()):
             raise DualResError("give either sizes with shares or thresholds, or low with threshold.")
+        held = stream_settings(self.stream)
+        if held is not None and held.hold_rate:
+            refuse_threshold(self.threshold if self.thresholds is None else self.thresholds)
 
     def point(self) -> Budget:
         """What is asked for of several sizes."""
         return given_point(None, None, self.shares, self.thresholds)
+
+    def wanted(self) -> Budget:
+        """What is asked for, of two sizes or of several."""
+        held = stream_settings(self.stream)
+        if held is not None and held.fps is not None:
+            return given_point(None, self.threshold, self.shares, self.thresholds, held.fps)
+        return given_point(self.target_high_rate, self.threshold) if self.sizes is None else self.point()
 
 
 SETTINGS = tuple(field.name for field in fields(Settings))

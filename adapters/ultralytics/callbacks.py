@@ -58,6 +58,7 @@ def attach(
     hold_rate: bool = False,
     memory: bool | StreamHead | Path | str = False,
     skip: int = 0,
+    fps: float | None = None,
 ) -> Any:
     """Route `yolo.predict`, `yolo.track` and `yolo.val` from now on; `detach` undoes it.
 
@@ -72,7 +73,7 @@ def attach(
         shares, thresholds: of `sizes`, as of `DualResWrapper`.
         hold_rate: keep the share at high on target when the content drifts, by moving the threshold. A threshold
             beside it is refused.
-        memory, skip: of videos and cameras, as of `DualResWrapper`.
+        memory, skip, fps: of videos and cameras, as of `DualResWrapper`.
 
     Returns:
         The same object.
@@ -86,7 +87,7 @@ def attach(
         raise DualResError("attach needs the YOLO object: this is a bare network.")
     size, ladder = ask_sizes(adapter, low, high, sizes)
     high = size if sizes is not None else high
-    point = given_point(target_high_rate, threshold, shares, thresholds)
+    point = given_point(target_high_rate, threshold, shares, thresholds, fps)
     net = router if isinstance(router, ResolutionRouter) else ResolutionRouter.from_pretrained(router)
     setup = point, len(ladder), hold_rate, partial(size_costs, adapter, size, ladder)
     stream = stream_options(memory, skip, router)

@@ -144,6 +144,26 @@ class BudgetController:
         return cls(rate_for_budget(budget_ms, router_ms, low_ms, high_ms, "ms"), quantiles, **options)
 
     @property
+    def promised_shares(self) -> tuple[float, ...] | None:
+        """The share at each size in the long run, largest first; None where it is not known before."""
+        return self.shares
+
+    def arrive(self, count: int) -> None:
+        """Images are there, to be decided next. Nothing to do here; who measures time does.
+
+        Args:
+            count: how many are decided together.
+        """
+
+    def replay(self, score: float) -> None:
+        """An image that an earlier, unfinished run has done.
+
+        Args:
+            score: the router's.
+        """
+        self.step(score)
+
+    @property
     def threshold(self) -> float:
         """The score above which the next image goes to the largest size."""
         return self.thresholds[0]
@@ -151,11 +171,14 @@ class BudgetController:
     @property
     def thresholds(self) -> tuple[float, ...]:
         """The thresholds for the next image, descending: one, of two sizes."""
-        owed = self.target * self._images - self._spent - self._waived  # what the budget still has, may be negative
-        rate = self.target + owed / self.window
-        shares = ladder.tilted(self.shares, self.costs, rate)
+        shares = ladder.tilted(self.shares, self.costs, self._level())
         upto = np.minimum(1.0, np.cumsum(shares[:-1]))
         return tuple(self._score_at(float(share)) for share in upto)
+
+    def _level(self) -> float:
+        """The mean cost that is wanted of the next images."""
+        owed = self.target * self._images - self._spent - self._waived  # what the budget still has, may be negative
+        return self.target + owed / self.window
 
     def _score_at(self, share: float) -> float:
         """The score that this share of the recent images is above."""

@@ -21,6 +21,7 @@ class Budget:
         gmacs, ms: mean compute or time per image.
         shares: share of the images at each of several sizes, largest size first.
         thresholds: scores between several sizes, descending.
+        fps: mean frames per second, held by what frames take while they run.
 
     Raises:
         DualResError: If more than one is given, or a number is out of range.
@@ -32,6 +33,7 @@ class Budget:
     ms: float | None = None
     shares: tuple[float, ...] | None = None
     thresholds: tuple[float, ...] | None = None
+    fps: float | None = None
 
     def __post_init__(self) -> None:
         given = [f.name for f in fields(self) if getattr(self, f.name) is not None]
@@ -42,6 +44,7 @@ class Budget:
             check_threshold(self.threshold)
         check_number("gmacs", self.gmacs, above=0)
         check_number("ms", self.ms, above=0)
+        check_number("fps", self.fps, above=0)
         if self.shares is not None:
             object.__setattr__(self, "shares", ladder.check_shares(self.shares))
         if self.thresholds is not None:

@@ -77,6 +77,14 @@ def predict(
             callback=within(above=0),
         ),
     ] = None,
+    fps: Annotated[
+        float | None,
+        typer.Option(
+            help="Of a video: mean frames per second to hold, whatever the machine does meanwhile; drawing and writing "
+            "count.",
+            callback=within(above=0),
+        ),
+    ] = None,
     high: High = None,
     low: Low = None,
     sizes: Sizes = None,
@@ -123,6 +131,7 @@ def predict(
     dualres predict yolo11n.pt photos/ --router runs/router --out runs/predict
     dualres predict yolo11n.pt street.mp4 --router runs/router --target-high-rate 0.3 --out runs/street
     dualres predict yolo11n.pt street.mp4 --router runs/router --memory runs/router --skip 3 --out runs/street
+    dualres predict yolo11n.pt street.mp4 --fps 12 --no-save --out runs/street
     dualres predict yolo11n.pt bus.jpg --router runs/router --gmacs 2.0 --out runs/bus
     dualres predict yolo11n.pt photos/ --show-routes --save-txt --out runs/predict
     dualres predict yolo11n.pt photos/ --sizes 640,512,448 --thresholds 0.4,-0.1 --out runs/ladder
@@ -145,17 +154,17 @@ def predict(
     made: ExportedPredictor | Predictor
     if is_exported(detector):
         setup.refuse_for_exported(detector, gmacs, ms)
-        point = Budget(target_high_rate, threshold, None, None, *several)
+        point = Budget(target_high_rate, threshold, None, None, *several, fps)
         made = ExportedPredictor(open_session(detector, point, hold=hold, memory=memory, skip=skip), conf)
     else:
         made = _routed(
-            detector, source, Budget(target_high_rate, threshold, gmacs, ms, *several), hold, setup, memory, skip
+            detector, source, Budget(target_high_rate, threshold, gmacs, ms, *several, fps), hold, setup, memory, skip
         )
     settings = {
         "detector": stamp(detector), "router": stamp(router), "target_high_rate": target_high_rate,
         "threshold": threshold, "gmacs": gmacs, "ms": ms, "hold": hold, "high": high, "low": low,
         "sizes": sizes, "shares": shares, "thresholds": thresholds,
-        **({"half": half} if half else {}),
+        **({"half": half} if half else {}), **({"fps": fps} if fps else {}),
         "memory": stamp(str(memory)) if memory else None, "skip": skip,
     }  # fmt: skip
     typer.echo(str(save_predictions(made, source, out, outputs, settings, share, workers)))

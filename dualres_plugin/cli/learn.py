@@ -185,7 +185,7 @@ def _timings(detector: str, router: ResolutionRouter, profile: Profile, images: 
     from dualres_plugin.predict.operating_point import measure_ms
     from dualres_plugin.profile.build import fingerprint
 
-    paths = [profile.image_path(int(row)) for row in profile.originals[:images]]
+    files = [profile.image_file(int(row)) for row in profile.originals[:images]]
     adapter = load_detector(detector)
     if profile.meta.get("detector_fingerprint") not in ("", None, fingerprint(adapter)):
         raise DualResError(
@@ -194,7 +194,7 @@ def _timings(detector: str, router: ResolutionRouter, profile: Profile, images: 
             "option out."
         )
     adapter = adapter.for_inference()
-    return measure_ms(adapter, router, [read_image(p) for p in paths], int(profile.meta["high"]), profile.scale)
+    return measure_ms(adapter, router, [read_image(file) for file in files], int(profile.meta["high"]), profile.scale)
 
 
 def swap(

@@ -189,11 +189,13 @@ def open_session(
         raise DualResError("--hold keeps a rate: give --target-high-rate or --shares, not --threshold or --thresholds.")
     shares = point.shares
     with at_hand(model):
-        if hold and point.target_high_rate is None and shares is None:  # only the file knows of how many sizes
+        if (
+            hold and point.target_high_rate is None and shares is None and point.fps is None
+        ):  # only the file knows of how many sizes
             shares = even_shares(len(DualResSession(model, warm_up=False).sizes))
         return DualResSession(
             model, threshold=point.threshold, target_high_rate=point.target_high_rate, shares=shares,
-            thresholds=point.thresholds, hold_rate=hold, threads=threads, **more,
+            thresholds=point.thresholds, fps=point.fps, hold_rate=hold, threads=threads, **more,
         )  # fmt: skip
 
 

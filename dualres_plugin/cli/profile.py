@@ -29,10 +29,15 @@ def register(app: typer.Typer) -> None:
 def profile(
     detector: Detector,
     out: Annotated[Path, typer.Option(help="Folder of the profile; a started one is resumed.")],
+    clips: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[CLIP]...", help="Instead of --images: videos, and folders of videos or of frames."),
+    ] = None,
     data: Annotated[
         str | None,
         typer.Option(
-            help="COCO annotations (.json) or an Ultralytics data.yaml; none: no labels, or those in .tar shards."
+            help="COCO annotations (.json), COCO-VID among them, an Ultralytics data.yaml, or MOTChallenge sequences; "
+            "none: no labels, or those in .tar shards."
         ),
     ] = None,
     images: Annotated[
@@ -48,6 +53,7 @@ def profile(
             help="Category names of labels inside of .tar shards: COCO's categories (.json), or a name a line."
         ),
     ] = None,
+    every: Annotated[int, typer.Option(help="Of clips: take every Nth frame.", callback=within(1))] = 1,
     high: High = None,
     low: Low = None,
     sizes: Annotated[
@@ -114,6 +120,8 @@ def profile(
     dualres profile yolo11n.pt --data train.json --images train/ --views 8 --out runs/train
     dualres profile yolo11n.pt --data data.yaml --split val --out runs/val
     dualres profile yolo11n.pt --images unlabelled/ --out runs/nolabels
+    dualres profile yolo11n.pt street.mp4 yard.mp4 clips/ --every 2 --out runs/clips
+    dualres profile yolo11n.pt --data MOT17/train --out runs/mot
     dualres profile yolo11n.pt --data val.json --images val/ --sizes 640,512,448,384,320 --out runs/ladder
     """
     given = dict(locals())
@@ -130,7 +138,7 @@ def profile(
         made = on_devices(profile, given)
         typer.echo(f"{len(made)} views of {len(made.originals)} images in {out}")
         return
-    dataset = load_dataset(data, images, split, allow_outside, names)
+    dataset = load_dataset(data, images, split, allow_outside, names, clips or (), every)
     adapter = on_device(load_detector(detector), device.partition(",")[0], channels_last)
     common: dict[str, Any] = {
         "views": views, "batch": batch, "seed": seed, "thumbnail_size": thumbnail, "half": half,

@@ -17,7 +17,8 @@ def register(app: typer.Typer) -> None:
 
 def train_stream(
     profile: Annotated[
-        Path, typer.Argument(metavar="PROFILE", help="A profile of clips: one folder of frames each, named in order.")
+        Path,
+        typer.Argument(metavar="PROFILE", help="A profile of clips: videos, or folders of frames named in order."),
     ],
     router: Annotated[str, typer.Option(help="Folder of the router that learns it, or: default, small.")],
     out: Annotated[
@@ -30,7 +31,7 @@ def train_stream(
 
     \b
     Examples:
-    dualres profile yolo11n.pt --images clips/ --out runs/clips
+    dualres profile yolo11n.pt street.mp4 clips/ --out runs/clips
     dualres train-stream runs/clips --router runs/router
     dualres predict yolo11n.pt street.mp4 --router runs/router --memory runs/router --skip 3 --out runs/street
     """

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dualres_plugin.budget.controller import BudgetController
 from dualres_plugin.common.errors import DualResError, at_hand
 from dualres_plugin.common.images.photo import SourceImage
 from dualres_plugin.common.types import Detections, ImageDecision
@@ -52,9 +53,19 @@ class ExportedPredictor:
         return self.session.sizes[0]
 
     @property
+    def sizes(self) -> Sequence[float]:
+        """In pixels, largest first."""
+        return self.session.sizes
+
+    @property
     def expected_shares(self) -> tuple[float, ...] | None:
         """As of `Predictor`."""
         return self.session.expected_shares
+
+    @property
+    def controller(self) -> BudgetController | None:
+        """As of `Predictor`."""
+        return self.session.controller
 
     @property
     def held(self) -> bool:
@@ -64,7 +75,7 @@ class ExportedPredictor:
     def replay(self, score: float) -> None:
         """As of `Predictor`."""
         if self.session.controller is not None:
-            self.session.controller.step(score)
+            self.session.controller.replay(score)
 
     def stream(
         self, images: Iterator[SourceImage], on_skip: Callable[[str], None] | None = None

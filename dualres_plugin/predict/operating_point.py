@@ -160,7 +160,7 @@ def choose_gate(
         DualResError: As `choose_shares`; if thresholds are to be held; or if the router has no calibration.
     """
     ladder = Ladder.of(sizes)
-    if budget.fixed_thresholds(len(ladder)) is None:
+    if budget.fps is None and budget.fixed_thresholds(len(ladder)) is None:
         budget = Budget(shares=choose_shares(router, adapter, size, ladder, source, budget, measure))
     setup = budget, len(ladder), hold, partial(size_costs, adapter, size, ladder)
     return make_gate(router, *setup) if stream is None else make_stream_gate(router, stream, *setup)

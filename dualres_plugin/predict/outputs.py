@@ -19,7 +19,7 @@ from dualres_plugin.predict.journal import Record
 from dualres_plugin.predict.predictor import Prediction
 
 SHEET, ROUTES, DETECTIONS = "contact_sheet.jpg", "routes.csv", "detections.json"
-TIMELINE = "timeline.png"  # of a video
+TIMELINE, PAGE = "timeline.png", "timeline.html"  # of a video
 COLUMNS = ["file", "route", "score", "drawing", "labels"]
 LONGEST_NAME = 255  # bytes, of a file
 
@@ -41,7 +41,7 @@ def written_before(out: Path) -> set[str]:
             names = {plain(name) for row in rows for name in row[3:5] if name}
     except (OSError, ValueError, csv.Error):
         return set()
-    return names | {ROUTES, DETECTIONS, SHEET, TIMELINE}
+    return names | {ROUTES, DETECTIONS, SHEET, TIMELINE, PAGE}
 
 
 def refuse_own_source(paths: Iterable[ImageFile], out: Path) -> None:

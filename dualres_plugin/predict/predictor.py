@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from dualres_plugin.budget.controller import BudgetController
 from dualres_plugin.common.card import SKIP
 from dualres_plugin.common.errors import DualResError, at_hand, check_number
 from dualres_plugin.common.images.photo import SourceImage
@@ -100,9 +101,19 @@ class Predictor:
         return {"host": self.adapter.name, "high": self.size, "lower": self.ladder.ratios(), **point, **half}
 
     @property
+    def sizes(self) -> list[float]:
+        """In pixels, largest first."""
+        return [self.size, *(ratio * self.size for ratio in self.ladder.ratios(self.size))]
+
+    @property
     def expected_shares(self) -> tuple[float, ...] | None:
         """The share at each size that the operating point promises, on images like those of the calibration."""
         return self.gate.expected_shares
+
+    @property
+    def controller(self) -> BudgetController | None:
+        """What holds a budget, where one is held."""
+        return self.gate.controller
 
     @property
     def held(self) -> bool:
@@ -116,7 +127,7 @@ class Predictor:
             score: the router's.
         """
         if self.gate.controller is not None:
-            self.gate.controller.step(score)
+            self.gate.controller.replay(score)
 
     def stream(
         self, images: Iterator[SourceImage], on_skip: Callable[[str], None] | None = None

@@ -16,6 +16,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from dualres_plugin.budget.pace import pace_of
 from dualres_plugin.common.drawing import draw
 from dualres_plugin.common.errors import DualResError, check_number, one_line
 from dualres_plugin.common.files.atomic import atomic_write
@@ -33,6 +34,7 @@ from dualres_plugin.predict.exported import ExportedPredictor
 from dualres_plugin.predict.journal import Journal, Record
 from dualres_plugin.predict.outputs import (
     DETECTIONS,
+    PAGE,
     ROUTES,
     SHEET,
     TIMELINE,
@@ -188,11 +190,11 @@ class _Run:
         own = (
             written_before(self.out)
             | self.journal.files()
-            | ({ROUTES, DETECTIONS, SHEET, TIMELINE} if self.journal.begun else set())
+            | ({ROUTES, DETECTIONS, SHEET, TIMELINE, PAGE} if self.journal.begun else set())
         )
         drawn = (self.out / video.name).with_suffix(".mp4") if video is not None and self.wanted.drawings else None
         fixed = [ROUTES, DETECTIONS, *([SHEET] if self.sheet else []), *(["labels"] if self.wanted.text else [])]
-        refuse_foreign(self.out, [*fixed, *([drawn.name, TIMELINE] if drawn else [])], own)
+        refuse_foreign(self.out, [*fixed, *([drawn.name, TIMELINE, PAGE] if drawn else [])], own)
         stems = {Path(SHEET).stem} if self.sheet else set()
         if self.is_video or not self.journal.begun:
             self.journal.open(own, anew=True)
@@ -203,7 +205,8 @@ class _Run:
         if drawn is not None and video is not None:
             self.journal.announce(drawn.name)
             rate = video_rate(video)
-            self.video, self.timeline = stack.enter_context(video_at(drawn, rate)), Timeline(rate, self.predictor.size)
+            self.video = stack.enter_context(video_at(drawn, rate))
+            self.timeline = Timeline.of(self.predictor, rate)
 
     def _take_up(self) -> set[str]:
         """Count what an unfinished run has done; gives the stems of its files."""
@@ -255,7 +258,7 @@ class _Run:
     def _write(self, p: Prediction) -> None:
         drawing = labels = ""
         if self.timeline is not None:
-            self.timeline.add(p.route)
+            self.timeline.add(p.route, p.image.pixels)
         if self.wanted.drawings or self.wanted.text:  # the frames of a video have names of their own
             stem = Path(p.image.name).stem if self.is_video else self.files.of(p.image.name)
             text = label_lines(p, self.wanted.conf, self.wanted.text_conf) if self.wanted.text else []
@@ -305,6 +308,7 @@ class _Run:
             problem = f"; the first problem: {self.summary.first_problem}" if self.summary.first_problem else ""
             raise DualResError(f"not one image of the source can be used{problem}")
         self._save()
+        self.summary.pace = pace_of(self.predictor.controller)
         self.journal.close(remove=True)
         self.ids.tell()
 
@@ -323,6 +327,7 @@ class _Run:
             self.video.finish()
         if self.timeline is not None:
             self.timeline.save(self.out / TIMELINE)
+            self.timeline.save_page(self.out / PAGE, str(self.paths[0].name))
         write_tables(self.out, self.journal.records(), self.ids, self.names)
         if self.sheet:
             self.sheet.save(self.out / SHEET)

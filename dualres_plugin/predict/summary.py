@@ -28,6 +28,7 @@ class Summary:
         left_out: how many were not, because they cannot be read or the detector rejects them.
         rejected: how many of these the detector rejects.
         first_problem: why the first of them was left out.
+        pace: of frames per second that are held, in words.
     """
 
     out: Path
@@ -38,6 +39,7 @@ class Summary:
     left_out: int = 0
     rejected: int = 0
     first_problem: str = ""
+    pace: str = ""
 
     def count(self, route: ImageDecision) -> None:
         """One more image, by its route."""
@@ -83,6 +85,7 @@ class Summary:
         if self.shares is not None:
             wanted = self.shares[:1] if len(self.shares) == 2 else self.shares
             text += f", target {' / '.join(f'{share:.0%}' for share in wanted)}"
+        text += f"; {self.pace}" if self.pace else ""
         text += f"; results in {self.out}"
         unreadable = self.left_out - self.rejected
         text += f"; {unreadable} unreadable files left out" if unreadable else ""

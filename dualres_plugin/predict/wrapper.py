@@ -51,6 +51,8 @@ class DualResWrapper:
         memory: of frames of a video or camera: also read what was found in the last frame, see docs/streams.md. True
             takes the stream head beside the router, as `dualres train-stream` puts it there; or give its folder.
         skip: the most frames in a row that may reuse the last boxes while nothing stirs; 0 runs the detector on each.
+        fps: instead of a rate: mean frames per second of a video or camera, held by what frames take while they run
+            (`pace.PacedController`; `wrapper.controller.pace` tells).
 
     Raises:
         DualResError: If the detector has no adapter, the router does not load, a size or rate is impossible, or a
@@ -78,6 +80,7 @@ class DualResWrapper:
         low_detector: Any | None = None,
         memory: bool | StreamHead | Path | str = False,
         skip: int = 0,
+        fps: float | None = None,
     ):
         if isinstance(detector, (str, Path)):
             detector = load_detector(str(detector))
@@ -89,7 +92,7 @@ class DualResWrapper:
         self.low = self.ladder.lower[-1]
         self.scale = self.low.ratio
         self.log = RouteLog()
-        self._point = given_point(target_high_rate, threshold, shares, thresholds)
+        self._point = given_point(target_high_rate, threshold, shares, thresholds, fps)
         self._hold_rate = hold_rate
         self._stream = stream_options(memory, skip, router)
         self._gate: Gate | None = None
@@ -161,6 +164,7 @@ class DualResWrapper:
         threshold: float | None = None,
         shares: Sequence[float] | None = None,
         thresholds: Sequence[float] | None = None,
+        fps: float | None = None,
     ) -> None:
         """Change the budget; takes effect with the next image.
 
@@ -169,13 +173,16 @@ class DualResWrapper:
             threshold: instead: score above which an image goes high.
             shares: of several sizes: the share of images at each, largest first.
             thresholds: of several sizes: the scores between them, descending.
+            fps: instead: mean frames per second.
 
         Raises:
             DualResError: If not exactly one is given, it is impossible, or a threshold comes with `hold_rate`.
         """
-        given = (target_high_rate, threshold, shares, thresholds)
+        given = (target_high_rate, threshold, shares, thresholds, fps)
         if sum(value is not None for value in given) != 1:
-            raise DualResError("give either target_high_rate or threshold; of several sizes, shares or thresholds.")
+            raise DualResError(
+                "give either target_high_rate or threshold, or fps; of several sizes, shares or thresholds."
+            )
         point = given_point(*given)
         self._check_point(point)
         self._set_gate(self.router, point)
@@ -294,6 +301,8 @@ class DualResWrapper:
         count = len(self.ladder)
         if self._point.fixed_thresholds(count) is not None:
             return "given"
+        if self._point.fps is not None:
+            return f"moves to hold {self._point.fps:g} frames a second"
         shares = self._point.wanted_shares(count)
         wanted = f"{shares[0]:.0%}" if count == 2 else " / ".join(f"{share:.0%}" for share in shares)
         return f"{'held at' if self._hold_rate else 'target'} {wanted}"

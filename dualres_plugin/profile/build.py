@@ -23,6 +23,7 @@ from dualres_plugin.hosts.half import half_passes
 from dualres_plugin.hosts.probe import check_sizes
 from dualres_plugin.profile.builder import Builder, Job
 from dualres_plugin.profile.builder import ProfileSettings as ProfileSettings
+from dualres_plugin.profile.data.clips import check_views
 from dualres_plugin.profile.data.dataset import match_categories, order_warning
 from dualres_plugin.profile.data.records import Dataset
 from dualres_plugin.profile.parts.batches import Parts, part_file, write_part
@@ -130,12 +131,13 @@ class Plan:
         meta: the description of the profile, without its results.
 
     Raises:
-        DualResError: If two sizes are the same to this detector, it knows none of the categories, or it cannot run in
-            half.
+        DualResError: If two sizes are the same to this detector, it knows none of the categories, it cannot run in
+            half, or views are asked of videos.
     """
 
     def __init__(self, adapter: HostAdapter[Any], dataset: Dataset, settings: ProfileSettings, detector_name: str = ""):
         half_passes(settings.half, adapter.detector)  # is refused before anything is written
+        check_views(dataset, settings.views)
         self.settings = _as_the_host_runs(adapter, settings)
         _check_shapes(adapter, self.settings)
         self.labels, self.unknown = _label_map(adapter, dataset)
@@ -242,14 +244,17 @@ def _describe(
         "thumbnail_size": settings.thumbnail_size,
         **ladder,
         **({"half": settings.half} if settings.half else {}),
+        **({"clips": True} if dataset.clips else {}),
     }
 
 
 def _fingerprint_of(dataset: Dataset) -> str:
     """A hash of the JSON list of all records, which is never in memory as a whole."""
-    digest = hashlib.sha256()
+    digest, clips = hashlib.sha256(), dataset.clips
     for number, r in enumerate(dataset.records):
-        content = (r.id, r.path.name, r.size, r.boxes.tolist(), r.categories.tolist())
+        content: tuple[Any, ...] = (r.id, r.path.name, r.size, r.boxes.tolist(), r.categories.tolist())
+        if clips:
+            content += (Path(r.clip).name, r.frame)
         digest.update((", " if number else "[").encode() + json.dumps(content).encode())
     digest.update(b"]")
     return digest.hexdigest()[:16]

@@ -99,6 +99,7 @@ class Builder:
 
     Attributes:
         not_finite: boxes with NaN or infinity that the detector gave, and that were dropped.
+        clips: the images are frames of clips.
         schema: of the rows.
     """
 
@@ -115,7 +116,9 @@ class Builder:
             "scale": settings.scale,
             "between": settings.between,
             "host_sizes": settings.host_sizes,
+            "clips": dataset.clips,
         }
+        self.clips = dataset.clips
         self.between, self.own = routed_passes(described)[1:-1], host_passes(described)[1:]
         self.schema = schema_of(described)
 
@@ -190,6 +193,7 @@ class Builder:
                 gmacs,
                 pixels[i],
                 {name: results[i] for name, results in further.items()},
+                (self.records[job.record].clip, self.records[job.record].frame) if self.clips else None,
             )
             for i, (job, view) in enumerate(items)
         ]

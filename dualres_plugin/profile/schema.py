@@ -48,6 +48,7 @@ SCHEMA = pa.schema(
         ("thumbnail", pa.binary()),
     ]
 )
+CLIP_FIELDS = (pa.field("clip", pa.string()), pa.field("frame", pa.int32()))  # of a profile of clips
 NULLABLE = {"loss_high", "loss_low"}  # there are none without labels
 
 
@@ -58,7 +59,8 @@ def schema_of(meta: Mapping[str, Any]) -> pa.Schema:
         meta: content of its `profile.json`.
 
     Returns:
-        `SCHEMA`, and the columns of each further pass.
+        `SCHEMA`, the columns of each further pass, and those of clips. Versions that know nothing of clips read such a
+        profile as one of photos.
     """
     extra = [
         field
@@ -68,6 +70,7 @@ def schema_of(meta: Mapping[str, Any]) -> pa.Schema:
             *(pa.field(f"{name}_{part}", kind) for part, kind in zip(PARTS_OF_PASS, (_floats, _floats, _ints))),
         )
     ]
+    extra += CLIP_FIELDS if meta.get("clips") else ()
     return pa.schema([*SCHEMA, *extra]) if extra else SCHEMA
 
 
@@ -107,6 +110,7 @@ class ProfileMeta(BaseModel):
         seed: of the views.
         thumbnail_size: side of the thumbnails in pixels.
         half: what the passes computed in; None as the detector is.
+        clips: each image is a frame of a clip; then the table says of which one.
         left_out: what was left out, and why.
         notes: what to know before believing numbers from it.
         rows: of the table; profiles of before this was written down have none, nor a checksum.
@@ -133,6 +137,7 @@ class ProfileMeta(BaseModel):
     seed: Annotated[int, Field(ge=0)] = 0
     thumbnail_size: Annotated[int, Field(ge=1, le=4096)]
     half: Literal["fp16", "bf16"] | None = None
+    clips: bool = False
     left_out: list[Text] = []
     notes: list[Text] = []
     rows: Count | None = None
@@ -301,6 +306,8 @@ def _wrong_scalars(table: pa.Table, meta: dict[str, Any]) -> str:
         return f"a view outside 0 to {meta['views'] - 1}"
     if not (view == 0).any():
         return "no image itself, views only"
+    if meta.get("clips") and table.column("frame").to_numpy().min() < 0:
+        return "a frame below 0"
     for name in ("height", "width"):
         if table.column(name).to_numpy().min() < 1:
             return f"column '{name}' holds a size below 1"

@@ -18,6 +18,8 @@ from torch import Tensor
 
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.files.atomic import read_json
+from dualres_plugin.common.images.blobs import ImageFile
+from dualres_plugin.common.images.video import VideoFrame
 from dualres_plugin.common.types import Detections, Targets
 from dualres_plugin.profile.parts.rows import Rows, TableRows, group_of, open_rows
 from dualres_plugin.profile.passes import HIGH, LOW, Pass, host_passes, routed_passes
@@ -112,6 +114,11 @@ class Profile:
     def labelled(self) -> bool:
         """Whether it was made with annotations, so that it has losses, objects and AP."""
         return bool(self.meta["labelled"])
+
+    @property
+    def clips(self) -> bool:
+        """Whether its images are frames of clips that it knows."""
+        return bool(self.meta.get("clips"))
 
     @property
     def scale(self) -> float:
@@ -241,6 +248,15 @@ class Profile:
         column = self._group("path", group, lambda stored: stored)
         return Path(column[row - self._rows.starts[group]].as_py())
 
+    def image_file(self, row: int) -> ImageFile:
+        """What to read the photo of a row from: the file, or a frame of a video.
+
+        Args:
+            row: its number.
+        """
+        path = self.image_path(row)
+        return VideoFrame.of(path) or path
+
     def area(self, row: int) -> np.ndarray:
         """Object areas of one row, as the annotations state them.
 
@@ -285,6 +301,7 @@ def row_of(
     gmacs: tuple[float, float],
     thumbnail: np.ndarray,
     further: Mapping[str, tuple[Detections, float]] | None = None,
+    frame_of: tuple[str, int] | None = None,
 ) -> dict[str, Any]:
     """One row of the table. Pairs are (low, high).
 
@@ -299,6 +316,7 @@ def row_of(
         gmacs: compute in GMACs.
         thumbnail: (3, S, S) uint8 RGB.
         further: detections and GMACs by name of each pass beside these two.
+        frame_of: of a profile of clips, the clip and the frame's number there.
 
     Returns:
         Values by column of `schema_of`.
@@ -321,6 +339,8 @@ def row_of(
     }
     for name, (_, spent) in (further or {}).items():
         row[f"gmacs_{name}"] = spent
+    if frame_of is not None:
+        row["clip"], row["frame"] = frame_of
     every = {LOW: found[0], HIGH: found[1], **{name: kept for name, (kept, _) in (further or {}).items()}}
     for name, detections in every.items():
         row[f"{name}_boxes"] = detections.boxes.reshape(-1)

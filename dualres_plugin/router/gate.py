@@ -12,6 +12,7 @@ from torch import nn
 from dualres_plugin.budget import ladder
 from dualres_plugin.budget.controller import BudgetController, refuse_threshold
 from dualres_plugin.budget.cost import Budget
+from dualres_plugin.budget.pace import PacedController
 from dualres_plugin.budget.share import routes_text, share_interval
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.types import Decision, RouterImages
@@ -100,7 +101,7 @@ class Gate(nn.Module):
     def expected_shares(self) -> tuple[float, ...] | None:
         """The share at each size, largest first, on images like those of the calibration; None without one."""
         if self.controller is not None:
-            return self.controller.shares
+            return self.controller.promised_shares
         return ladder.shares_of(self._thresholds, self.quantiles) if self.quantiles else None
 
     @property
@@ -117,9 +118,10 @@ class Gate(nn.Module):
         Returns:
             The route of each; its thresholds are those that the first image met.
         """
-        thresholds = self.thresholds
         if self.controller is None:
-            return self.router.decide(images, thresholds)
+            return self.router.decide(images, self.thresholds)
+        self.controller.arrive(len(images.content))
+        thresholds = self.thresholds
         scores = self.router.score(images)
         steps = torch.tensor([self.controller.step(float(s)) for s in scores], dtype=torch.long, device=scores.device)
         return Decision(scores, steps, thresholds)
@@ -144,6 +146,8 @@ def make_gate(
     Raises:
         DualResError: If the point is impossible, thresholds are to be held, or the router has no calibration.
     """
+    if point.fps is not None:
+        return Gate(router, controller=PacedController(point.fps, router.quantiles, count))
     thresholds = point.fixed_thresholds(count)
     if hold_rate:
         refuse_threshold(thresholds)
@@ -158,16 +162,23 @@ def given_point(
     threshold: float | None,
     shares: Sequence[float] | None = None,
     thresholds: Sequence[float] | None = None,
+    fps: float | None = None,
 ) -> Budget:
     """What a user of the Python API asks for: a threshold overrides a rate, as do thresholds shares.
 
     Args:
         target_high_rate, threshold: of two sizes.
         shares, thresholds: of several sizes.
+        fps: instead of all of these.
 
     Raises:
-        DualResError: If those of two sizes are given beside those of several, or cannot be.
+        DualResError: If those of two sizes are given beside those of several, any beside `fps`, or they cannot be.
     """
+    if fps is not None:
+        others = [value for value in (target_high_rate, threshold, shares, thresholds) if value is not None]
+        if others:
+            raise DualResError(f"fps={fps:g} sets the shares by itself: leave out rates, shares and thresholds.")
+        return Budget(fps=fps)
     two = target_high_rate if threshold is None else threshold
     several = shares if thresholds is None else thresholds
     if two is not None and several is not None:

@@ -12,6 +12,7 @@ import torch
 from dualres_plugin.budget import ladder
 from dualres_plugin.budget.controller import BudgetController, refuse_threshold
 from dualres_plugin.budget.cost import Budget
+from dualres_plugin.budget.pace import PacedController
 from dualres_plugin.budget.stream import cuts
 from dualres_plugin.budget.stream.head import StreamHead
 from dualres_plugin.budget.stream.memory import StreamMemory
@@ -115,6 +116,8 @@ class StreamGate(Gate):
                 "known yet where frames of one stream share a batch. Use batch=1, or one frame of each camera; a list "
                 "is one batch in Ultralytics, so give it a video, a folder, or frame by frame."
             )
+        if self.controller is not None:
+            self.controller.arrive(count)
         streams = [self.streams.of(name) for name in self.streams.batch]
         for stream, image, box in zip(streams, images.images, images.content):
             stream.arrive(_photo(image, box))
@@ -233,6 +236,8 @@ def make_stream_gate(
         DualResError: As `make_gate`.
     """
     quantiles = quantiles_of(router, options)
+    if point.fps is not None:
+        return StreamGate(router, options, controller=PacedController(point.fps, quantiles, count))
     thresholds = point.fixed_thresholds(count)
     if not hold_rate:
         shares = None if thresholds is not None else point.wanted_shares(count)

@@ -13,6 +13,7 @@ import numpy as np
 from dualres_plugin.budget import calibration, ladder
 from dualres_plugin.budget.controller import BudgetController, refuse_threshold
 from dualres_plugin.budget.cost import Budget
+from dualres_plugin.budget.pace import PacedController
 from dualres_plugin.budget.stream.head import StreamHead
 from dualres_plugin.budget.stream.stream import WATCH, StreamOptions
 from dualres_plugin.common.card import Card
@@ -55,11 +56,13 @@ class DualResSession:
         memory: of frames of one video or camera: also read what was found in the last frame; the folder of a router
             after `dualres train-stream`, or its head. Thresholds are then those of the head's scores.
         skip: the most frames in a row that may reuse the last boxes while nothing stirs.
+        fps: instead of a rate: mean frames per second of one video or camera, held by what frames take while they run
+            (`pace.PacedController`; `session.controller.pace` tells).
 
     Attributes:
         card: what the file says about itself.
         thresholds: between the sizes, descending; one, of high and low.
-        controller: what holds the rate, with `hold_rate`.
+        controller: what holds the rate, with `hold_rate` or `fps`.
         memory: of the stream, with `memory` or `skip`.
 
     Raises:
@@ -88,11 +91,12 @@ class DualResSession:
         warm_up: bool = True,
         memory: StreamHead | Path | str | None = None,
         skip: int = 0,
+        fps: float | None = None,
     ):
         if hold_rate:
             refuse_threshold(threshold if thresholds is None else thresholds)
         check_number("threads", threads, 1)
-        point = _asked(target_high_rate, threshold, shares, thresholds)
+        point = _asked(target_high_rate, threshold, shares, thresholds, fps)
         self.engine: Engine = (
             load_engine(Path(path), engine, threads, providers, engine_cache) if isinstance(path, (str, Path)) else path
         )
@@ -101,7 +105,8 @@ class DualResSession:
         self._head = head
         self.thresholds = self._thresholds(point)
         remembers = head is not None or skip != 0
-        self.controller = self._controller(point, WATCH if remembers else None) if hold_rate else None
+        held = hold_rate or fps is not None
+        self.controller = self._controller(point, WATCH if remembers else None) if held else None
         self.memory = (
             SessionStream(self.card, StreamOptions(head, skip), self._quantiles, self.controller) if remembers else None
         )
@@ -125,6 +130,8 @@ class DualResSession:
 
     def _controller(self, point: Budget, watch: int | None) -> BudgetController:
         count = len(self.sizes)
+        if point.fps is not None:
+            return PacedController(point.fps, self._quantiles, count)
         if count == 2 and point == Budget():
             raise DualResError("hold_rate keeps a rate: give target_high_rate.")
         return BudgetController(point.wanted_shares(count), self._quantiles, costs=self.card.costs, watch=watch)
@@ -147,7 +154,7 @@ class DualResSession:
     def expected_shares(self) -> tuple[float, ...] | None:
         """The share at each size on photos like those of the calibration; None where the file has none."""
         if self.controller is not None:
-            return self.controller.shares
+            return self.controller.promised_shares
         return ladder.shares_of(self.thresholds, self._quantiles) if self._quantiles else None
 
     @property
@@ -164,6 +171,8 @@ class DualResSession:
 
     def _point(self) -> str:
         """The operating point in words."""
+        if isinstance(self.controller, PacedController):
+            return f"{self.controller.fps:g} frames a second held"
         found = ", ".join(f"{t:+.4f}" for t in self.next_thresholds)
         shares = self.expected_shares
         if shares is None:
@@ -245,6 +254,8 @@ class DualResSession:
         """
         self._check_call(conf, iou, threshold)
         for image in iter_source(source):
+            if self.controller is not None:
+                self.controller.arrive(1)
             if self.memory is not None:
                 yield self._next_frame(self.memory, image, conf, iou, threshold)
                 continue
@@ -323,6 +334,8 @@ class DualResSession:
         if thumbnail is None and self.card.thumbnail:
             check_input(images, self.card)
             thumbnail = make_thumbnail(content_bytes(images, content), self.card.thumbnail)
+        if self.controller is not None:
+            self.controller.arrive(1)
         found, step, score = self._run(images, content, threshold, thumbnail)
         return found, (step == 0 if len(self.sizes) == 2 else step), score
 
@@ -357,10 +370,14 @@ class DualResSession:
 
 
 def _asked(
-    rate: float | None, threshold: float | None, shares: Sequence[float] | None, thresholds: Sequence[float] | None
+    rate: float | None,
+    threshold: float | None,
+    shares: Sequence[float] | None,
+    thresholds: Sequence[float] | None,
+    fps: float | None,
 ) -> Budget:
     """The operating point that a user gives; an empty one is the file's own."""
-    if sum(value is not None for value in (rate, threshold, shares, thresholds)) > 1:
-        raise DualResError("give either threshold or target_high_rate; of several sizes, shares or thresholds.")
+    if sum(value is not None for value in (rate, threshold, shares, thresholds, fps)) > 1:
+        raise DualResError("give either threshold or target_high_rate, or fps; of several sizes, shares or thresholds.")
     several = [None if values is None else tuple(values) for values in (shares, thresholds)]
-    return Budget(rate, threshold, shares=several[0], thresholds=several[1])
+    return Budget(rate, threshold, shares=several[0], thresholds=several[1], fps=fps)

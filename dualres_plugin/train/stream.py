@@ -6,7 +6,6 @@ random, so that the head sees the pasts that any policy may meet; what it learns
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +20,7 @@ from dualres_plugin.budget.stream.memory import StreamMemory
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.types import Detections
 from dualres_plugin.profile.gains import compute_gain
+from dualres_plugin.profile.parts.clips import ClipRows
 from dualres_plugin.profile.passes import HIGH, LOW
 from dualres_plugin.profile.table import Profile
 from dualres_plugin.router.network import ResolutionRouter
@@ -39,7 +39,8 @@ class Clips:
     """The frames of a profile as clips, with all that a stream sees of them.
 
     Args:
-        profile: of frames, in the order of their file names; the frames of a clip lie in one folder.
+        profile: of clips; in one that does not know of any, the frames of a folder are a clip, in the order of their
+            names.
         router: scores their thumbnails.
 
     Attributes:
@@ -60,13 +61,8 @@ class Clips:
                 f"px: profile again with --thumbnail {router.config.input_size}."
             )
         self.profile = profile
-        paths = [(str(profile.image_path(int(row)).parent), profile.image_path(int(row)).name, int(row))
-                 for row in profile.originals]  # fmt: skip
-        paths.sort(key=lambda path: (path[0], in_order(path[1])))
-        self.rows = np.array([row for _, _, row in paths], dtype=np.int64)
-        folders = np.array([folder for folder, _, _ in paths])
-        new = np.flatnonzero(folders[1:] != folders[:-1]) + 1 if len(folders) else np.zeros(0, np.int64)
-        self.starts = np.concatenate([[0], new, [len(folders)]]).astype(np.int64)
+        order = ClipRows.of(profile)
+        self.rows, self.starts = order.rows, order.starts
         self.clip = np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))
         thumbs = Thumbnails(profile, self.rows, router.config.input_size)
         self.scores = np.concatenate([router.score_thumbnails(part).cpu().numpy() for part in thumbs.parts(64)])
@@ -83,16 +79,6 @@ class Clips:
             d = self.profile.detections(which, int(row))
             made.append(Detections(d.boxes / np.array([w, h, w, h], dtype=np.float32), d.scores, d.labels))
         return made
-
-
-def in_order(name: str) -> list[tuple[int, str]]:
-    """A key by which frame 2 comes before frame 10, whether or not their numbers are padded.
-
-    Args:
-        name: of a frame's file.
-    """
-    parts = re.split(r"(\d+)", name)
-    return [(int(part) if part.isdecimal() else -1, part) for part in parts]
 
 
 class _Pasts(NamedTuple):
@@ -118,7 +104,7 @@ def train_stream(
     """Fit a stream head for a router.
 
     Args:
-        profile: of at least five clips: one folder of frames each, named in order.
+        profile: of at least five clips: videos, or one folder of frames each, named in order.
         router: whose scores the head reads.
         gain: what to learn, one of `gains.GAINS`; "agreement" needs no labels.
         replays: of each clip, with other random routes.
@@ -134,8 +120,8 @@ def train_stream(
     count = len(clips.starts) - 1
     if count < LEAST_CLIPS:
         raise DualResError(
-            f"profile '{profile.path}' holds {count} clips: a stream head needs at least {LEAST_CLIPS}. The frames of "
-            "a clip lie in a folder of their own, named in order."
+            f"profile '{profile.path}' holds {count} clips: a stream head needs at least {LEAST_CLIPS}. A clip is "
+            "a video, or a folder of frames named in order."
         )
     gains = compute_gain(gain, profile)[clips.rows]
     pasts = _replay(clips, replays, np.random.default_rng(seed))

@@ -11,7 +11,9 @@ import pytest
 import torch
 
 from dualres_plugin.budget.controller import BudgetController
+from dualres_plugin.budget.pace import PacedController
 from dualres_plugin.common.errors import DualResError
+from dualres_plugin.common.images.photo import SourceImage
 from dualres_plugin.common.images.sources import iter_source
 from dualres_plugin.predict.predictor import Predictor
 from dualres_plugin.router.gate import Gate
@@ -134,3 +136,30 @@ def test_a_detector_that_fails_on_everything_is_no_matter_of_the_image(
     with pytest.raises(DualResError, match=r"fails at the high size, 64 px, on any photo: the GPU is lost"):
         list(working.stream(iter_source(photo(2)), skipped.append))
     assert not skipped
+
+
+def test_frames_per_second_are_held_where_the_detector_becomes_slower(router: ResolutionRouter) -> None:
+    """Through the whole predictor, with a clock that its passes move."""
+    host, now, slow = FakeAdapter(), [0.0], [1.0]
+
+    def on_pass(batch: Any) -> None:
+        now[0] += slow[0] * (0.010 if batch.low else 0.040)
+
+    host.on_pass = on_pass
+    controller = PacedController(50, router.quantiles, clock=lambda: now[0])
+    stream = Predictor(host, Gate(router, controller=controller), 64, 0.5).stream(
+        SourceImage(str(i), photo(i % 40)) for i in range(900)
+    )
+
+    def rate(frames: int) -> float:
+        begun = now[0]
+        for _ in range(frames):
+            next(stream)
+        return frames / (now[0] - begun)
+
+    rate(100)
+    assert rate(200) == pytest.approx(50, rel=0.05)
+    slow[0] = 1.7
+    rate(100)
+    assert rate(200) == pytest.approx(50, rel=0.05)
+    assert controller.pace.times_ms == pytest.approx((68, 17)) and not controller.pace.missed

@@ -159,7 +159,8 @@ def test_a_stopped_video_can_be_played_and_begins_anew(router: ResolutionRouter,
     assert len(list(iter_source(tmp_path / "out" / "v.mp4"))) == len(rows(tmp_path / "out")) == 4
     assert save(predictor(router), tmp_path / "v.avi", tmp_path / "out", Outputs(conf=0.0)).images == 6
     assert len(list(iter_source(tmp_path / "out" / "v.mp4"))) == len(rows(tmp_path / "out")) == 6
-    assert sorted(everything_in(tmp_path / "out")) == ["detections.json", "routes.csv", "timeline.png", "v.mp4"]
+    written = ["detections.json", "routes.csv", "timeline.html", "timeline.png", "v.mp4"]
+    assert sorted(everything_in(tmp_path / "out")) == written
 
 
 def test_a_video_that_lacks_frames_does_not_get_its_name(router: ResolutionRouter, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from dualres_plugin.budget.pace import PacedController
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.types import RouterImages
 from dualres_plugin.hosts.contract import HostAdapter
@@ -181,6 +182,20 @@ def test_every_way_in_obeys_the_controller(router: ResolutionRouter) -> None:
     assert mixed.controller is not None and mixed.controller.state.images == 60, "they share one stream"
     assert mixed.controller.state.rate == pytest.approx(0.3, abs=0.05)
     assert mixed.threshold == router.threshold_for(0.3), "what an export gets"
+
+
+def test_frames_per_second_instead_of_a_rate(router: ResolutionRouter) -> None:
+    wrapper = DualResWrapper(FakeAdapter(), router, fps=25)
+    for picture in pictures(5):
+        wrapper.decide([picture])
+    assert isinstance(wrapper.controller, PacedController) and wrapper.controller.state.images == 5
+    assert wrapper.controller.pace.fps == 25 and "moves to hold 25 frames a second" in repr(wrapper)
+    wrapper.set_operating_point(fps=12)
+    assert isinstance(wrapper.controller, PacedController) and wrapper.controller.budget_ms == pytest.approx(1000 / 12)
+    wrapper.set_operating_point(target_high_rate=0.3)
+    assert wrapper.controller is None
+    with pytest.raises(DualResError, match="leave out rates"):
+        DualResWrapper(FakeAdapter(), router, fps=25, target_high_rate=0.3)
 
 
 def test_looking_at_the_gate_changes_nothing_and_a_new_point_begins_anew(router: ResolutionRouter) -> None:

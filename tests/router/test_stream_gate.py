@@ -11,6 +11,7 @@ import pytest
 
 from dualres_plugin.budget.controller import BudgetController
 from dualres_plugin.budget.cost import Budget
+from dualres_plugin.budget.pace import PacedController
 from dualres_plugin.budget.stream.stream import StreamOptions
 from dualres_plugin.common.card import SKIP
 from dualres_plugin.common.errors import DualResError
@@ -114,3 +115,18 @@ def test_what_a_user_asks_for(router: ResolutionRouter, tmp_path: Path) -> None:
     assert stream_options(True, 0, tmp_path) == stream_options(tmp_path, 0, router) == StreamOptions(head())
     with pytest.raises(DualResError, match="memory=FOLDER"):
         stream_options(True, 0, router)
+
+
+def test_frames_per_second_are_held_beside_memory_and_skips(router: ResolutionRouter) -> None:
+    gate = make_stream_gate(router, StreamOptions(skip=1), Budget(fps=20))
+    for _ in range(6):
+        frame(gate, photo(0))
+    controller = gate.controller
+    assert isinstance(controller, PacedController) and controller.state.images == 6
+    assert controller.pace.skip_ms > 0 and sum(controller.state.counts) == 4, "skipped frames are timed by themselves"
+    again = make_stream_gate(router, StreamOptions(skip=1), Budget(fps=20))
+    again.resume(json.loads(json.dumps(gate.saved())))
+    assert again.controller is not None and again.controller.state == controller.state
+    gate.take(["a", "b"])
+    with pytest.raises(DualResError, match="a detector for each camera"):
+        gate(router_images_of([photo(0), photo(1)]))

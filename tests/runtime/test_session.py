@@ -114,6 +114,29 @@ def test_a_session_holds_a_rate_where_the_calibration_is_off(models: dict[str, P
         DualResSession(models["cond"], hold_rate=True, target_high_rate=1.0)
 
 
+def test_a_session_holds_frames_per_second(models: dict[str, Path], tmp_path: Path) -> None:
+    """Without torch, by times of its own; a photo that `run` gets counts as one of the stream."""
+    from dualres_plugin.budget.pace import PacedController
+    from dualres_plugin.export.files import write_card
+
+    photos = pictures(40) * 3
+    copy = tmp_path / "m.onnx"
+    copy.write_bytes(models["cond"].read_bytes())
+    scores = [r.score for r in DualResSession(copy).predict(photos[:40])]
+    write_card(copy, replace(DualResSession(copy).card, quantiles=np.quantile(scores, np.linspace(0, 1, 101)).tolist()))
+    for fps, high in ((0.1, True), (1e6, False)):
+        session = DualResSession(copy, fps=fps)
+        routes = [result.route for result in session.stream(iter(photos))]
+        assert set(routes[60:]) == {"high" if high else "low"}
+        assert isinstance(session.controller, PacedController) and session.controller.pace.missed is not high
+        frame = make_frame(photos[0], session.card)
+        session.run(frame.images, frame.content)
+        assert session.controller.state.images == len(photos) + 1 and session.expected_shares is None
+        assert f"{fps:g} frames a second held" in repr(session)
+    with pytest.raises(DualResError, match="or fps"):
+        DualResSession(copy, fps=5, target_high_rate=0.3)
+
+
 def test_a_rate_becomes_a_threshold(models: dict[str, Path], tmp_path: Path) -> None:
     from dualres_plugin.export.files import write_card
 

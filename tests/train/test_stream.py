@@ -10,9 +10,10 @@ import pytest
 
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.types import Detections
+from dualres_plugin.profile.data.clips import in_order
 from dualres_plugin.profile.table import Profile
 from dualres_plugin.router.network import ResolutionRouter
-from dualres_plugin.train.stream import Clips, in_order, train_stream
+from dualres_plugin.train.stream import Clips, train_stream
 from tests.fakes import make_profile, photo
 
 SIDE = 32

@@ -15,12 +15,14 @@ import numpy as np
 from dualres_plugin.evaluate.evaluation import LEAST_STEP
 from dualres_plugin.evaluate.report.paired import paired_section
 
-SCRIPTS = ("dom.js", "curve.js", "panels.js", "gallery.js", "main.js")
+SCRIPTS = ("dom.js", "curve.js", "panels.js", "timeline.js", "gallery.js", "main.js")
 EQUAL = 1.05  # sizes come in steps of the stride: compute that is at most so much more counts as the same
 LONG = 12  # list items that the table of settings prints; longer lists are only counted
 
 
-def render(data: dict[str, Any], metrics: dict[str, Any], facts: dict[str, str], remarks: Sequence[str] = ()) -> str:
+def render(
+    data: dict[str, Any], metrics: dict[str, Any], facts: dict[str, str], remarks: Sequence[str] = (), clips: str = ""
+) -> str:
     """The whole page.
 
     Args:
@@ -28,6 +30,7 @@ def render(data: dict[str, Any], metrics: dict[str, Any], facts: dict[str, str],
         metrics: what metrics.json holds: the headline and the tables are written from it.
         facts: "title", "subtitle" and "verdict", plain text.
         remarks: said beside the notes of the metrics.
+        clips: HTML of `clips.clips_section`.
 
     Returns:
         HTML.
@@ -38,6 +41,7 @@ def render(data: dict[str, Any], metrics: dict[str, Any], facts: dict[str, str],
         tiles=_tiles(metrics, facts["verdict"]),
         points=_points(metrics),
         paired=paired_section(metrics),
+        clips=clips,
         notes=_notes([*metrics["notes"], *remarks]),
         run=_run(metrics["run"]),
     )

@@ -25,7 +25,7 @@ def picture(profile: Profile, row: int) -> tuple[np.ndarray, bool]:
     """
     size = int(profile.column("height")[row]), int(profile.column("width")[row])
     try:
-        return read_image(profile.image_path(row), size), True
+        return read_image(profile.image_file(row), size), True
     except UnreadableImageError:
         small = profile.thumbnails(np.array([row]))[0].permute(1, 2, 0).numpy()
         return np.asarray(Image.fromarray(small).resize(size[::-1], Image.Resampling.BICUBIC)), False

@@ -16,6 +16,7 @@ from dualres_plugin.common.files.csv import Writer
 from dualres_plugin.evaluate.curve import Curve, descending
 from dualres_plugin.evaluate.evaluation import LEAST_STEP, Evaluation
 from dualres_plugin.evaluate.report.by_size import ap_by_size
+from dualres_plugin.evaluate.report.clips import clip_data, clips_section
 from dualres_plugin.evaluate.report.examples import write_examples
 from dualres_plugin.evaluate.report.figure import save_curve
 from dualres_plugin.evaluate.report.gallery import Ranked, build_gallery
@@ -73,7 +74,10 @@ def write_evaluation(
         _write_curves(temporary / "curve.csv", evaluation)
         save_curve(temporary / "curve.png", evaluation, title, subtitle)
         facts = {"title": title, "subtitle": subtitle, "verdict": verdict(evaluation)}
-        write_text(temporary / "report.html", render(data, metrics, facts, _remarks(profile, replaced)))
+        write_text(
+            temporary / "report.html",
+            render(data, metrics, facts, _remarks(profile, replaced), clips_section(data["clips"])),
+        )
     if gallery:
         write_examples(out / "examples", profile, ranked, round(evaluation.routed["beta"] * evaluation.n))
 
@@ -186,6 +190,7 @@ def _page_data(
     points, counts, start = _slider(evaluation)
     group = max(1, shown // 3)
     images, replaced = build_gallery(profile, ranked, counts, group) if shown else ([], 0)
+    spent = evaluation.router_gmacs
     others = (evaluation.random, evaluation.oracle, *evaluation.others)
     data = {
         "n": evaluation.n,
@@ -207,6 +212,7 @@ def _page_data(
         "group": group,
         "classes": {str(key): name for key, name in profile.categories.items()},
         "images": images,
+        "clips": clip_data(profile, ranked, (spent + evaluation.low_gmacs, spent + evaluation.high_gmacs)),
     }
     return data, replaced
 

@@ -14,6 +14,8 @@ from dualres_plugin.common.files.paths import leads_out
 from dualres_plugin.common.images.blobs import ImageFile, is_url
 from dualres_plugin.common.images.sources import lookup
 from dualres_plugin.common.images.tars import is_tar
+from dualres_plugin.common.images.video import VideoFrame, is_video
+from dualres_plugin.profile.data.coco_video import PHOTO, Videos, frames_of
 from dualres_plugin.profile.data.large_json import entries, is_large
 from dualres_plugin.profile.data.records import Dataset, LabelledBox, shown
 
@@ -31,7 +33,8 @@ def read_coco(annotations: Path, images: Path | str, allow_outside: bool = False
 
     Args:
         annotations: the JSON file.
-        images: what its file names are relative to: a folder, .tar shards, or a URL.
+        images: what its file names are relative to: a folder, .tar shards, or a URL. Frames that are no files are read
+            from videos in the folder, or from the video that this is.
         allow_outside: names may lead out of the folder, by an absolute path or by "..".
 
     Returns:
@@ -42,6 +45,8 @@ def read_coco(annotations: Path, images: Path | str, allow_outside: bool = False
     """
     large = is_large(annotations)
     coco = _short_lists(annotations, LISTS) if large else _lists(annotations, LISTS)
+    if large:
+        coco["videos"] = list(entries(annotations, "videos"))
     find = _finder(images)
     dataset = Dataset(shown(annotations.stem), [])
     dataset.categories = read_categories(dataset, coco["categories"])
@@ -56,12 +61,17 @@ def read_coco(annotations: Path, images: Path | str, allow_outside: bool = False
         found = _object(dataset, entry, f"annotation {number} of the file", by_image)
         if found is not None:
             by_image[found[0]].append(found[1])
+    frames, videos = frames_of(dataset, coco, whole), Videos(images)
     for i, (name, size) in sorted(listed.items()):
-        file = find(name)
+        if frames and i not in frames:
+            continue  # is left out already
+        file, frame_of = videos.place(name, find(name), frames.get(i, PHOTO))
         if file is None:
             dataset.drop("images that are not in the folder", name)
+        elif isinstance(file, VideoFrame) and videos.size(file) is None:
+            dataset.drop("frames past the end of their video", name)
         else:
-            dataset.add(i, file, size, by_image.pop(i))
+            dataset.add(i, file, size or videos.size(file), by_image.pop(i), frame_of)
     return dataset
 
 
@@ -70,6 +80,8 @@ def _finder(images: Path | str) -> Callable[[str], ImageFile | None]:
     text, folder = str(images), Path(images)
     if is_url(text) or (is_tar(text) and not folder.is_dir()):
         return lookup(text)
+    if is_video(text) and folder.is_file():
+        return lambda name: None  # every frame is in the video
     if not folder.is_dir():
         raise DualResError(f"image folder '{folder}' does not exist.")
     return lambda name: folder / name

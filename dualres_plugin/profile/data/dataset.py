@@ -1,15 +1,19 @@
-"""Reading labelled and unlabelled image sets: COCO JSON, an Ultralytics `data.yaml`, shards, or a plain folder."""
+"""Reading labelled and unlabelled image sets: COCO JSON, `data.yaml`, MOTChallenge, shards, folders, clips."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.images.blobs import is_url
 from dualres_plugin.common.images.sources import expand_source, list_images
 from dualres_plugin.common.images.tars import is_tar
+from dualres_plugin.common.images.video import is_video
+from dualres_plugin.profile.data.clips import read_clips, take_every
 from dualres_plugin.profile.data.coco_json import read_coco
+from dualres_plugin.profile.data.mot import is_mot, read_mot
 from dualres_plugin.profile.data.records import Dataset, shown
 from dualres_plugin.profile.data.shard_labels import read_shards
 from dualres_plugin.profile.data.yolo_labels import read_yolo
@@ -23,17 +27,21 @@ def load_dataset(
     split: str = "train",
     allow_outside: bool = False,
     names: Path | None = None,
+    clips: Sequence[str] = (),
+    every: int = 1,
 ) -> Dataset:
     """Read a dataset.
 
     Args:
-        data: COCO annotations (.json), an Ultralytics `data.yaml`, or None: images without labels, or shards with
-            labels inside.
+        data: COCO annotations (.json), an Ultralytics `data.yaml`, a `gt.txt` or folder of MOTChallenge, or None:
+            images without labels, or shards with labels inside.
         images: the image folder, .tar shards or a URL, without annotations also a list file; not used with a
-            `data.yaml`.
+            `data.yaml` or MOTChallenge.
         split: which split of a `data.yaml`.
         allow_outside: file names of COCO annotations may lead out of the image folder.
         names: of the categories of labels inside of shards, see `shard_labels.read_names`.
+        clips: instead of `images`, videos and folders of clips; with COCO annotations, the one that they are of.
+        every: take every n-th frame of a clip.
 
     Returns:
         At least one image; without `data` labelled only where shards have labels inside.
@@ -41,22 +49,41 @@ def load_dataset(
     Raises:
         DualResError: If something is missing or malformed, or no image is left.
     """
-    shards = data is None and images is not None and is_tar(str(images)) and not Path(images).is_dir()
-    if names is not None and not shards:
+    inside = data is None and images is not None and is_tar(str(images)) and not Path(images).is_dir()
+    if names is not None and not inside:
         raise DualResError("--names is of labels inside of .tar shards: give the shards as --images, without --data.")
+    if clips and images is not None:
+        raise DualResError(f"clips ({clips[0]}, …) and --images {images}: give one of them.")
+    if data is None and clips:
+        return read_clips(clips, every)
+    place = _only(clips) if clips else images
+    dataset = read_shards(str(images), names) if inside else _read(data, place, split, allow_outside)
+    if not dataset.records:
+        raise DualResError(f"no usable image in '{data or images}': {'; '.join(dataset.warnings()) or 'it is empty'}.")
+    take_every(dataset, every)
+    return dataset
+
+
+def _only(clips: Sequence[str]) -> str:
+    if len(clips) > 1:
+        raise DualResError(f"--data is of one video or folder, not of {len(clips)}: give the folder that holds all.")
+    return clips[0]
+
+
+def _read(data: Path | str | None, images: Path | str | None, split: str, allow_outside: bool) -> Dataset:
     if data is None:
         if images is None:
             raise DualResError("give --data (annotations or data.yaml) or --images (a folder), or both.")
-        dataset = read_shards(str(images), names) if shards else _without_labels(images)
-    elif Path(data).suffix.lower() in (".yaml", ".yml"):
-        dataset = read_yolo(Path(data), split)
-    else:
-        if images is None:
-            raise DualResError(f"COCO annotations '{data}' need the image folder too: add --images DIR.")
-        dataset = read_coco(Path(data), images, allow_outside)
-    if not dataset.records:
-        raise DualResError(f"no usable image in '{data or images}': {'; '.join(dataset.warnings()) or 'it is empty'}.")
-    return dataset
+        return read_clips([images]) if is_video(images) and Path(images).is_file() else _without_labels(images)
+    if Path(data).suffix.lower() in (".yaml", ".yml"):
+        return read_yolo(Path(data), split)
+    if is_mot(Path(data)):
+        if images is not None:
+            raise DualResError(f"'{data}' has its frames beside it: leave out '{images}'.")
+        return read_mot(Path(data))
+    if images is None:
+        raise DualResError(f"COCO annotations '{data}' need the image folder too: add --images DIR.")
+    return read_coco(Path(data), images, allow_outside)
 
 
 def _without_labels(images: Path | str) -> Dataset:

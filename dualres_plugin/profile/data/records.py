@@ -52,6 +52,8 @@ class ImageRecord:
         categories: (N,) int64, the dataset's category ids.
         ignore: (N,) bool, COCO's `iscrowd`.
         area: (N,) float32 object areas in pixels, for AP by size.
+        clip: the clip that it is a frame of, as a path or a name; "" of a photo.
+        frame: its number there.
     """
 
     id: int
@@ -61,6 +63,8 @@ class ImageRecord:
     categories: np.ndarray
     ignore: np.ndarray
     area: np.ndarray
+    clip: str = ""
+    frame: int = 0
 
 
 @dataclass
@@ -101,7 +105,19 @@ class Dataset:
         """
         return [f"{n} {kind} left out (first: {self.examples[kind]})" for kind, n in self.dropped.items()]
 
-    def add(self, image_id: int, path: ImageFile, size: tuple[int, int] | None, objects: Sequence[LabelledBox]) -> None:
+    @property
+    def clips(self) -> bool:
+        """Whether its images are frames of clips."""
+        return bool(self.records) and all(record.clip for record in self.records)
+
+    def add(
+        self,
+        image_id: int,
+        path: ImageFile,
+        size: tuple[int, int] | None,
+        objects: Sequence[LabelledBox],
+        frame_of: tuple[str, int] = ("", 0),
+    ) -> None:
         """Keep an image, or leave it out if its file is not there or cannot be read.
 
         Args:
@@ -109,6 +125,7 @@ class Dataset:
             path: the file.
             size: (height, width) that its annotation states; None reads it from the file.
             objects: what it shows.
+            frame_of: the clip that it is a frame of, and its number there.
         """
         if isinstance(path, Path) and not is_file(path):
             self.drop("images that are not in the folder", path.name)
@@ -131,6 +148,8 @@ class Dataset:
                 categories=np.array([o.category for o in objects], dtype=np.int64),
                 ignore=np.array([o.ignore for o in objects], dtype=bool),
                 area=np.array([o.area for o in objects], dtype=np.float32),
+                clip=frame_of[0],
+                frame=frame_of[1],
             )
         )
 

@@ -39,7 +39,7 @@ def check_folder(out: Path, meta: dict[str, Any]) -> bool:
             raise DualResError(
                 f"'{out / META}' does not describe a profile. Choose another --out, or delete the folder."
             )
-        changed = [k for k in dict.fromkeys((*meta, "half")) if old.get(k) != meta.get(k)]
+        changed = [k for k in dict.fromkeys((*meta, "half", "clips")) if old.get(k) != meta.get(k)]
         if changed:
             was = ", ".join(f"{k} {old.get(k)!r} -> {meta.get(k)!r}" for k in changed[:3] if k != "categories")
             raise DualResError(

@@ -218,6 +218,12 @@ MISTAKES = {
     "dualres = dict(router='x', low=0.5, foo=1)": "unknown key 'foo'.*known keys: router, low",
     "dual_res = dict(router='x')": "key 'dual_res': did you mean 'dualres'",
     "dualres = 'runs/router'": "must be dict",
+    "dualres = dict(router='x', stream=dict(memory=True, skips=3))": "unknown key 'skips' in the stream.*known keys: "
+    "memory, skip, still, slow, hysteresis, hold_rate, fps",
+    "dualres = dict(router='x', stream=dict(fps=0))": "fps=0",
+    "dualres = dict(router='x', stream=True)": "must be dict.memory=True",
+    "dualres = dict(router='x', stream=dict(skip=-1))": "skip=-1",
+    "dualres = dict(router='x', stream=dict(hold_rate=1))": "hold_rate=1 must be True or False",
 }
 
 
@@ -237,6 +243,8 @@ BUILD_MISTAKES = {
     "dualres = dict(router=r'{router}', sizes=[1, 0.8, 0.7], low=0.4)": "either sizes .* or low",
     "dualres = dict(router=r'{router}', sizes=[448, 512, 640])": "low=512: the low size must be smaller",
     "dualres = dict(router=r'{router}', sizes=[1, 0.8, 0.7], thresholds=[0.1])": "3 sizes need 2 thresholds",
+    "dualres = dict(router=r'{router}', threshold=0.1, stream=dict(hold_rate=True))": "threshold=0.1 cannot hold too",
+    "dualres = dict(router=r'{router}', stream=dict(memory=True))": "stream",
 }
 
 
@@ -312,3 +320,39 @@ def test_a_checkpoint_of_another_detector_is_refused(project: Project) -> None:
     torch.save({"state_dict": narrow}, file)
     with pytest.raises(DualResError, match="do not fit the config"):
         load_checkpoint(model, str(file))
+
+
+def test_what_a_stream_is_decided_with(project: Project) -> None:
+    """Every setting arrives; a held rate alone remembers nothing and takes batches; `--cfg-options` reach inside."""
+    stream = {"skip": 3, "still": 0.01, "slow": 0.02, "hysteresis": 0.3}
+    cfg = Config.fromfile(project.config("stream.py", stream=stream))
+    cfg.merge_from_dict({"dualres.stream.skip": 2})
+    made = build(cfg.model).streams.streams.options
+    assert made.head is None and (made.skip, made.still, made.slow, made.hysteresis) == (2, 0.01, 0.02, 0.3)
+    held = build(Config.fromfile(project.config("held.py", stream={"hold_rate": True}, target_high_rate=0.25)).model)
+    assert held.streams is None and held.controller.target == 0.25
+    batch = held.adapter.collate(project.pictures[:4], 128)
+    held.predict(batch.inputs, batch.samples)
+    assert held.controller.state.images == 4
+    held.train()
+    assert held.controller.state.images == 0, "another calibration, another controller"
+    paced = build(Config.fromfile(project.config("paced.py", stream={"fps": 5, "skip": 1})).model)
+    assert paced.controller.pace.fps == 5 and paced.streams is not None
+    frame = paced.adapter.collate(project.pictures[:1], 128)
+    for _ in range(3):
+        paced.predict(frame.inputs, frame.samples)
+    assert paced.controller.state.images == 3
+    assert build(Config.fromfile(project.config("plain.py")).model).controller is None
+
+
+def test_a_batch_of_one_stream_is_refused(project: Project) -> None:
+    model = build(Config.fromfile(project.config("skip.py", stream={"skip": 1})).model)
+    batch = model.adapter.collate(project.pictures[:2], 128)
+    with pytest.raises(DualResError, match="batch of 2 images for 1 streams"):
+        model.predict(batch.inputs, batch.samples)
+
+
+def test_a_relative_head_lies_beside_the_config(project: Project) -> None:
+    (project.folder / "heads").mkdir()
+    cfg = Config.fromfile(project.config("head.py", stream={"memory": "heads"}))
+    assert cfg.dualres.stream.memory == str(project.folder / "heads")

@@ -171,9 +171,17 @@ def test_det_inferencer_on_an_image_and_a_folder(project: Project) -> None:
     assert set(single["predictions"][0]) >= {"bboxes", "labels", "scores"}
 
 
+NANO = """
+_base_ = ['{base}']
+custom_imports = dict(imports=['dualres_plugin.adapters.mmdet'], allow_failed_imports=False)
+dualres = dict(router='default', low=0.5, target_high_rate=1.0, stream=dict(memory=True, skip=1))
+"""
+
+
 @pytest.mark.shared
 @pytest.mark.parametrize("way", ["inference_detector", "DetInferencer"])
-def test_a_scene_that_stands_still_is_remembered_and_skipped(way: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("by", ["wrapper", "config"])
+def test_a_scene_that_stands_still_is_remembered_and_skipped(way: str, by: str, tmp_path: Path) -> None:
     """YOLOX-Nano with its own weights: the third frame reuses what the second one found."""
     from mmdet.apis import DetInferencer, inference_detector, init_detector
 
@@ -182,14 +190,18 @@ def test_a_scene_that_stands_still_is_remembered_and_skipped(way: str, tmp_path:
     config = mim_folder() / "configs" / "yolox" / "yolox_nano_8xb8-300e_coco.py"
     weights = str(require_shared("weights", "yolox_nano.pth"))
     frame = read_image(min(require_shared("data", "coco_mini", "images", "val2017").iterdir()))[..., ::-1].copy()
+    if by == "config":
+        (tmp_path / "stream.py").write_text(NANO.replace("{base}", str(config)))
+        config = tmp_path / "stream.py"
     inferencer = DetInferencer(str(config), weights, device="cpu") if way == "DetInferencer" else None
-    detector = inferencer.model if inferencer else init_detector(str(config), weights, palette="coco", device="cpu")
-    model = DualResWrapper(detector, "default", memory=True, skip=1, target_high_rate=1.0)
+    model = inferencer.model if inferencer else init_detector(str(config), weights, palette="coco", device="cpu")
+    if by == "wrapper":
+        model = DualResWrapper(model, "default", memory=True, skip=1, target_high_rate=1.0).host
     if inferencer:
-        inferencer.model = model.host
+        inferencer.model = model
         samples = [inferencer(frame, return_datasamples=True)["predictions"][0] for _ in range(4)]
     else:
-        samples = [inference_detector(model.host, frame) for _ in range(4)]
+        samples = [inference_detector(model, frame) for _ in range(4)]
     assert [sample.route for sample in samples] == ["high", "high", "skip", "high"]
     second, third = (sample.pred_instances for sample in samples[1:3])
     sure = second.scores > 0.3
@@ -197,6 +209,34 @@ def test_a_scene_that_stands_still_is_remembered_and_skipped(way: str, tmp_path:
     edges = torch.tensor([frame.shape[1], frame.shape[0]] * 2)
     inside = torch.minimum(second.bboxes.clamp(min=0), edges)  # what is remembered ends at the frame's edges
     torch.testing.assert_close(third.bboxes[sure], inside[sure], atol=0.5, rtol=0)
+
+
+@pytest.mark.shared
+def test_a_config_and_the_wrapper_decide_a_stream_alike(tmp_path: Path) -> None:
+    """YOLOX-Nano over frames that move and stand still; a rate is held, and a state goes on where it stopped."""
+    from mmdet.apis import inference_detector, init_detector
+
+    from dualres_plugin import DualResWrapper
+
+    base = mim_folder() / "configs" / "yolox" / "yolox_nano_8xb8-300e_coco.py"
+    weights = str(require_shared("weights", "yolox_nano.pth"))
+    photos = [read_image(p) for p in sorted(require_shared("data", "coco_mini", "images", "val2017").iterdir())[:3]]
+    frames = [photo[..., ::-1].copy() for photo in photos for _ in range(4)]
+    text = NANO.replace("{base}", str(base)).replace("target_high_rate=1.0", "target_high_rate=0.4")
+    (tmp_path / "stream.py").write_text(text.replace("skip=1", "skip=2, hold_rate=True"))
+    model = init_detector(str(tmp_path / "stream.py"), weights, device="cpu")
+    assert not [key for key in model.state_dict() if "routing" in key or "_held" in key], "the router is there once"
+    ours = [inference_detector(model, frame) for frame in frames]
+    plain = init_detector(str(base), weights, palette="coco", device="cpu")
+    wrapped = DualResWrapper(plain, "default", low=0.5, memory=True, skip=2, target_high_rate=0.4, hold_rate=True)
+    theirs = [inference_detector(wrapped.host, frame) for frame in frames]
+    assert [(s.route, s.score) for s in ours] == [(s.route, s.score) for s in theirs]
+    assert {s.route for s in ours} >= {"high", "low", "skip"}
+    assert model.controller.state == wrapped.controller.state and model.controller.state.images == 12
+    again = init_detector(str(tmp_path / "stream.py"), weights, device="cpu")
+    again.streams.resume(model.streams.saved())
+    more = [inference_detector(m, frames[0]).route for m in (again, model)]
+    assert more[0] == more[1]
 
 
 def test_a_low_route_without_rescale(project: Project) -> None:

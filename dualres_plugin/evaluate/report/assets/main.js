@@ -3,6 +3,7 @@ const slider = byId("beta");
 const chart = new CurveChart(byId("curve"), (i) => show(i));
 const histogram = new Histogram(byId("histogram"));
 const sizeTable = new SizeTable(byId("sizes"));
+const clipTimeline = data.clips ? new ClipTimeline(data.clips) : null;
 const viewer = new Viewer(byId("viewer"));
 const groups = [];
 let current = operatingPoint(data.start);
@@ -25,6 +26,7 @@ function show(i) {
   histogram.move(current);
   showOutcome(current);
   sizeTable.move(current);
+  if (clipTimeline) clipTimeline.move(current);
   showImages();
 }
 
@@ -68,6 +70,7 @@ function drawCharts() {
   drawnWidth = innerWidth;
   chart.draw();
   histogram.draw();
+  if (clipTimeline) clipTimeline.draw();
   spreadLabels();
 }
 drawCharts();
