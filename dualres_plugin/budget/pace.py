@@ -91,6 +91,7 @@ class PacedController(BudgetController):
         self._running: int | None = None  # step of the frame that has arrived; -1 if it is skipped
         self._taken: dict[int, deque[float]] = {step: deque(maxlen=RECENT) for step in range(-1, count)}
         self._warm = set[int]()
+        self._times = [math.nan] * count  # median ms at each size, largest first; NaN: not known
         self._spans: deque[float] = deque(maxlen=2 * window)
         self._owed = 0.0
 
@@ -145,29 +146,25 @@ class PacedController(BudgetController):
             return
         self._taken[step].append(ms)
         self._spans.append(ms)
-        room = self.window * self._spread(self._times())
-        self._owed = min(room, max(-room, self._owed + self.budget_ms - ms))
         self._aim()
+        room = self.window * self._spread
+        self._owed = min(room, max(-room, self._owed + self.budget_ms - ms))
 
     # -- from times to thresholds --------------------------------------------------------------------------------
-
-    def _times(self) -> list[float]:
-        """Median ms at each size, largest first, a smaller size never slower than a larger one; NaN: not known."""
-        medians = [float(np.median(taken)) if taken else math.nan for taken in self._sizes()]
-        known = medians[::-1]
-        return [float(ms) for ms in np.maximum.accumulate(known)][::-1]
 
     def _sizes(self) -> list[deque[float]]:
         return [self._taken[step] for step in range(len(self.shares))]
 
-    def _spread(self, times: Sequence[float]) -> float:
+    @property
+    def _spread(self) -> float:
         """From the smallest to the largest size, in ms; where they are alike or not known, the budget."""
-        spread = times[0] - times[-1]
+        spread = self._times[0] - self._times[-1]
         return spread if spread > 0 else self.budget_ms
 
     def _aim(self) -> None:
-        """Set the target, and what each size costs, from the times."""
-        times = self._times()
+        """Set the times, a larger size never below a smaller one, and from them the target and what each size costs."""
+        medians = [float(np.median(taken)) if taken else math.nan for taken in self._sizes()]
+        times = self._times = [float(ms) for ms in np.maximum.accumulate(medians[::-1])][::-1]
         if any(map(math.isnan, times)):
             return
         if times[-1] >= self.budget_ms:
@@ -188,8 +185,7 @@ class PacedController(BudgetController):
         return super().thresholds
 
     def _level(self) -> float:
-        times = self._times()
-        return self.target + self._owed / (self.window * self._spread(times))
+        return self.target + self._owed / (self.window * self._spread)
 
     # -- what it knows -------------------------------------------------------------------------------------------
 
@@ -197,7 +193,7 @@ class PacedController(BudgetController):
     def pace(self) -> Pace:
         """Rates and times as they are now."""
         mean = float(np.mean(self._spans)) if self._spans else math.nan
-        times = self._times()
+        times = self._times
         full = len(self._spans) == self._spans.maxlen
         skipped = self._taken[-1]
         return Pace(

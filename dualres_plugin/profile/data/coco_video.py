@@ -15,7 +15,7 @@ from typing import Any
 
 from dualres_plugin.common.images.blobs import ImageFile
 from dualres_plugin.common.images.video import VideoFrame, count_frames, is_video
-from dualres_plugin.profile.data.records import Dataset, is_file
+from dualres_plugin.profile.data.records import Dataset, is_file, shown
 
 FrameOf = tuple[str, int]  # clip, and number of the frame there
 PHOTO: FrameOf = ("", 0)
@@ -89,8 +89,7 @@ def frames_of(dataset: Dataset, coco: dict[str, Any], whole: Callable[..., int |
     images = [entry for entry in coco["images"] if isinstance(entry, dict)]
     if not isinstance(videos, list) or not any("video_id" in entry for entry in images):
         return {}
-    names = {whole(v.get("id")): str(v.get("file_name") or v.get("name") or v.get("id")) for v in videos
-             if isinstance(v, dict)}  # fmt: skip
+    names = {whole(v.get("id")): _name(v) for v in videos if isinstance(v, dict)}
     times = Counter(names.values())
     clips = {i: name if times[name] == 1 else f"{name} ({i})" for i, name in names.items()}
     found: dict[int, FrameOf] = {}
@@ -102,3 +101,8 @@ def frames_of(dataset: Dataset, coco: dict[str, Any], whole: Callable[..., int |
         elif (i := whole(entry.get("id"))) is not None:
             found[i] = clip, number
     return found
+
+
+def _name(video: dict[str, Any]) -> str:
+    """Of a clip; it is data, and goes into a table and a page."""
+    return shown(str(video.get("file_name") or video.get("name") or video.get("id")))

@@ -21,7 +21,7 @@ class ClipRows:
     Attributes:
         rows: (n,) their numbers.
         starts: (C + 1,) where each clip begins among them, and the end.
-        names: (C,) the last part of each clip's path.
+        names: (C,) the last part of each clip's path, or as many parts as tell the clips apart.
     """
 
     rows: np.ndarray
@@ -45,8 +45,17 @@ class ClipRows:
         clips = np.array([clip for clip, _, _ in keys])
         new = np.flatnonzero(clips[1:] != clips[:-1]) + 1 if len(keys) else np.zeros(0, np.int64)
         starts = np.concatenate([[0], new, [len(keys)]]).astype(np.int64)
-        names = tuple(Path(str(clips[start])).name for start in starts[:-1]) if len(keys) else ()
-        return cls(np.array([row for _, _, row in keys], dtype=np.int64), starts, names)
+        paths_of = [Path(str(clips[start])) for start in starts[:-1]] if len(keys) else []
+        return cls(np.array([row for _, _, row in keys], dtype=np.int64), starts, _short(paths_of))
+
+
+def _short(paths: list[Path]) -> tuple[str, ...]:
+    """The shortest ends of some paths that differ."""
+    for count in range(1, max((len(path.parts) for path in paths), default=0)):
+        ends = tuple("/".join(path.parts[-count:]) for path in paths)
+        if len(set(ends)) == len(ends):
+            return ends
+    return tuple(map(str, paths))
 
 
 def _columns(profile: Profile, rows: list[int]) -> tuple[np.ndarray, np.ndarray]:

@@ -14,6 +14,8 @@ import pytest
 pytest.importorskip("ultralytics")
 
 from dualres_plugin import DualResWrapper, ResolutionRouter
+from dualres_plugin.adapters.ultralytics import attach
+from dualres_plugin.budget.pace import PacedController
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.images.decode import read_image
 from dualres_plugin.profile.gains import iou_matrix
@@ -135,3 +137,29 @@ def test_attach_remembers_too(router: ResolutionRouter, video: Path) -> None:
     yolo = attach(real_yolo(), router, target_high_rate=0.5, skip=3)
     found = routes(yolo.predict(video, stream=True, **QUIET))
     assert [name == "skip" for name in found] == 2 * [False, False, True, True, True, False]
+
+
+@pytest.mark.parametrize("way", ["predict", "track", "attach"])
+def test_frames_per_second_are_held_where_the_machine_becomes_slower(
+    way: str, router: ResolutionRouter, tmp_path: Path, photos: list[Path]
+) -> None:
+    """The host's own loop; a clock stands for the machine: 60 and 20 ms a frame, half as much again from the 120th."""
+    one = film(tmp_path / "one.mp4", [photos[i % 3] for i in range(40)])
+    yolo = real_yolo()
+    model = attach(yolo, router, fps=25) if way == "attach" else DualResWrapper(yolo, router, fps=25)
+    controller = yolo._dualres.routing.decide.controller if way == "attach" else model.controller
+    assert isinstance(controller, PacedController)
+    now, ends = [0.0], []
+
+    def clock() -> float:
+        took = {None: 0.0, 0: 0.060, 1: 0.020}[controller._running]
+        now[0] += took * (1.5 if len(ends) > 120 else 1.0)
+        ends.append(now[0])
+        return now[0]
+
+    controller._clock = clock
+    run = model.track if way == "track" else model.predict
+    assert sum(1 for _ in run(one, stream=True, imgsz=64, **QUIET)) == len(ends) == 240
+    for begin, end in ((40, 120), (150, 239)):
+        assert (end - begin) / (ends[end] - ends[begin]) == pytest.approx(25, rel=0.06)
+    assert controller.pace.times_ms == pytest.approx((90, 30))

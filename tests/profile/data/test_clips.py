@@ -186,6 +186,28 @@ def test_odd_entries_of_coco_vid_are_left_out(tmp_path: Path, videos: list[Path]
     assert dataset.dropped["frames past the end of their video"] == 1
 
 
+def test_names_of_clips_are_only_data(tmp_path: Path, videos: list[Path]) -> None:
+    names = ["\ud800<b>" * 3, "x" * 100_000, "../../street"]
+    dataset = load_dataset(coco_vid(tmp_path / "vid.json", names, "{frame}.jpg", 1), tmp_path / "v")
+    assert [r.path for r in dataset.records] == [VideoFrame(videos[0].resolve(), 0)], (
+        "by its name, in this folder alone"
+    )
+    Image.fromarray(photo(0)).save(tmp_path / "v" / "0.jpg")
+    dataset = load_dataset(tmp_path / "vid.json", tmp_path / "v")
+    profile = build_profile(adapter(), dataset, tmp_path / "p", SETTINGS, progress=False)
+    assert len(ClipRows.of(profile).names) == 3 and max(map(len, profile.column("clip"))) < 1000
+
+
+def test_clips_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    for camera in ("door", "yard"):
+        (tmp_path / camera / "frames").mkdir(parents=True)
+        Image.fromarray(photo(0)).save(tmp_path / camera / "frames" / "0.png")
+    assert ClipRows.of(made(tmp_path / "p", tmp_path / "door", tmp_path / "yard")).names == (
+        "door/frames",
+        "yard/frames",
+    )
+
+
 def test_a_coco_file_of_the_frames_that_predict_names(tmp_path: Path, videos: list[Path]) -> None:
     coco = json.loads(coco_vid(tmp_path / "x.json", ["street"], "{name}_{frame:06d}.jpg").read_text())
     del coco["videos"]
