@@ -180,9 +180,10 @@ class Timeline:
     def series(self) -> dict[str, Any]:
         """What the page draws, as plain values; of a long video every k-th frame."""
         every = _thinned(np.arange(len(self)), MOST_OF_PAGE)
-        steps, counts = np.array(self._step), {name: self._step.count(step) for step, name in self._names.items()}
+        steps = np.array(self._step)
+        largest_first = sorted(self._names, key=lambda step: (step == SKIP, step))
         ran = np.where(steps == SKIP, np.nan, np.array(self._score))
-        said = ", ".join(f"{count} {name}" for name, count in counts.items())
+        said = ", ".join(f"{self._step.count(step)} {self._names[step]}" for step in largest_first)
         cost = self.cost
         means = cost.means(self.window)
         text = "{:.0%}" if self.paced is None else "{:.1f} ms"

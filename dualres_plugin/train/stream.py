@@ -120,8 +120,8 @@ def train_stream(
     count = len(clips.starts) - 1
     if count < LEAST_CLIPS:
         raise DualResError(
-            f"profile '{profile.path}' holds {count} clips: a stream head needs at least {LEAST_CLIPS}. A clip is "
-            "a video, or a folder of frames named in order."
+            f"profile '{profile.path}' holds {count} clip{'s' * (count != 1)}: a stream head needs at least "
+            f"{LEAST_CLIPS}. A clip is a video, or a folder of frames named in order."
         )
     gains = compute_gain(gain, profile)[clips.rows]
     pasts = _replay(clips, replays, np.random.default_rng(seed))
