@@ -50,6 +50,16 @@ def pytest_runtest_teardown() -> None:
     enable_socket()
 
 
+@pytest.fixture(autouse=True)
+def same_threads() -> Iterator[None]:
+    """Ultralytics sets torch's threads when it trains; sums of another number of threads are other bits."""
+    torch: Any = sys.modules.get("torch")
+    before = torch.get_num_threads() if torch else None
+    yield
+    if before is not None:
+        torch.set_num_threads(before)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """What the run did not prove, and why. Under xdist the workers hand their reports to this process."""
     skipped = terminalreporter.stats.get("skipped", [])
