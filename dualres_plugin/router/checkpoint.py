@@ -15,7 +15,7 @@ from torch import Tensor
 from dualres_plugin.common.errors import DualResError
 from dualres_plugin.common.files.atomic import atomic_dir, write_json
 from dualres_plugin.common.files.schema import GATE, PlainDict, Quantiles, check_size, checked, read_object, shown
-from dualres_plugin.common.files.shipped import router_folder
+from dualres_plugin.common.files.shipped import SHIPPED, router_folder
 from dualres_plugin.common.weights import check_finite
 from dualres_plugin.router.config import RouterConfig
 
@@ -86,7 +86,10 @@ def read_checkpoint(path: Path | str) -> StoredRouter:
     if path.name in (TENSORS, META):
         path = path.parent
     if not path.is_dir():
-        raise DualResError(f"router '{path}' does not exist. Train one with: dualres train PROFILE --out {path}")
+        raise DualResError(
+            f"router '{path}' does not exist. Train one with: dualres train PROFILE --out {path}; or take one that "
+            f"ships: {', '.join(SHIPPED)}."
+        )
     meta = read_object(path / META, "router description")
     _check_kind(meta, path)
     wanted = {key: meta[key] for key in ("config", "score_quantiles", "info") if key in meta}
