@@ -87,10 +87,10 @@ class Proof:
     def lines(self) -> list[str]:
         """For people: a line for each alternative, and the verdict."""
         names = list(self.comparisons[0].difference)
-        lines = ["difference of AP, 95 %".ljust(26) + "".join(name.rjust(20) for name in names)]
+        lines = ["difference of AP, 95 %".ljust(32) + "".join(name.rjust(22) for name in names)]
         for c in self.comparisons:
             cells = (f"{d.mean:+.1f} [{d.low:+.1f}, {d.high:+.1f}]" for d in c.difference.values())
-            lines.append(f"  to {c.against}, {c.gmacs:.2f} GMACs".ljust(26) + "".join(cell.rjust(20) for cell in cells))
+            lines.append(f"  to {c.against}, {c.gmacs:.2f} GMACs".ljust(32) + "".join(cell.rjust(22) for cell in cells))
         return [*lines, self.verdict]
 
 
