@@ -11,12 +11,16 @@ A few hundred photos with gains are too few to learn to see from. So the body le
 detector's backbone that looks at larger thumbnails, to give the same feature maps, the same pooled features and the
 same score, on thousands of random crops that need no labels. Then its head is fitted to the gains of the profiles,
 like any other. The body starts from random numbers; no tensor of the teacher is in the result.
+
+The more epochs, the more its scores on these photos are memory: `calibrate_shipped_router.py` makes shares hold on
+other photos.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +60,8 @@ def main() -> None:
     args = parser.parse_args()
 
     torch.manual_seed(args.seed)
-    lessons = Lessons(ResolutionRouter.from_pretrained(args.teacher), args.photos, args.crops, args.size, args.seed)
+    photos = [path for folder in args.photos for path in list_images(folder)]
+    lessons = Lessons(ResolutionRouter.from_pretrained(args.teacher), photos, args.crops, args.size, args.seed)
     router = ResolutionRouter(RouterConfig(args.body, args.size, POOL))
     learn(router, lessons, args.epochs, args.batch)
     router.eval().to(memory_format=torch.contiguous_format)
@@ -79,9 +84,9 @@ class Lessons:
         score: (n,) standardised scores.
     """
 
-    def __init__(self, teacher: ResolutionRouter, folders: list[str], crops: int, size: int, seed: int):
+    def __init__(self, teacher: ResolutionRouter, paths: Sequence[Path], crops: int, size: int, seed: int):
         rng = np.random.default_rng(seed)
-        photos = [_photo(path) for folder in folders for path in list_images(folder)]
+        photos = [_photo(path) for path in paths]
         self.photos = len(photos)
         body = teacher.backbone
         assert isinstance(body, PooledStages)
