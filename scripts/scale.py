@@ -33,17 +33,18 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[1000, 10_000, 100_000, 120_000])
     parser.add_argument("--bootstrap", type=int, default=10)
     parser.add_argument("--permutations", type=int, default=2)
+    parser.add_argument("--random-scores", action="store_true", help="do not train; evaluate these instead")
     parser.add_argument("--stage", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.stage:
-        _stage(args.stage, args.work, args.rows[0], args.bootstrap, args.permutations)
+        _stage(args.stage, args.work, args.rows[0], args.bootstrap, args.permutations, args.random_scores)
         return
     _write_crops(args.photos, args.work / "crops")
     print("| rows | step | processor seconds | ms per row | most resident MB | of it after imports MB |", flush=True)
     print("|---|---|---|---|---|---|", flush=True)
     for rows in args.rows:
         shutil.rmtree(args.work / "run", ignore_errors=True)
-        for stage in STAGES:
+        for stage in (s for s in STAGES if s != "train" or not args.random_scores):
             command = [sys.executable, __file__, *sys.argv[1:], "--rows", str(rows), "--stage", stage]
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
             found = json.loads(done.stdout.splitlines()[-1])
@@ -72,12 +73,12 @@ def _write_crops(photos: Path, out: Path) -> None:
             (crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else crop).save(target, quality=90)
 
 
-def _stage(name: str, work: Path, rows: int, bootstrap: int, permutations: int) -> None:
+def _stage(name: str, work: Path, rows: int, bootstrap: int, permutations: int, random_scores: bool) -> None:
     run = work / "run"
     jobs: dict[str, Callable[[], Any]] = {
         "merge": lambda: _merge(run),
         "train": lambda: _train(run),
-        "evaluate": lambda: _evaluate(run, bootstrap, permutations),
+        "evaluate": lambda: _evaluate(run, bootstrap, permutations, random_scores),
     }
     job = jobs.get(name) or _profile(work, run, rows, int(name.rpartition("-")[2]))
     _imports()
@@ -127,13 +128,22 @@ def _train(run: Path) -> None:
     train_router(Profile.load(run / "p"), progress=False).save(run / "router")
 
 
-def _evaluate(run: Path, bootstrap: int, permutations: int) -> None:
-    from dualres_plugin.evaluate.evaluation import evaluate
+def _evaluate(run: Path, bootstrap: int, permutations: int, random_scores: bool) -> None:
+    from unittest import mock
+
+    import numpy as np
+
+    from dualres_plugin.evaluate import evaluation
     from dualres_plugin.profile.table import Profile
     from dualres_plugin.router.network import ResolutionRouter
 
-    profile, router = Profile.load(run / "p"), ResolutionRouter.from_pretrained(run / "router")
-    evaluate(profile, router, bootstrap=bootstrap, permutations=permutations)
+    profile = Profile.load(run / "p")
+    untrained = ResolutionRouter(backbone="tiny", input_size=32)
+    router = untrained if random_scores else ResolutionRouter.from_pretrained(run / "router")
+    drawn = np.random.default_rng(0).normal(size=len(profile.originals))
+    score = mock.Mock(return_value=drawn) if random_scores else evaluation.score_profile
+    with mock.patch.object(evaluation, "score_profile", score):
+        evaluation.evaluate(profile, router, bootstrap=bootstrap, permutations=permutations)
 
 
 def _dataset(crops: Path, rows: int) -> Any:
